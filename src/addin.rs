@@ -1,0 +1,1 @@
+//! SMTPMTA, the add-in task: starts, stops and watches the others; housekeeping.

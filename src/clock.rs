@@ -1,0 +1,106 @@
+//! The one place where the time is read: a clock that tests can set, and the stamps it gives.
+//!
+//! Never read anywhere else, so that retry, expiry and reports can be tested without waiting.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Local, Utc};
+
+/// A moment: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub i64);
+
+impl Stamp {
+    /// Before every other moment: "due at once".
+    pub const EPOCH: Stamp = Stamp(0);
+
+    /// The moment `d` later; stays at the far end rather than wrapping.
+    #[must_use]
+    pub fn plus(self, d: Duration) -> Stamp {
+        Stamp(
+            self.0
+                .saturating_add(i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// The moment `d` earlier; stays at the far end rather than wrapping.
+    #[must_use]
+    pub fn minus(self, d: Duration) -> Stamp {
+        Stamp(
+            self.0
+                .saturating_sub(i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long after `earlier` this moment is; zero if it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Stamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The date and time as RFC 5322 3.3 writes them, in the machine's time zone.
+    #[must_use]
+    pub fn to_rfc5322(self) -> String {
+        self.utc().with_timezone(&Local).to_rfc2822()
+    }
+
+    /// `2026-11-23 19:20:01`, in the machine's time zone, for the console.
+    #[must_use]
+    pub fn to_console(self) -> String {
+        self.utc()
+            .with_timezone(&Local)
+            .format("%Y-%m-%d %H:%M:%S")
+            .to_string()
+    }
+
+    fn utc(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_console())
+    }
+}
+
+/// Tells the time: the system's, or one that a test moves by hand.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// A clock that stands still until it is moved.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock that shows `at` until [`Clock::advance`] moves it.
+    #[must_use]
+    pub fn manual(at: Stamp) -> Clock {
+        Clock::Manual(Arc::new(AtomicI64::new(at.0)))
+    }
+
+    /// The present moment.
+    #[must_use]
+    #[allow(clippy::disallowed_methods)] // this is the one place
+    pub fn now(&self) -> Stamp {
+        match self {
+            Clock::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Stamp::EPOCH.plus(since)
+            }
+            Clock::Manual(at) => Stamp(at.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock forward; the system's clock stays as it is.
+    pub fn advance(&self, by: Duration) {
+        if let Clock::Manual(at) = self {
+            at.store(Stamp(at.load(Ordering::SeqCst)).plus(by).0, Ordering::SeqCst);
+        }
+    }
+}

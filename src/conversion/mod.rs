@@ -1,0 +1,1 @@
+//! imsgcnv and omsgcnv: conversion of what came from the Internet, and of what goes there.

@@ -1,0 +1,1 @@
+//! drt: bounces, delay notices and statistics.

@@ -1,0 +1,1 @@
+//! isesctl and iseshlrN: accept connections, and speak SMTP with whoever calls.

@@ -1,0 +1,36 @@
+//! smtpmta: the SMTP mail transfer agent of session controllers, session handlers and open work queues.
+//!
+//! The rooms, in the order in which a message meets them:
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`addin`] | SMTPMTA, the add-in task: starts, stops and watches the others; housekeeping |
+//! | [`inbound`] | isesctl and iseshlrN: accept connections and speak SMTP with whoever calls |
+//! | [`work_queue`] | the inbound work queue, SMTP.BOX and the outbound work queue: one SQLite database, one writer |
+//! | [`conversion`] | imsgcnv and omsgcnv: what came from the Internet, and what goes there |
+//! | [`mailbox`] | where local recipients find their mail |
+//! | [`domain_list`] | Domain List Processing: pending messages become lists by next hop |
+//! | [`outbound`] | osesctl and oseshlrN: carry the lists to their next hops |
+//! | [`delivery_report`] | drt: bounces, delay notices, statistics |
+//! | [`console`] | what the operator says and sees |
+//!
+//! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
+//! share), [`dns`], [`config`] and [`clock`].
+//!
+//! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
+//! `conversion` never import each other.
+
+pub mod addin;
+pub mod clock;
+pub mod config;
+pub mod console;
+pub mod conversion;
+pub mod delivery_report;
+pub mod dns;
+pub mod domain_list;
+pub mod inbound;
+pub mod mailbox;
+pub mod outbound;
+pub mod smtp;
+pub mod tasks;
+pub mod work_queue;

@@ -1,0 +1,1 @@
+//! Where local recipients find their mail.

@@ -1,0 +1,3 @@
+//! flags → configuration → log → run → exit status, and nothing else.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! osesctl and oseshlrN: carry the domain lists to their next hops.
+pub mod outcome;

@@ -1,0 +1,1 @@
+//! The tasks: their names and states, the doorbell, the handler table.

@@ -1,0 +1,77 @@
+//! The ID that names a message everywhere, and the stamps of history: one clock-like counter.
+//!
+//! Unique and rising even when the clock stands still or is set back, so that a new row is always the
+//! last of its table.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::clock::{Clock, Stamp};
+
+/// Names a message everywhere: in the reply, the Received line, the log, the queue and the reports.
+/// Sixteen hexadecimal digits of the microsecond in which it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub i64);
+
+impl MessageId {
+    /// When the message arrived.
+    #[must_use]
+    pub fn arrived(self) -> Stamp {
+        Stamp(self.0)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016X}", self.0)
+    }
+}
+
+/// The word is not sixteen hexadecimal digits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotAnId;
+
+impl FromStr for MessageId {
+    type Err = NotAnId;
+
+    fn from_str(word: &str) -> Result<MessageId, NotAnId> {
+        if word.len() != 16 || !word.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(NotAnId);
+        }
+        i64::from_str_radix(word, 16).map(MessageId).map_err(|_| NotAnId)
+    }
+}
+
+/// Gives stamps that are unique and rising: the clock's microsecond, or one more than the last.
+#[derive(Debug)]
+pub struct Stamps {
+    clock: Clock,
+    last: AtomicI64,
+}
+
+impl Stamps {
+    /// A counter that gives nothing up to and including `last`.
+    #[must_use]
+    pub fn after(last: Stamp, clock: Clock) -> Stamps {
+        Stamps {
+            clock,
+            last: AtomicI64::new(last.0),
+        }
+    }
+
+    /// A stamp later than every other one given so far.
+    pub fn next(&self) -> Stamp {
+        let now = self.clock.now().0;
+        let before = self
+            .last
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1)))
+            .unwrap_or_else(|last| last);
+        Stamp(now.max(before + 1))
+    }
+
+    /// An ID that no other message has.
+    pub fn message_id(&self) -> MessageId {
+        MessageId(self.next().0)
+    }
+}
