@@ -1,1 +1,26 @@
 //! imsgcnv and omsgcnv: conversion of what came from the Internet, and of what goes there.
+//!
+//! Never changes content that is only relayed, and never speaks to a peer.
+
+pub mod from_internet;
+pub mod inbound_task;
+pub mod outbound_task;
+pub mod to_internet;
+
+use std::time::Duration;
+
+use crossbeam_channel::select;
+
+use crate::tasks::bell::{Bell, Stop};
+
+/// Messages that a conversion task takes in hand at once.
+const BATCH: usize = 200;
+
+/// Waits until there may be work: a ring, the order to stop, or `pause`.
+fn rest(bell: &Bell, stop: &Stop, pause: Duration) {
+    select! {
+        recv(bell.heard()) -> _ => {}
+        recv(stop.heard()) -> _ => {}
+        default(pause) => {}
+    }
+}

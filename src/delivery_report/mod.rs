@@ -1,1 +1,4 @@
 //! drt: bounces, delay notices and statistics.
+
+pub mod report;
+pub mod task;

@@ -1,2 +1,7 @@
-//! Domain List Processing: pending messages become lists by next hop.
+//! Domain List Processing: what is pending becomes lists by next hop, and next hops take turns.
+//!
+//! Pure: never touches the queue, a socket or a clock.
+
+pub mod gather;
 pub mod next_hop;
+pub mod turns;

@@ -13,6 +13,48 @@ pub enum NextHop {
     Host(String, u16),
 }
 
+impl NextHop {
+    /// Reads back what [`NextHop`] displays. A domain never ends in a colon and digits, a host always does.
+    #[must_use]
+    pub fn from_name(name: &str) -> NextHop {
+        if let Some((host, port)) = name.rsplit_once(':')
+            && let Ok(port) = port.parse()
+        {
+            let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+            return NextHop::Host(bare.to_owned(), port);
+        }
+        NextHop::Domain(name.to_owned())
+    }
+}
+
+/// Works out next hops, as the configuration says now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Router {
+    /// `--route`: `example.org` for itself, `.example.org` for what is below it.
+    pub routes: Vec<(String, NextHop)>,
+    /// `--relay-host`.
+    pub relay_host: Option<NextHop>,
+}
+
+impl Router {
+    /// The next hop for `domain` (lower case): the most special route for it, the relay host, else the domain.
+    #[must_use]
+    pub fn next_hop(&self, domain: &str) -> NextHop {
+        let routed = self
+            .routes
+            .iter()
+            .filter(|(pattern, _)| match pattern.strip_prefix('.') {
+                Some(parent) => domain.strip_suffix(parent).is_some_and(|sub| sub.ends_with('.') && sub.len() > 1),
+                None => pattern == domain,
+            })
+            .max_by_key(|(pattern, _)| (!pattern.starts_with('.'), pattern.len()));
+        match (routed, &self.relay_host) {
+            (Some((_, hop)), _) | (None, Some(hop)) => hop.clone(),
+            (None, None) => NextHop::Domain(domain.to_owned()),
+        }
+    }
+}
+
 /// `example.org` for a domain; `mail.example.org:25` and `[::1]:25` for a host.
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,5 +63,44 @@ impl fmt::Display for NextHop {
             NextHop::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             NextHop::Host(host, port) => write!(f, "{host}:{port}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_hop_is_read_back_as_it_was_shown() {
+        for hop in [
+            NextHop::Domain("example.org".to_owned()),
+            NextHop::Domain("[192.0.2.1]".to_owned()),
+            NextHop::Domain("[IPv6:2001:db8::1]".to_owned()),
+            NextHop::Host("mail.example.org".to_owned(), 25),
+            NextHop::Host("192.0.2.1".to_owned(), 2600),
+            NextHop::Host("::1".to_owned(), 25),
+        ] {
+            assert_eq!(NextHop::from_name(&hop.to_string()), hop);
+        }
+    }
+
+    #[test]
+    fn a_route_beats_the_relay_host_and_the_relay_host_beats_the_domain() {
+        let host = |name: &str| NextHop::Host(name.to_owned(), 25);
+        let mut router = Router {
+            routes: vec![
+                (".example.org".to_owned(), host("below")),
+                ("example.org".to_owned(), host("itself")),
+                (".deep.example.org".to_owned(), host("deeper")),
+            ],
+            relay_host: None,
+        };
+        assert_eq!(router.next_hop("example.net"), NextHop::Domain("example.net".to_owned()));
+        router.relay_host = Some(host("relay"));
+        assert_eq!(router.next_hop("example.net"), host("relay"));
+        assert_eq!(router.next_hop("notexample.org"), host("relay"));
+        assert_eq!(router.next_hop("example.org"), host("itself"));
+        assert_eq!(router.next_hop("a.example.org"), host("below"));
+        assert_eq!(router.next_hop("a.deep.example.org"), host("deeper"));
     }
 }

@@ -1,2 +1,136 @@
-//! The work queue: one SQLite database that anybody may open, one writer, group commit.
+//! The work queue: the inbound work queue, SMTP.BOX and the outbound work queue in one SQLite database
+//! that anybody may open, with one writer and group commit.
+//!
+//! It alone says which messages there are and how they stand. All SQL lives in this room, behind verbs;
+//! nothing outside knows a table.
+
+mod arrival;
+mod board;
+mod content;
+mod conversion;
+mod error;
+mod housekeeping;
 pub mod id;
+mod lists;
+mod reports;
+pub mod retry;
+pub mod states;
+mod store;
+
+pub use arrival::{Arrival, Origin};
+pub use board::{HopRow, ListRow, QueueRow};
+pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
+pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
+pub use error::QueueError;
+pub use housekeeping::Swept;
+pub use lists::{Claim, DomainList, HopId, ListId, ListedMessage, ListedRecipient, Settled, Settlement};
+pub use reports::{Due, Failure, Notice};
+pub use store::Pending;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::{Clock, Stamp};
+use id::MessageId;
+use store::Store;
+
+/// The work queue of one spool. Clones share it.
+#[derive(Clone, Debug)]
+pub struct WorkQueue {
+    store: Arc<Store>,
+    clock: Clock,
+}
+
+impl WorkQueue {
+    /// Opens the queue in the folder `spool`, makes it where there is none, and takes its lock. Rows that a
+    /// crash left locked go back to pending (promise 3).
+    ///
+    /// # Errors
+    /// When another MTA has the spool, or the database can not be opened.
+    pub fn open(spool: &Path, clock: Clock) -> Result<WorkQueue, QueueError> {
+        let queue = WorkQueue { store: Arc::new(Store::open(spool, clock.clone())?), clock };
+        queue.recover()?;
+        Ok(queue)
+    }
+
+    /// Finishes what has been handed in, and closes the database. Work that comes later is refused.
+    pub fn close(&self) {
+        self.store.close();
+    }
+
+    /// An ID that no other message has.
+    #[must_use]
+    pub fn message_id(&self) -> MessageId {
+        self.store.stamps().message_id()
+    }
+
+    /// The folder of this queue.
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        self.store.spool()
+    }
+
+    /// The clock by which retries and reports fall due.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        self.clock.now()
+    }
+
+    /// Takes the content of message `id`.
+    #[must_use]
+    pub fn content_writer(&self, id: MessageId) -> ContentWriter {
+        ContentWriter::new(self.spool(), id, 0)
+    }
+
+    /// Takes the content that shall replace that of message `id`.
+    #[must_use]
+    pub fn rewritten_content_writer(&self, id: MessageId) -> ContentWriter {
+        ContentWriter::new(self.spool(), id, 1)
+    }
+
+    /// Reads the content of message `id`.
+    ///
+    /// # Errors
+    /// When it is not there, or can not be read.
+    pub fn content(&self, id: MessageId) -> Result<ContentReader, QueueError> {
+        content_of(&self.store, id)
+    }
+}
+
+fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError> {
+    let home = store.read(|db| {
+        store::row(
+            db,
+            "SELECT m.file, c.bytes FROM message m LEFT JOIN content c ON c.message = m.id WHERE m.id = ?",
+            [id.0],
+            |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)),
+        )
+    })?;
+    match home {
+        Some((Some(file), _)) => {
+            let path = store.spool().join(content::FOLDER).join(file);
+            std::fs::File::open(&path).map(ContentReader::File).map_err(|e| QueueError::file(&path, e))
+        }
+        Some((None, Some(bytes))) => Ok(ContentReader::Bytes(std::io::Cursor::new(bytes))),
+        _ => Err(QueueError::Database(rusqlite::Error::QueryReturnedNoRows)),
+    }
+}
+
+/// A recipient's path as the queue holds it.
+fn mailbox_of(path: &str) -> rusqlite::Result<crate::smtp::path::Mailbox> {
+    path.parse().map_err(|_| {
+        rusqlite::Error::FromSqlConversionFailure(
+            0,
+            rusqlite::types::Type::Text,
+            format!("{path:?} is not a mailbox").into(),
+        )
+    })
+}
+
+/// A reverse path as the queue holds it.
+fn reverse_path_of(path: &str) -> rusqlite::Result<crate::smtp::path::ReversePath> {
+    if path.is_empty() {
+        return Ok(crate::smtp::path::ReversePath(None));
+    }
+    mailbox_of(path).map(|mailbox| crate::smtp::path::ReversePath(Some(mailbox)))
+}

@@ -1,0 +1,171 @@
+//! imsgcnv: drains the inbound work queue. Reads what each message is, delivers to local mailboxes, and
+//! passes on to SMTP.BOX what is for elsewhere.
+//!
+//! Never changes the content, and never decides who may relay: that was done at RCPT.
+
+use std::io::Read;
+use std::time::Duration;
+
+use super::from_internet::{Structure, StructureReader};
+use super::{BATCH, rest};
+use crate::mailbox::Mailboxes;
+use crate::outbound::outcome::Reason;
+use crate::smtp::reply::EnhancedCode;
+use crate::tasks::bell::{Bells, Stop};
+use crate::tasks::board::Board;
+use crate::tasks::{Task, guarded};
+use crate::work_queue::retry::RetryPolicy;
+use crate::work_queue::{Converted, Delivery, QueueError, Waiting, WaitingRecipient, WorkQueue};
+
+/// The inbound message conversion task, and what it works with.
+#[derive(Debug)]
+pub struct InboundConversion {
+    /// Where its messages are.
+    pub queue: WorkQueue,
+    /// Whom it kicks.
+    pub bells: Bells,
+    /// Where it says what it is doing.
+    pub board: Board,
+    /// Where local recipients find their mail.
+    pub mailboxes: Mailboxes,
+    /// When a local delivery that failed is tried again.
+    pub retry: RetryPolicy,
+    /// `--max-hops`.
+    pub max_hops: usize,
+    /// `--poll-interval`.
+    pub poll_interval: Duration,
+}
+
+impl InboundConversion {
+    /// Works until it is told to stop.
+    pub fn run(&self, stop: &Stop) {
+        while !stop.is_given() {
+            self.board.write(Task::InboundConversion, "Converting");
+            if let Err(error) = self.drain(stop) {
+                log::error!("the inbound work queue could not be converted: {error}");
+            }
+            self.board.write(Task::InboundConversion, "Idle");
+            let due = self.queue.next_inbound_due().ok().flatten();
+            let until_due = due.map_or(self.poll_interval, |due| due.since(self.queue.now()));
+            // A message that is due, and yet was not converted, waits for the next poll.
+            let pause = if until_due.is_zero() { self.poll_interval } else { until_due.min(self.poll_interval) };
+            rest(&self.bells.imsgcnv, stop, pause);
+        }
+    }
+
+    fn drain(&self, stop: &Stop) -> Result<(), QueueError> {
+        while !stop.is_given() {
+            let waiting = self.queue.waiting_inbound(self.queue.now(), BATCH)?;
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let mut converted = Vec::with_capacity(waiting.len());
+            for message in &waiting {
+                converted.push(self.convert(message));
+            }
+            let any = |wanted: fn(&Delivery) -> bool| {
+                converted.iter().flat_map(|c| &c.deliveries).any(|(_, delivery)| wanted(delivery))
+            };
+            let passed_on = any(|d| matches!(d, Delivery::PassOn));
+            let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
+            self.queue.converted(converted)?;
+            if passed_on {
+                self.bells.omsgcnv.kick();
+            }
+            if given_up {
+                self.bells.drt.kick();
+            }
+        }
+        Ok(())
+    }
+
+    fn convert(&self, message: &Waiting) -> Converted {
+        let (structure, deliveries) = match guarded(Task::InboundConversion, || self.look_at(message)) {
+            Some(looked) => looked,
+            None => {
+                let reason = Reason::ours(EnhancedCode(5, 3, 0), "conversion met an error in the program");
+                (None, for_all(message, |_| Delivery::Hold(reason.clone())))
+            }
+        };
+        Converted { id: message.id, null_sender: message.reverse_path.0.is_none(), structure, deliveries }
+    }
+
+    fn look_at(&self, message: &Waiting) -> (Option<Structure>, Vec<(u32, Delivery)>) {
+        let structure = match self.read_structure(message) {
+            Ok(structure) => structure,
+            Err(QueueError::File { error, path }) if error.kind() != std::io::ErrorKind::NotFound => {
+                let text = format!("content {}: {error}", path.display());
+                let reason = Reason::ours(EnhancedCode(4, 3, 0), &text);
+                return (None, for_all(message, |r| self.later(message, r, reason.clone())));
+            }
+            Err(error) => {
+                let reason = Reason::ours(EnhancedCode(5, 3, 0), &format!("the content is lost: {error}"));
+                return (None, for_all(message, |_| Delivery::Hold(reason.clone())));
+            }
+        };
+        let deliveries = if structure.hops > self.max_hops {
+            // RFC 5321 6.3: so many Received lines are a loop.
+            let text = format!("the message has passed {} hosts: it loops", structure.hops);
+            let reason = Reason::ours(EnhancedCode(5, 4, 6), &text);
+            for_all(message, |_| Delivery::GiveUp(reason.clone()))
+        } else {
+            for_all(message, |recipient| self.deliver(message, &structure, recipient))
+        };
+        (Some(structure), deliveries)
+    }
+
+    fn read_structure(&self, message: &Waiting) -> Result<Structure, QueueError> {
+        let mut content = self.queue.content(message.id)?;
+        let mut reader = StructureReader::new();
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            match content.read(&mut piece) {
+                Ok(0) => return Ok(reader.finish()),
+                Ok(n) => reader.feed(&piece[..n]),
+                Err(error) => return Err(QueueError::File { path: self.queue.spool().join("content"), error }),
+            }
+        }
+    }
+
+    fn deliver(&self, message: &Waiting, structure: &Structure, recipient: &WaitingRecipient) -> Delivery {
+        if !self.mailboxes.is_local(&recipient.path) {
+            return Delivery::PassOn;
+        }
+        let address = recipient.path.to_string();
+        if structure.delivered_to.iter().any(|to| to.eq_ignore_ascii_case(&address)) {
+            let reason = Reason::ours(EnhancedCode(5, 4, 6), "it has been delivered to this address before: it loops");
+            return Delivery::GiveUp(reason);
+        }
+        let delivered = self
+            .queue
+            .content(message.id)
+            .map_err(|e| e.to_string())
+            .and_then(|content| {
+                self.mailboxes
+                    .deliver(message.id, recipient.n, &message.reverse_path, &recipient.path, content)
+                    .map_err(|e| e.to_string())
+            });
+        match delivered {
+            Ok(place) => {
+                log::info!("id={} to=<{address}> delivered {}", message.id, place.display());
+                Delivery::Delivered(place.display().to_string())
+            }
+            Err(text) => {
+                log::warn!("id={} to=<{address}> not delivered: {text}", message.id);
+                self.later(message, recipient, Reason::ours(EnhancedCode(4, 2, 0), &text))
+            }
+        }
+    }
+
+    fn later(&self, message: &Waiting, recipient: &WaitingRecipient, reason: Reason) -> Delivery {
+        let attempts = recipient.attempts + 1;
+        match self.retry.next_attempt(message.id.arrived(), attempts, self.queue.now()) {
+            Some(next) => Delivery::Later(reason, next),
+            None => Delivery::GiveUp(reason),
+        }
+    }
+}
+
+fn for_all(message: &Waiting, mut ends: impl FnMut(&WaitingRecipient) -> Delivery) -> Vec<(u32, Delivery)> {
+    message.recipients.iter().map(|recipient| (recipient.n, ends(recipient))).collect()
+}

@@ -1,0 +1,136 @@
+//! omsgcnv: drains SMTP.BOX. Completes the RFC form of what was submitted on this machine, works out the
+//! next hop of every recipient, and rings osesctl.
+//!
+//! Never changes content that came over SMTP.
+
+use std::io::Read;
+use std::time::Duration;
+
+use super::from_internet::{Structure, StructureReader};
+use super::to_internet::{Completer, Facts};
+use super::{BATCH, rest};
+use crate::domain_list::next_hop::Router;
+use crate::mailbox::Mailboxes;
+use crate::outbound::outcome::Reason;
+use crate::smtp::path::Mailbox;
+use crate::smtp::reply::EnhancedCode;
+use crate::tasks::bell::{Bells, Stop};
+use crate::tasks::board::Board;
+use crate::tasks::{Task, guarded};
+use crate::work_queue::{Content, Origin, QueueError, Routed, Waiting, Way, WorkQueue};
+
+/// The outbound message conversion task, and what it works with.
+#[derive(Debug)]
+pub struct OutboundConversion {
+    /// Where its messages are.
+    pub queue: WorkQueue,
+    /// Whom it kicks.
+    pub bells: Bells,
+    /// Where it says what it is doing.
+    pub board: Board,
+    /// Which recipients are ours.
+    pub mailboxes: Mailboxes,
+    /// The next hop of a domain.
+    pub router: Router,
+    /// `--hostname`.
+    pub hostname: String,
+    /// `--poll-interval`.
+    pub poll_interval: Duration,
+}
+
+impl OutboundConversion {
+    /// Works until it is told to stop.
+    pub fn run(&self, stop: &Stop) {
+        while !stop.is_given() {
+            self.board.write(Task::OutboundConversion, "Converting");
+            if let Err(error) = self.drain(stop) {
+                log::error!("SMTP.BOX could not be converted: {error}");
+            }
+            self.board.write(Task::OutboundConversion, "Idle");
+            rest(&self.bells.omsgcnv, stop, self.poll_interval);
+        }
+    }
+
+    fn drain(&self, stop: &Stop) -> Result<(), QueueError> {
+        while !stop.is_given() {
+            let waiting = self.queue.waiting_in_box(self.queue.now(), BATCH)?;
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let routed: Vec<Routed> = waiting.iter().map(|message| self.convert(message)).collect();
+            let any =
+                |wanted: fn(&Way) -> bool| routed.iter().flat_map(|r| &r.ways).any(|(_, way)| wanted(way));
+            let kicks = [
+                (any(|w| matches!(w, Way::Hop(_))), &self.bells.osesctl),
+                (any(|w| matches!(w, Way::Local)), &self.bells.imsgcnv),
+                (any(|w| matches!(w, Way::GiveUp(_))), &self.bells.drt),
+            ];
+            self.queue.routed(routed)?;
+            kicks.iter().filter(|(wanted, _)| *wanted).for_each(|(_, bell)| bell.kick());
+        }
+        Ok(())
+    }
+
+    fn convert(&self, message: &Waiting) -> Routed {
+        let completed = match message.origin {
+            // What came over SMTP is relayed as it is.
+            Origin::Session => Ok((None, None)),
+            Origin::Local | Origin::Report => guarded(Task::OutboundConversion, || self.complete(message))
+                .unwrap_or(Err(QueueError::Panicked))
+                .map(|(content, structure)| (Some(content), Some(structure))),
+        };
+        let (content, structure, failed) = match completed {
+            Ok((content, structure)) => (content, structure, None),
+            Err(error) => {
+                let text = format!("the message could not be brought into Internet form: {error}");
+                log::error!("id={} {text}", message.id);
+                (None, None, Some(Reason::ours(EnhancedCode(5, 3, 0), &text)))
+            }
+        };
+        let way = |path: &Mailbox| match &failed {
+            Some(reason) => Way::GiveUp(reason.clone()),
+            None if self.mailboxes.is_local(path) => Way::Local,
+            None => Way::Hop(self.router.next_hop(path.domain())),
+        };
+        Routed {
+            id: message.id,
+            structure,
+            content,
+            ways: message.recipients.iter().map(|r| (r.n, way(&r.path))).collect(),
+            null_sender: message.reverse_path.0.is_none(),
+        }
+    }
+
+    /// The content in RFC 5322 form, and what it says.
+    fn complete(&self, message: &Waiting) -> Result<(Content, Structure), QueueError> {
+        let mut content = self.queue.content(message.id)?;
+        let mut writer = self.queue.rewritten_content_writer(message.id);
+        let mut structure = StructureReader::new();
+        let sender = message.reverse_path.to_string();
+        let mut completer = Completer::new(Facts {
+            date: message.id.arrived().to_rfc5322(),
+            hostname: self.hostname.clone(),
+            id: message.id.to_string(),
+            sender,
+        });
+        let mut piece = vec![0; 64 * 1024];
+        let mut out = Vec::new();
+        loop {
+            let n = content.read(&mut piece).map_err(|error| QueueError::File {
+                path: self.queue.spool().join("content"),
+                error,
+            })?;
+            out.clear();
+            if n > 0 {
+                completer.feed(&piece[..n], &mut out);
+            } else {
+                completer.finish(&mut out);
+            }
+            structure.feed(&out);
+            writer.write(&out)?;
+            if n == 0 {
+                return Ok((writer.finish()?, structure.finish()));
+            }
+        }
+    }
+}

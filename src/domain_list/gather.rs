@@ -1,0 +1,69 @@
+//! How one domain list is gathered from what is pending for a next hop: in the order in which it is due,
+//! whole messages, up to a bound.
+
+use crate::work_queue::id::MessageId;
+
+/// A list in the making. Once it is finished nothing is added to it.
+#[derive(Debug)]
+pub struct Gather {
+    most_messages: usize,
+    messages: usize,
+    recipients: Vec<(MessageId, u32)>,
+}
+
+impl Gather {
+    /// A list holds at most so many recipients, whatever their messages: it fits into one short transaction.
+    pub const MOST_RECIPIENTS: usize = 5000;
+
+    /// An empty list for at most `most_messages` messages.
+    #[must_use]
+    pub fn new(most_messages: usize) -> Gather {
+        Gather { most_messages, messages: 0, recipients: Vec::new() }
+    }
+
+    /// Takes recipient `n` of message `id`, which has to come in the order of messages; `false` when the list
+    /// is full without it.
+    pub fn take(&mut self, id: MessageId, n: u32) -> bool {
+        let same_message = self.recipients.last().is_some_and(|(last, _)| *last == id);
+        if self.recipients.len() >= Self::MOST_RECIPIENTS || (!same_message && self.messages >= self.most_messages) {
+            return false;
+        }
+        self.messages += usize::from(!same_message);
+        self.recipients.push((id, n));
+        true
+    }
+
+    /// Messages on it.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Recipients on it, those of a message side by side.
+    #[must_use]
+    pub fn recipients(&self) -> &[(MessageId, u32)] {
+        &self.recipients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_full_after_so_many_messages_but_takes_all_recipients_of_the_last() {
+        let mut list = Gather::new(2);
+        assert!(list.take(MessageId(1), 0));
+        assert!(list.take(MessageId(2), 0));
+        assert!(list.take(MessageId(2), 1));
+        assert!(!list.take(MessageId(3), 0));
+        assert_eq!((list.messages(), list.recipients().len()), (2, 3));
+    }
+
+    #[test]
+    fn a_list_is_full_after_so_many_recipients() {
+        let mut list = Gather::new(100);
+        let taken = (0..).take_while(|n| list.take(MessageId(1), *n)).count();
+        assert_eq!(taken, Gather::MOST_RECIPIENTS);
+    }
+}

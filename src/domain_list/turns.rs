@@ -1,0 +1,152 @@
+//! Next hops take turns: which waiting list goes next when a handler is free, so that many lists of one
+//! next hop never keep the others waiting.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::work_queue::{DomainList, HopId, ListId};
+
+/// The lists that wait for a handler, and how many of each next hop are in the hands of handlers.
+#[derive(Debug, Default)]
+pub struct Turns {
+    waiting: VecDeque<DomainList>,
+    busy: HashMap<HopId, usize>,
+}
+
+impl Turns {
+    /// A list has been made and no handler was free: it goes to the end of the queue.
+    pub fn wait(&mut self, list: DomainList) {
+        self.waiting.push_back(list);
+    }
+
+    /// A handler has a list of `hop` in hand.
+    pub fn begin(&mut self, hop: HopId) {
+        *self.busy.entry(hop).or_default() += 1;
+    }
+
+    /// A handler is through with a list of `hop`.
+    pub fn end(&mut self, hop: HopId) {
+        if let Some(busy) = self.busy.get_mut(&hop) {
+            *busy -= 1;
+            if *busy == 0 {
+                self.busy.remove(&hop);
+            }
+        }
+    }
+
+    /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand. It is
+    /// counted as begun.
+    pub fn next(&mut self, per_next_hop: usize) -> Option<DomainList> {
+        let place = self.waiting.iter().position(|list| self.busy(list.hop) < per_next_hop)?;
+        self.take(place)
+    }
+
+    /// A handler that has just finished a list of `hop` asks whether to carry on over the same connection: the
+    /// next list of that next hop, provided that no other next hop waits for a handler. It is counted as begun.
+    pub fn carry_on(&mut self, hop: HopId, per_next_hop: usize) -> Option<DomainList> {
+        let others_wait =
+            self.waiting.iter().any(|list| list.hop != hop && self.busy(list.hop) < per_next_hop);
+        if others_wait {
+            return None;
+        }
+        let place = self.waiting.iter().position(|list| list.hop == hop)?;
+        self.take(place)
+    }
+
+    /// A list could not be handed over after all: first in the queue again.
+    pub fn put_back(&mut self, list: DomainList) {
+        self.end(list.hop);
+        self.waiting.push_front(list);
+    }
+
+    /// Takes all waiting lists away, for a stop.
+    pub fn clear(&mut self) -> Vec<ListId> {
+        self.waiting.drain(..).map(|list| list.id).collect()
+    }
+
+    /// The next hops of the lists that wait.
+    #[must_use]
+    pub fn waiting_hops(&self) -> HashSet<HopId> {
+        self.waiting.iter().map(|list| list.hop).collect()
+    }
+
+    /// How many lists wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many lists of each next hop are in the hands of handlers.
+    #[must_use]
+    pub fn busy_hops(&self) -> HashMap<HopId, usize> {
+        self.busy.clone()
+    }
+
+    fn busy(&self, hop: HopId) -> usize {
+        self.busy.get(&hop).copied().unwrap_or(0)
+    }
+
+    fn take(&mut self, place: usize) -> Option<DomainList> {
+        let list = self.waiting.remove(place)?;
+        self.begin(list.hop);
+        Some(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain_list::next_hop::NextHop;
+
+    fn list(id: i64, hop: i64) -> DomainList {
+        DomainList {
+            id: ListId(id),
+            hop: HopId(hop),
+            next_hop: NextHop::Domain(format!("hop{hop}.example")),
+            messages: 1,
+            recipients: 1,
+            handler: None,
+        }
+    }
+
+    fn turns(waiting: &[(i64, i64)]) -> Turns {
+        let mut turns = Turns::default();
+        waiting.iter().for_each(|(id, hop)| turns.wait(list(*id, *hop)));
+        turns
+    }
+
+    #[test]
+    fn the_list_that_waited_longest_goes_first() {
+        let mut turns = turns(&[(1, 1), (2, 2)]);
+        assert_eq!(turns.next(9).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(9).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(9), None);
+    }
+
+    #[test]
+    fn a_next_hop_with_enough_sessions_lets_the_others_pass() {
+        let mut turns = turns(&[(1, 1), (2, 1), (3, 2)]);
+        assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(3)));
+        assert_eq!(turns.next(1), None);
+        turns.end(HopId(1));
+        assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(2)));
+    }
+
+    #[test]
+    fn a_handler_carries_on_only_when_no_other_next_hop_waits() {
+        let mut turns = turns(&[(1, 1), (2, 2)]);
+        assert_eq!(turns.carry_on(HopId(1), 20), None, "next hop 2 waits: fair first");
+        assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(2)));
+        turns.wait(list(3, 1));
+        assert_eq!(turns.carry_on(HopId(1), 20).map(|l| l.id), Some(ListId(3)));
+    }
+
+    #[test]
+    fn a_list_that_is_put_back_is_the_next_again() {
+        let mut turns = turns(&[(1, 1), (2, 2)]);
+        let first = turns.next(20).unwrap();
+        turns.put_back(first);
+        assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(1)));
+    }
+}

@@ -1,0 +1,104 @@
+//! The doorbell between rooms: `kick`. A ring while one is pending is the same ring; a ring that is lost
+//! costs one poll interval, never a message.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// One task's doorbell. Clones ring, and hear, the same bell.
+#[derive(Clone, Debug)]
+pub struct Bell {
+    ring: Sender<()>,
+    heard: Receiver<()>,
+}
+
+impl Default for Bell {
+    fn default() -> Bell {
+        let (ring, heard) = bounded(1);
+        Bell { ring, heard }
+    }
+}
+
+impl Bell {
+    /// Rings, and never waits.
+    pub fn kick(&self) {
+        // Full: it is ringing already.
+        let _ = self.ring.try_send(());
+    }
+
+    /// What the task waits on.
+    #[must_use]
+    pub fn heard(&self) -> &Receiver<()> {
+        &self.heard
+    }
+}
+
+/// The doorbells of the tasks that can be kicked, one each.
+#[derive(Clone, Debug, Default)]
+pub struct Bells {
+    /// imsgcnv: there is something in the inbound work queue.
+    pub imsgcnv: Bell,
+    /// omsgcnv: there is something in SMTP.BOX.
+    pub omsgcnv: Bell,
+    /// osesctl: there is something in the outbound work queue.
+    pub osesctl: Bell,
+    /// drt: a recipient has been given up.
+    pub drt: Bell,
+}
+
+/// Tells a task to stop: once given, never taken back. Clones are the same order.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    given: std::sync::Arc<parking_lot::Mutex<Option<Sender<()>>>>,
+    heard: Receiver<()>,
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        let (given, heard) = bounded(0);
+        Stop { given: std::sync::Arc::new(parking_lot::Mutex::new(Some(given))), heard }
+    }
+}
+
+impl Stop {
+    /// Gives the order.
+    pub fn give(&self) {
+        self.given.lock().take();
+    }
+
+    /// Whether it has been given.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.given.lock().is_none()
+    }
+
+    /// Becomes ready (disconnected) when the order is given: for `select!`.
+    #[must_use]
+    pub fn heard(&self) -> &Receiver<()> {
+        &self.heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rings_are_heard_once_and_none_is_heard_without_one() {
+        let bell = Bell::default();
+        assert!(bell.heard().try_recv().is_err());
+        bell.kick();
+        bell.kick();
+        assert!(bell.heard().try_recv().is_ok());
+        assert!(bell.heard().try_recv().is_err());
+    }
+
+    #[test]
+    fn a_stop_is_heard_by_every_clone_and_stays() {
+        let stop = Stop::default();
+        let other = stop.clone();
+        assert!(!other.is_given());
+        stop.give();
+        assert!(other.is_given());
+        assert!(other.heard().recv().is_err());
+        assert!(other.heard().recv().is_err());
+    }
+}

@@ -1,0 +1,384 @@
+//! The handler table: a fixed number of places, in which session handlers are started on demand, wait idle
+//! for their next session, and are seen by the console.
+//!
+//! Used by both controllers; never knows what a session is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::socket::{Shutdown, shutdown};
+use parking_lot::{Condvar, Mutex};
+
+use super::bell::{Bell, Stop};
+use super::{Task, guarded};
+
+/// Stack of a handler: sessions keep what is large on the heap.
+const STACK: usize = 512 * 1024;
+
+/// What handlers of one kind do with what the controller gives them.
+type Serve<J> = Box<dyn Fn(J, &Desk) + Send + Sync>;
+
+/// The table of one controller. Clones are the same table.
+pub struct HandlerTable<J> {
+    shared: Arc<Shared<J>>,
+}
+
+impl<J> Clone for HandlerTable<J> {
+    fn clone(&self) -> Self {
+        HandlerTable { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<J> fmt::Debug for HandlerTable<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HandlerTable({} of {} busy)", self.busy(), self.shared.places.max)
+    }
+}
+
+struct Shared<J> {
+    task: fn(usize) -> Task,
+    serve: Serve<J>,
+    jobs: Mutex<Vec<Option<Sender<J>>>>,
+    places: Arc<Places>,
+}
+
+/// What is known of the handlers, whatever they do.
+struct Places {
+    max: usize,
+    rows: Mutex<Vec<Place>>,
+    busy: AtomicUsize,
+    running: Mutex<usize>,
+    ended: Condvar,
+    freed: Bell,
+    stop: Stop,
+}
+
+/// One place of the table.
+#[derive(Debug, Default)]
+struct Place {
+    busy: bool,
+    doing: Cow<'static, str>,
+    since: Option<Instant>,
+    /// The socket of its session, while it may be shut down from outside.
+    socket: Option<RawFd>,
+    /// Whether the session may be broken off without harm: it waits for a command.
+    at_rest: bool,
+}
+
+/// What the console shows of a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerRow {
+    /// Its name.
+    pub task: Task,
+    /// Whether it has a session.
+    pub busy: bool,
+    /// What it is doing.
+    pub doing: String,
+    /// For how long.
+    pub since: Duration,
+}
+
+impl<J: Send + 'static> HandlerTable<J> {
+    /// A table with `max` places, empty. `freed` rings when a handler becomes available.
+    pub fn new(
+        task: fn(usize) -> Task,
+        max: usize,
+        freed: Bell,
+        serve: impl Fn(J, &Desk) + Send + Sync + 'static,
+    ) -> HandlerTable<J> {
+        let places = Places {
+            max,
+            rows: Mutex::new(Vec::new()),
+            busy: AtomicUsize::new(0),
+            running: Mutex::new(0),
+            ended: Condvar::new(),
+            freed,
+            stop: Stop::default(),
+        };
+        let shared =
+            Shared { task, serve: Box::new(serve), jobs: Mutex::new(Vec::new()), places: Arc::new(places) };
+        HandlerTable { shared: Arc::new(shared) }
+    }
+
+    /// The next places that [`HandlerTable::reserve`] would give, at most `most`: idle handlers first, then new
+    /// ones while there is room. They stay available, as only one controller hands out places.
+    #[must_use]
+    pub fn available(&self, most: usize) -> Vec<usize> {
+        let rows = self.shared.places.rows.lock();
+        let idle = rows.iter().enumerate().filter(|(_, place)| !place.busy).map(|(number, _)| number);
+        idle.chain(rows.len()..self.shared.places.max).take(most).collect()
+    }
+
+    /// Reserves the first available place: an idle handler, else a new one while there is room.
+    #[must_use]
+    pub fn reserve(&self) -> Option<usize> {
+        let places = &self.shared.places;
+        let mut rows = places.rows.lock();
+        let number = match rows.iter().position(|place| !place.busy) {
+            Some(idle) => idle,
+            None if rows.len() < places.max => {
+                rows.push(Place::default());
+                rows.len() - 1
+            }
+            None => return None,
+        };
+        rows[number].busy = true;
+        rows[number].since = Some(Instant::now());
+        places.busy.fetch_add(1, Ordering::SeqCst);
+        Some(number)
+    }
+
+    /// Whether a place is available.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.busy() < self.shared.places.max
+    }
+
+    /// Gives the handler at a reserved place its next session, and starts it where there is none yet; whether
+    /// it had to be started.
+    ///
+    /// # Errors
+    /// Gives the job back, and the place is free again, when the system refuses another thread.
+    pub fn hand_over(&self, number: usize, job: J) -> Result<bool, (J, std::io::Error)> {
+        let mut jobs = self.shared.jobs.lock();
+        if jobs.len() <= number {
+            jobs.resize_with(number + 1, || None);
+        }
+        let job = match &jobs[number] {
+            None => job,
+            Some(handler) => match handler.send(job) {
+                Ok(()) => return Ok(false),
+                // Its thread has ended, which only a panic outside a session could do: start it anew.
+                Err(back) => back.0,
+            },
+        };
+        let (to_handler, work) = bounded(1);
+        match self.start(number, work) {
+            Ok(()) => {
+                // The channel is empty and its receiver has just been started.
+                let _ = to_handler.send(job);
+                jobs[number] = Some(to_handler);
+                Ok(true)
+            }
+            Err(e) => {
+                self.shared.places.free(number);
+                Err((job, e))
+            }
+        }
+    }
+
+    fn start(&self, number: usize, work: Receiver<J>) -> std::io::Result<()> {
+        let task = (self.shared.task)(number);
+        let desk = Desk { places: Arc::clone(&self.shared.places), number };
+        let shared = Arc::clone(&self.shared);
+        *shared.places.running.lock() += 1;
+        let started = std::thread::Builder::new().name(task.to_string()).stack_size(STACK).spawn(move || {
+            while let Ok(job) = work.recv() {
+                let _ = guarded(task, || (shared.serve)(job, &desk));
+                desk.places.free(number);
+            }
+            desk.places.leave();
+        });
+        if started.is_err() {
+            self.shared.places.leave();
+        }
+        started.map(drop)
+    }
+
+    /// How many handlers have a session.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.shared.places.busy.load(Ordering::SeqCst)
+    }
+
+    /// The handlers that have been started, in the order of their numbers.
+    #[must_use]
+    pub fn rows(&self) -> Vec<HandlerRow> {
+        let rows = self.shared.places.rows.lock();
+        let row = |(number, place): (usize, &Place)| HandlerRow {
+            task: (self.shared.task)(number),
+            busy: place.busy,
+            doing: place.doing.to_string(),
+            since: place.since.map(|since| since.elapsed()).unwrap_or_default(),
+        };
+        rows.iter().enumerate().map(row).collect()
+    }
+
+    /// Stops the handlers: idle ones go at once, sessions at rest are woken, the others may finish what they are
+    /// doing until `grace` is over; then their sockets are shut down. Waits for them, at most `grace` and a
+    /// second; whether all have ended.
+    pub fn stop(&self, grace: Duration) -> bool {
+        let places = &self.shared.places;
+        places.stop.give();
+        self.shared.jobs.lock().clear();
+        places.shut_down(Shutdown::Read, |place| place.at_rest);
+        if places.wait_until_ended(grace) {
+            return true;
+        }
+        places.shut_down(Shutdown::Both, |_| true);
+        places.wait_until_ended(Duration::from_secs(1))
+    }
+}
+
+impl Places {
+    fn free(&self, number: usize) {
+        let mut rows = self.rows.lock();
+        rows[number] = Place { since: Some(Instant::now()), ..Place::default() };
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        drop(rows);
+        self.freed.kick();
+    }
+
+    fn leave(&self) {
+        *self.running.lock() -= 1;
+        self.ended.notify_all();
+    }
+
+    /// Under the lock that also guards the descriptor's life: it can not be somebody else's by now.
+    fn shut_down(&self, how: Shutdown, which: impl Fn(&Place) -> bool) {
+        for place in self.rows.lock().iter().filter(|place| which(place)) {
+            if let Some(socket) = place.socket {
+                // A peer that has gone meanwhile is what we want.
+                let _ = shutdown(socket, how);
+            }
+        }
+    }
+
+    fn wait_until_ended(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut running = self.running.lock();
+        while *running > 0 {
+            if self.ended.wait_until(&mut running, deadline).timed_out() {
+                return *running == 0;
+            }
+        }
+        true
+    }
+}
+
+/// A handler's own place in the table, where it writes what it is doing.
+pub struct Desk {
+    places: Arc<Places>,
+    number: usize,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Desk({})", self.number)
+    }
+}
+
+impl Desk {
+    /// The handler's number.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What the handler is doing now, for the console.
+    pub fn write(&self, doing: impl Into<Cow<'static, str>>) {
+        let doing = doing.into();
+        let mut rows = self.places.rows.lock();
+        rows[self.number].doing = doing;
+        rows[self.number].since = Some(Instant::now());
+    }
+
+    /// Whether all places of the table are taken: time to be less patient.
+    #[must_use]
+    pub fn under_stress(&self) -> bool {
+        self.places.busy.load(Ordering::Relaxed) >= self.places.max
+    }
+
+    /// Lends the session's socket to the table, so that a stop can reach it, until the guard is dropped. It
+    /// has to be dropped before the socket is closed.
+    #[must_use]
+    pub fn lend(&self, socket: RawFd) -> Lent<'_> {
+        self.places.rows.lock()[self.number].socket = Some(socket);
+        if self.stopping() {
+            // The stop came before the socket did.
+            let _ = shutdown(socket, Shutdown::Read);
+        }
+        Lent(self)
+    }
+
+    /// Whether the session waits for a command, and may be broken off without harm. Gives `false` when the order
+    /// to stop has been given.
+    #[must_use]
+    pub fn rest(&self, at_rest: bool) -> bool {
+        self.places.rows.lock()[self.number].at_rest = at_rest;
+        !self.stopping()
+    }
+
+    /// Whether the order to stop has been given.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.places.stop.is_given()
+    }
+
+    /// The order to stop, to be waited for.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.places.stop
+    }
+}
+
+/// See [`Desk::lend`].
+#[derive(Debug)]
+pub struct Lent<'d>(&'d Desk);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut rows = self.0.places.rows.lock();
+        rows[self.0.number].socket = None;
+        rows[self.0.number].at_rest = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(max: usize) -> (HandlerTable<Sender<()>>, Bell) {
+        let freed = Bell::default();
+        let serve = |done: Sender<()>, _: &Desk| {
+            // Holds the session until the test has received.
+            let _ = done.send(());
+        };
+        (HandlerTable::new(Task::InboundHandler, max, freed.clone(), serve), freed)
+    }
+
+    #[test]
+    fn handlers_start_on_demand_and_only_up_to_the_maximum() {
+        let (table, freed) = table(2);
+        assert!(table.rows().is_empty());
+        let (first, first_done) = bounded(0);
+        let (second, second_done) = bounded(0);
+        assert!(table.hand_over(table.reserve().unwrap(), first).unwrap());
+        assert!(table.hand_over(table.reserve().unwrap(), second).unwrap());
+        assert_eq!(table.reserve(), None);
+        assert_eq!(table.rows().iter().map(|r| r.task.to_string()).collect::<Vec<_>>(), ["iseshlr0", "iseshlr1"]);
+        second_done.recv().unwrap();
+        freed.heard().recv().unwrap();
+        assert_eq!(table.available(9), [1], "the handler that is idle is used again");
+        first_done.recv().unwrap();
+        assert!(table.stop(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_panic_costs_the_session_and_frees_the_place() {
+        let freed = Bell::default();
+        let serve = |job: Option<Sender<()>>, _: &Desk| job.expect("a session that panics").send(()).unwrap();
+        let table = HandlerTable::new(Task::OutboundHandler, 1, freed.clone(), serve);
+        table.hand_over(table.reserve().unwrap(), None).unwrap();
+        freed.heard().recv().unwrap();
+        let (job, done) = bounded(1);
+        assert!(!table.hand_over(table.reserve().unwrap(), Some(job)).unwrap(), "the same thread goes on");
+        done.recv().unwrap();
+        assert!(table.stop(Duration::from_secs(10)));
+    }
+}

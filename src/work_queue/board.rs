@@ -1,0 +1,169 @@
+//! What the console shows of the queue: counts, next hops, lists. Reads, and changes nothing.
+
+use super::error::QueueError;
+use super::id::MessageId;
+use super::store;
+use super::WorkQueue;
+use crate::clock::Stamp;
+
+/// What waits for one next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRow {
+    /// The next hop, as it is shown.
+    pub next_hop: String,
+    /// Recipients that wait for it.
+    pub recipients: u64,
+    /// Of these: on the wire, or on a list that a handler has.
+    pub locked: u64,
+    /// The message that has waited longest.
+    pub oldest: MessageId,
+    /// When the next recipient falls due; `None` when all are on lists.
+    pub next_attempt: Option<Stamp>,
+    /// How the last attempt that failed ended.
+    pub last_error: Option<String>,
+}
+
+/// A domain list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRow {
+    /// Its reference ID.
+    pub list: i64,
+    /// Where it goes.
+    pub next_hop: String,
+    /// The number of the handler that has it.
+    pub handler: Option<u32>,
+    /// Messages and recipients on it when it was made.
+    pub messages: u32,
+    /// Recipients on it when it was made.
+    pub recipients: u32,
+    /// Recipients that are not settled yet.
+    pub unsettled: u32,
+    /// When it was made.
+    pub made: Stamp,
+}
+
+/// A next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HopRow {
+    /// The next hop, as it is shown.
+    pub next_hop: String,
+    /// When its next recipient falls due, of those on no list.
+    pub due: Option<Stamp>,
+    /// How many lists of it there are.
+    pub lists: u32,
+    /// How the last attempt that failed ended, and when.
+    pub last_error: Option<(String, Stamp)>,
+    /// When it was last used.
+    pub used: Stamp,
+}
+
+impl WorkQueue {
+    /// The outbound work queue by next hop, at most `limit` rows, those that waited longest first.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn queue_rows(&self, limit: usize) -> Result<Vec<QueueRow>, QueueError> {
+        self.store.read(|db| {
+            store::rows(
+                db,
+                "SELECT h.name, count(*), sum(w.locked), min(w.message), h.due, h.last_error FROM ( \
+                   SELECT hop, message, 0 AS locked FROM recipient WHERE state = 2 AND list IS NULL \
+                   UNION ALL \
+                   SELECT hop, message, state = 3 AS locked FROM recipient WHERE list IS NOT NULL) w \
+                 JOIN next_hop h ON h.id = w.hop GROUP BY w.hop ORDER BY 4 LIMIT ?",
+                [limit],
+                |row| {
+                    Ok(QueueRow {
+                        next_hop: row.get(0)?,
+                        recipients: row.get(1)?,
+                        locked: row.get(2)?,
+                        oldest: MessageId(row.get(3)?),
+                        next_attempt: row.get::<_, Option<i64>>(4)?.map(Stamp),
+                        last_error: row.get(5)?,
+                    })
+                },
+            )
+        })
+    }
+
+    /// The domain lists, at most `limit`, the oldest first.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn list_rows(&self, limit: usize) -> Result<Vec<ListRow>, QueueError> {
+        self.store.read(|db| {
+            store::rows(
+                db,
+                "SELECT l.id, h.name, l.handler, l.messages, l.recipients, \
+                   (SELECT count(*) FROM recipient r WHERE r.list = l.id), l.made_at \
+                 FROM domain_list l JOIN next_hop h ON h.id = l.hop ORDER BY l.id LIMIT ?",
+                [limit],
+                |row| {
+                    Ok(ListRow {
+                        list: row.get(0)?,
+                        next_hop: row.get(1)?,
+                        handler: row.get(2)?,
+                        messages: row.get(3)?,
+                        recipients: row.get(4)?,
+                        unsettled: row.get(5)?,
+                        made: Stamp(row.get(6)?),
+                    })
+                },
+            )
+        })
+    }
+
+    /// The next hops, at most `limit`, those used last first.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn hop_rows(&self, limit: usize) -> Result<Vec<HopRow>, QueueError> {
+        self.store.read(|db| {
+            store::rows(
+                db,
+                "SELECT h.name, h.due, (SELECT count(*) FROM domain_list l WHERE l.hop = h.id), \
+                   h.last_error, h.error_at, h.used_at \
+                 FROM next_hop h ORDER BY h.used_at DESC LIMIT ?",
+                [limit],
+                |row| {
+                    let error: Option<String> = row.get(3)?;
+                    let error_at: Option<i64> = row.get(4)?;
+                    Ok(HopRow {
+                        next_hop: row.get(0)?,
+                        due: row.get::<_, Option<i64>>(1)?.map(Stamp),
+                        lists: row.get(2)?,
+                        last_error: error.zip(error_at.map(Stamp)),
+                        used: Stamp(row.get(5)?),
+                    })
+                },
+            )
+        })
+    }
+
+    /// The counters of `show stat`, by name: what was counted since the queue was made, and what is in the
+    /// queue now.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn statistics(&self) -> Result<Vec<(String, i64)>, QueueError> {
+        self.store.read(|db| {
+            let mut counters =
+                store::rows(db, "SELECT name, value FROM statistic", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let now: [(&str, &'static str); 6] = [
+                ("Mail.WaitingInbound", "SELECT count(*) FROM message WHERE inbound_due IS NOT NULL"),
+                ("Mail.WaitingInBox", "SELECT count(*) FROM message WHERE box_due IS NOT NULL"),
+                ("Mail.TotalPending", "SELECT count(*) FROM recipient WHERE state = 2 AND list IS NULL"),
+                ("Mail.OnLists", "SELECT count(*) FROM recipient WHERE list IS NOT NULL"),
+                ("Mail.Held", "SELECT count(*) FROM recipient WHERE state IN (5, 6) AND state = 5"),
+                ("Mail.Dead", "SELECT count(*) FROM recipient WHERE state IN (5, 6) AND state = 6"),
+            ];
+            for (name, sql) in now {
+                let count: Option<i64> = store::row(db, sql, [], |row| row.get(0))?;
+                counters.retain(|(counted, _)| counted != name);
+                counters.push((name.to_owned(), count.unwrap_or(0)));
+            }
+            counters.sort();
+            Ok(counters)
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! What the two conversion tasks ask of the queue: the messages that wait for them, and what became of
+//! each.
+
+use super::arrival::Origin;
+use super::content::{Content, Home};
+use super::error::QueueError;
+use super::id::MessageId;
+use super::lists::{now_due, settle_if_done};
+use super::states::State;
+use super::store::{self, Ledger, Store};
+use super::{WorkQueue, mailbox_of, reverse_path_of};
+use crate::clock::Stamp;
+use crate::conversion::from_internet::Structure;
+use crate::domain_list::next_hop::NextHop;
+use crate::outbound::outcome::Reason;
+use crate::smtp::path::{Mailbox, ReversePath};
+
+/// A message that waits for conversion.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The message.
+    pub id: MessageId,
+    /// Whom to tell when delivery fails.
+    pub reverse_path: ReversePath,
+    /// Who brought it.
+    pub origin: Origin,
+    /// Octets of its content.
+    pub size: u64,
+    /// The recipients that wait, in the order of RCPT.
+    pub recipients: Vec<WaitingRecipient>,
+}
+
+/// A recipient that waits for conversion.
+#[derive(Debug)]
+pub struct WaitingRecipient {
+    /// Its number in the message.
+    pub n: u32,
+    /// Whom it is.
+    pub path: Mailbox,
+    /// How often its local delivery has been tried.
+    pub attempts: u32,
+}
+
+/// What imsgcnv did for one recipient.
+#[derive(Debug)]
+pub enum Delivery {
+    /// It is in the mailbox; where.
+    Delivered(String),
+    /// It is not ours: on to SMTP.BOX.
+    PassOn,
+    /// It could not be delivered now; try again then.
+    Later(Reason, Stamp),
+    /// It never can be delivered.
+    GiveUp(Reason),
+    /// It is put aside, for an operator to look at.
+    Hold(Reason),
+}
+
+/// What imsgcnv did with one message.
+#[derive(Debug)]
+pub struct Converted {
+    /// The message.
+    pub id: MessageId,
+    /// Whether there is nobody to tell of a failure: the reverse path is null.
+    pub null_sender: bool,
+    /// What it read in the content; `None` when it could not read it.
+    pub structure: Option<Structure>,
+    /// What became of each recipient that waited.
+    pub deliveries: Vec<(u32, Delivery)>,
+}
+
+/// The way of a recipient from SMTP.BOX.
+#[derive(Debug)]
+pub enum Way {
+    /// Into the outbound work queue, for this next hop.
+    Hop(NextHop),
+    /// It is one of ours: into the inbound work queue, for imsgcnv to deliver.
+    Local,
+    /// It can go nowhere.
+    GiveUp(Reason),
+}
+
+/// What omsgcnv did with one message.
+#[derive(Debug)]
+pub struct Routed {
+    /// The message.
+    pub id: MessageId,
+    /// What it read in the content, where that had not been done before.
+    pub structure: Option<Structure>,
+    /// The content in RFC form, where it had to be completed.
+    pub content: Option<Content>,
+    /// The way of each recipient that waited.
+    pub ways: Vec<(u32, Way)>,
+    /// Whether there is nobody to tell of a failure.
+    pub null_sender: bool,
+}
+
+impl WorkQueue {
+    /// Up to `limit` messages that wait for imsgcnv and are due, the longest due first.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn waiting_inbound(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
+        waiting(
+            &self.store,
+            "SELECT id, reverse_path, origin, size FROM message \
+             WHERE inbound_due IS NOT NULL AND inbound_due <= ? ORDER BY inbound_due, id LIMIT ?",
+            0,
+            now,
+            limit,
+        )
+    }
+
+    /// Up to `limit` messages that wait for omsgcnv and are due, the longest due first.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn waiting_in_box(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
+        waiting(
+            &self.store,
+            "SELECT id, reverse_path, origin, size FROM message \
+             WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?",
+            1,
+            now,
+            limit,
+        )
+    }
+
+    /// When the next message falls due for imsgcnv.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn next_inbound_due(&self) -> Result<Option<Stamp>, QueueError> {
+        self.store.read(|db| {
+            let sql = "SELECT inbound_due FROM message WHERE inbound_due IS NOT NULL ORDER BY inbound_due LIMIT 1";
+            store::row(db, sql, [], |row| row.get(0).map(Stamp))
+        })
+    }
+
+    /// Records what imsgcnv did, in one transaction.
+    ///
+    /// # Errors
+    /// When it could not be recorded: the messages wait as before.
+    pub fn converted(&self, messages: Vec<Converted>) -> Result<(), QueueError> {
+        let record = move |ledger: &mut Ledger<'_>| messages.iter().try_for_each(|m| converted(ledger, m));
+        self.store.write(record).wait()
+    }
+
+    /// Records what omsgcnv did, in one transaction.
+    ///
+    /// # Errors
+    /// When it could not be recorded: the messages wait as before.
+    pub fn routed(&self, mut messages: Vec<Routed>) -> Result<(), QueueError> {
+        let adopted: Vec<_> =
+            messages.iter_mut().map(|m| m.content.as_mut().map(Content::adopt)).collect();
+        let files: Vec<_> = adopted.iter().map(|a| a.as_ref().and_then(|a| a.name.clone())).collect();
+        let committed = self
+            .store
+            .write(move |ledger| {
+                messages.iter().zip(&files).try_for_each(|(message, file)| routed(ledger, message, file.as_deref()))
+            })
+            .wait();
+        for adopted in adopted.into_iter().flatten() {
+            adopted.settle(&committed);
+        }
+        committed
+    }
+}
+
+fn waiting(
+    store: &Store,
+    sql: &'static str,
+    in_box: u8,
+    now: Stamp,
+    limit: usize,
+) -> Result<Vec<Waiting>, QueueError> {
+    store.read(|db| {
+        let mut messages = store::rows(db, sql, (now.0, limit), |row| {
+            Ok(Waiting {
+                id: MessageId(row.get(0)?),
+                reverse_path: reverse_path_of(row.get_ref(1)?.as_str()?)?,
+                origin: Origin::from_number(row.get(2)?),
+                size: row.get(3)?,
+                recipients: Vec::new(),
+            })
+        })?;
+        for message in &mut messages {
+            message.recipients = store::rows(
+                db,
+                "SELECT n, path, attempts FROM recipient \
+                 WHERE message = ? AND state = 1 AND in_box = ? ORDER BY n",
+                (message.id.0, in_box),
+                |row| {
+                    Ok(WaitingRecipient {
+                        n: row.get(0)?,
+                        path: mailbox_of(row.get_ref(1)?.as_str()?)?,
+                        attempts: row.get(2)?,
+                    })
+                },
+            )?;
+        }
+        Ok(messages)
+    })
+}
+
+fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueError> {
+    let id = message.id;
+    if let Some(structure) = &message.structure {
+        write_structure(ledger, id, structure)?;
+    }
+    let mut passed_on = 0;
+    let mut later: Option<Stamp> = None;
+    let mut ended = false;
+    for (n, delivery) in &message.deliveries {
+        match delivery {
+            Delivery::Delivered(place) => {
+                if end(ledger, id, *n, State::Delivered, None)? {
+                    ledger.record(id, Some(*n), "delivered", place)?;
+                    ledger.count("Mail.Delivered", 1);
+                    ended = true;
+                }
+            }
+            Delivery::PassOn => {
+                passed_on += ledger.run(
+                    "UPDATE recipient SET in_box = 1 WHERE message = ? AND n = ? AND state = 1 AND in_box = 0",
+                    (id.0, n),
+                )?;
+            }
+            Delivery::Later(reason, due) => {
+                ledger.run(
+                    "UPDATE recipient SET attempts = attempts + 1, last_status = ?, last_error = ?, \
+                     next_attempt = ? WHERE message = ? AND n = ? AND state = 1",
+                    (reason.status.to_string(), &reason.text, due.0, id.0, n),
+                )?;
+                ledger.record(id, Some(*n), "deferred", &reason.text)?;
+                later = Some(later.map_or(*due, |l| l.min(*due)));
+            }
+            Delivery::GiveUp(reason) => give_up(ledger, id, *n, State::PendingConversion, message.null_sender, reason)?,
+            Delivery::Hold(reason) => {
+                if end(ledger, id, *n, State::Held, Some(reason))? {
+                    ledger.record(id, Some(*n), "held", &reason.text)?;
+                }
+            }
+        }
+    }
+    let box_due = (passed_on > 0).then_some(0);
+    ledger.run(
+        "UPDATE message SET inbound_due = ?, box_due = ifnull(box_due, ?) WHERE id = ?",
+        (later.map(|l| l.0), box_due, id.0),
+    )?;
+    if passed_on > 0 {
+        ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
+    }
+    if ended { settle_if_done(ledger, id) } else { Ok(()) }
+}
+
+fn routed(ledger: &mut Ledger<'_>, message: &Routed, file: Option<&str>) -> Result<(), QueueError> {
+    let id = message.id;
+    if let Some(content) = &message.content {
+        let old: Option<Option<String>> =
+            ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
+        ledger.discard(old.flatten().filter(|old| Some(old.as_str()) != file));
+        ledger.run(
+            "UPDATE message SET size = ?, file = ?, eight_bit = ? WHERE id = ?",
+            (content.size, file, content.eight_bit, id.0),
+        )?;
+        match &content.home {
+            Home::Database(bytes) => ledger
+                .run("INSERT OR REPLACE INTO content (message, bytes) VALUES (?, ?)", (id.0, bytes))?,
+            Home::File(_) => ledger.run("DELETE FROM content WHERE message = ?", [id.0])?,
+        };
+    }
+    if let Some(structure) = &message.structure {
+        write_structure(ledger, id, structure)?;
+    }
+    ledger.run("UPDATE message SET box_due = NULL WHERE id = ?", [id.0])?;
+    let mut story = String::new();
+    for (n, way) in &message.ways {
+        match way {
+            Way::Hop(hop) => {
+                let name = hop.to_string();
+                let hop = now_due(ledger, &name, Stamp::EPOCH)?;
+                ledger.run(
+                    "UPDATE recipient SET state = ?, hop = ?, next_attempt = 0, in_box = 0 \
+                     WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
+                    (State::PendingXmit.number(), hop, id.0, n),
+                )?;
+                if !story.split(", ").any(|told| told == name) && story.len() < 400 {
+                    story.push_str(if story.is_empty() { "" } else { ", " });
+                    story.push_str(&name);
+                }
+            }
+            Way::Local => {
+                ledger.run(
+                    "UPDATE recipient SET in_box = 0 WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
+                    (id.0, n),
+                )?;
+                ledger.run("UPDATE message SET inbound_due = 0 WHERE id = ?", [id.0])?;
+                ledger.record(id, Some(*n), "converted", "local: passed to the inbound work queue by omsgcnv")?;
+            }
+            Way::GiveUp(reason) => {
+                give_up(ledger, id, *n, State::PendingConversion, message.null_sender, reason)?;
+            }
+        }
+    }
+    if !story.is_empty() {
+        ledger.record(id, None, "routed", &story)?;
+    }
+    Ok(())
+}
+
+fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE message SET subject = ?, header_from = ?, header_to = ?, message_id = ?, date = ?, \
+         attachments = ?, hops = ? WHERE id = ?",
+        (
+            &structure.subject,
+            &structure.from,
+            &structure.to,
+            &structure.message_id,
+            &structure.date,
+            structure.attachments.join("\n"),
+            structure.hops,
+            id.0,
+        ),
+    )?;
+    Ok(())
+}
+
+/// Moves a recipient that waits for conversion to `state`; whether it was there to be moved.
+fn end(
+    ledger: &Ledger<'_>,
+    id: MessageId,
+    n: u32,
+    state: State,
+    reason: Option<&Reason>,
+) -> Result<bool, QueueError> {
+    debug_assert!(State::PendingConversion.may_become(state));
+    let changed = ledger.run(
+        "UPDATE recipient SET state = ?, settled_at = ?, last_status = ifnull(?, last_status), \
+         last_error = ifnull(?, last_error) WHERE message = ? AND n = ? AND state = 1",
+        (
+            state.number(),
+            ledger.now().0,
+            reason.map(|r| r.status.to_string()),
+            reason.map(|r| r.text.as_str()),
+            id.0,
+            n,
+        ),
+    )?;
+    Ok(changed > 0)
+}
+
+/// Gives a recipient up: the sender will be told, or the message is dead.
+pub(super) fn give_up(
+    ledger: &mut Ledger<'_>,
+    id: MessageId,
+    n: u32,
+    from: State,
+    null_sender: bool,
+    reason: &Reason,
+) -> Result<(), QueueError> {
+    let to = if null_sender { State::Dead } else { State::PendingReport };
+    debug_assert!(from.may_become(to));
+    let changed = ledger.run(
+        "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ? \
+         WHERE message = ? AND n = ? AND state = ?",
+        (
+            to.number(),
+            ledger.now().0,
+            reason.status.to_string(),
+            &reason.text,
+            id.0,
+            n,
+            from.number(),
+        ),
+    )?;
+    if changed > 0 {
+        let what = if null_sender { "dead" } else { "given up" };
+        ledger.record(id, Some(n), what, &reason.text)?;
+        ledger.count(if null_sender { "Mail.Dead" } else { "Mail.TotalFailures" }, 1);
+    }
+    Ok(())
+}

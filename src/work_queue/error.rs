@@ -1,0 +1,81 @@
+//! What can go wrong with the work queue, in the operator's words.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The work queue could not do what it was asked. Nothing of it was done.
+#[derive(Debug)]
+pub enum QueueError {
+    /// The database refused: full disk, locked by somebody else, damaged …
+    Database(rusqlite::Error),
+    /// A file or folder of the spool.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Another MTA has this spool.
+    InUse {
+        /// The spool's lock file.
+        path: PathBuf,
+        /// The process that has it, as it wrote itself down.
+        by: String,
+    },
+    /// The database was written by a newer version.
+    Newer {
+        /// Its schema.
+        found: i64,
+        /// The newest schema that this version knows.
+        known: i64,
+    },
+    /// The writer has stopped.
+    Stopped,
+    /// The work panicked; its transaction was rolled back.
+    Panicked,
+}
+
+impl QueueError {
+    /// Whether the work may be found done after a restart, although it failed: the log was written, but
+    /// not all of it could be synced.
+    pub(super) fn may_have_happened(&self) -> bool {
+        match self {
+            QueueError::Database(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure)
+            }
+            QueueError::Stopped => true,
+            _ => false,
+        }
+    }
+
+    pub(super) fn file(path: &Path, error: io::Error) -> QueueError {
+        QueueError::File { path: path.to_owned(), error }
+    }
+}
+
+impl From<rusqlite::Error> for QueueError {
+    fn from(error: rusqlite::Error) -> QueueError {
+        QueueError::Database(error)
+    }
+}
+
+impl fmt::Display for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QueueError::Database(error) => write!(f, "queue.db: {error}"),
+            QueueError::File { path, error } => write!(f, "{}: {error}", path.display()),
+            QueueError::InUse { path, by } => {
+                write!(f, "{}: this spool is in use by another smtpmta, process {by}", path.display())
+            }
+            QueueError::Newer { found, known } => write!(
+                f,
+                "queue.db was written by a newer smtpmta (schema {found}, this version knows up to {known})"
+            ),
+            QueueError::Stopped => f.write_str("the work queue has been closed"),
+            QueueError::Panicked => f.write_str("the work queue met an error in the program; nothing was changed"),
+        }
+    }
+}
+
+impl std::error::Error for QueueError {}

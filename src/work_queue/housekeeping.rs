@@ -1,0 +1,114 @@
+//! What housekeeping does to the queue: forgets what left long ago, sweeps up files without a row, gives
+//! space back to the disk. Dead and held mail is never touched.
+
+use std::time::Duration;
+
+use super::WorkQueue;
+use super::content::remove;
+use super::error::QueueError;
+use super::id::MessageId;
+use super::store;
+
+/// What a sweep of the content folder found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Files that a message in the queue needs.
+    pub kept: usize,
+    /// Files that nobody needed.
+    pub removed: usize,
+}
+
+/// Messages that are forgotten in one transaction.
+const STEP: usize = 500;
+
+/// Space is given back when more than this part of the database is free …
+const FREE_PART: i64 = 2;
+/// … and it is more than this many octets.
+const FREE_OCTETS: i64 = 64 << 20;
+
+impl WorkQueue {
+    /// Forgets messages, and their history, that left the queue more than `keep` ago. Gives how many.
+    ///
+    /// # Errors
+    /// When the database refused; what was forgotten before stays forgotten.
+    pub fn forget(&self, keep: Duration) -> Result<usize, QueueError> {
+        let cutoff = self.now().minus(keep);
+        let mut forgotten = 0;
+        loop {
+            let step = self
+                .store
+                .write(move |ledger| {
+                    let ids = ledger.rows(
+                        "SELECT id FROM message WHERE left_at IS NOT NULL AND left_at < ? ORDER BY left_at LIMIT ?",
+                        (cutoff.0, STEP),
+                        |row| row.get(0).map(MessageId),
+                    )?;
+                    for id in &ids {
+                        ledger.run("DELETE FROM event WHERE message = ?", [id.0])?;
+                        ledger.run("DELETE FROM recipient WHERE message = ?", [id.0])?;
+                        ledger.run("DELETE FROM message WHERE id = ?", [id.0])?;
+                    }
+                    if ids.len() < STEP {
+                        ledger.run(
+                            "DELETE FROM next_hop WHERE due IS NULL AND used_at < ? \
+                             AND NOT EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id)",
+                            [cutoff.0],
+                        )?;
+                    }
+                    Ok(ids.len())
+                })
+                .wait()?;
+            forgotten += step;
+            if step < STEP {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    /// Removes content files that belong to no message in the queue. Those that may still be on their way in,
+    /// because they are younger than `started`, are left alone.
+    ///
+    /// # Errors
+    /// When the folder or the database can not be read.
+    pub fn sweep(&self, started: MessageId) -> Result<Swept, QueueError> {
+        let mut swept = Swept::default();
+        let folder = self.spool().join(super::content::FOLDER);
+        let broken = |e| QueueError::file(&folder, e);
+        for entry in store::content_files(self.spool()).map_err(broken)? {
+            let entry = entry.map_err(broken)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let Ok(id) = name.split('.').next().unwrap_or_default().parse::<MessageId>() else { continue };
+            if id >= started {
+                continue;
+            }
+            let needed = self.store.read(|db| {
+                let sql = "SELECT file FROM message WHERE id = ? AND left_at IS NULL";
+                store::row(db, sql, [id.0], |row| row.get::<_, Option<String>>(0))
+            })?;
+            if needed.flatten().as_deref() == Some(name) {
+                swept.kept += 1;
+            } else {
+                remove(&entry.path());
+                swept.removed += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Compacts the database where that is worth it. Nothing else is written meanwhile.
+    ///
+    /// # Errors
+    /// When the database refused; it is as it was.
+    pub fn compact(&self) -> Result<(), QueueError> {
+        let free = self.store.read(|db| {
+            let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            Ok((pragma("freelist_count")?, pragma("page_count")?, pragma("page_size")?))
+        })?;
+        let (free, pages, page_size) = free;
+        if free * FREE_PART > pages && free * page_size > FREE_OCTETS {
+            self.store.vacuum()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! What the delivery report task asks of the queue: recipients whose sender has to be told, and the report
+//! that goes into SMTP.BOX in the same transaction as their end.
+
+use super::arrival::{Arrival, put};
+use super::conversion::give_up;
+use super::error::QueueError;
+use super::id::MessageId;
+use super::lists::{expired, settle_if_done};
+use super::states::State;
+use super::store::{self, Ledger};
+use super::{WorkQueue, mailbox_of, reverse_path_of};
+use crate::clock::Stamp;
+use crate::outbound::outcome::Reason;
+use crate::smtp::path::{Mailbox, ReversePath};
+use crate::smtp::reply::EnhancedCode;
+
+/// A message that something has to be reported about.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The message.
+    pub id: MessageId,
+    /// Whom to tell.
+    pub reverse_path: ReversePath,
+    /// Octets of its content.
+    pub size: u64,
+    /// The recipients to tell about.
+    pub recipients: Vec<Failure>,
+}
+
+/// A recipient that failed, or is late.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its number in the message.
+    pub n: u32,
+    /// Whom it is.
+    pub path: Mailbox,
+    /// The host that was tried last; empty where none was reached.
+    pub host: String,
+    /// How that ended.
+    pub reason: Reason,
+}
+
+/// A report, ready to go out.
+#[derive(Debug)]
+pub struct Notice {
+    /// The message that it is about.
+    pub about: MessageId,
+    /// The recipients that end with it; empty for a delay notice, which ends nothing.
+    pub failed: Vec<u32>,
+    /// The report itself; `None` where nobody can be told.
+    pub report: Option<Arrival>,
+}
+
+/// How far the walk through the messages that are late has come.
+const DELAY: &str = "delay notices";
+/// How far the walk through the messages whose time is over has come.
+const EXPIRY: &str = "expiry";
+/// Messages that a walk looks at in one step.
+const STEP: usize = 500;
+
+impl WorkQueue {
+    /// Up to `limit` messages with recipients that have been given up and whose sender does not know yet.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn awaiting_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
+        self.store.read(|db| {
+            let ids = store::rows(
+                db,
+                "SELECT DISTINCT message FROM recipient WHERE state = 4 ORDER BY message LIMIT ?",
+                [limit],
+                |row| row.get(0).map(MessageId),
+            )?;
+            ids.into_iter().map(|id| due(db, id, |state| state == State::PendingReport)).collect()
+        })
+    }
+
+    /// Messages that arrived before `cutoff`, are not through, and whose sender has not been told so: a step of
+    /// the walk, and how far it has come with it.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp), QueueError> {
+        self.store.read(|db| {
+            let (ids, reached) = walk(db, DELAY, cutoff)?;
+            let late = |state| matches!(state, State::PendingXmit | State::LockedForXmit);
+            let mut dues = Vec::new();
+            for id in ids {
+                let due = due(db, id, late)?;
+                if !due.recipients.is_empty() && due.reverse_path.0.is_some() {
+                    dues.push(due);
+                }
+            }
+            Ok((dues, reached))
+        })
+    }
+
+    /// Puts reports into SMTP.BOX and ends the recipients that they are about, in one transaction; `delay` is
+    /// how far the walk of [`WorkQueue::delayed`] has come with them.
+    ///
+    /// # Errors
+    /// When the database refused: nobody has been told, and nothing has ended.
+    pub fn report(&self, notices: Vec<Notice>, delay: Option<Stamp>) -> Result<(), QueueError> {
+        self.store
+            .write(move |ledger| {
+                notices.iter().try_for_each(|notice| report(ledger, notice))?;
+                match delay {
+                    Some(reached) => set_marker(ledger, DELAY, reached),
+                    None => Ok(()),
+                }
+            })
+            .wait()
+    }
+
+    /// Gives up the pending recipients of messages that arrived before `cutoff`: a step of the walk. Gives how
+    /// many it gave up, and whether there is more to walk through. Those on the wire end with their attempt.
+    ///
+    /// # Errors
+    /// When the database refused: nothing has changed.
+    pub fn expire(&self, cutoff: Stamp) -> Result<(usize, bool), QueueError> {
+        let (ids, reached) = self.store.read(|db| walk(db, EXPIRY, cutoff))?;
+        let more = ids.len() == STEP;
+        let given_up = self
+            .store
+            .write(move |ledger| {
+                let mut given_up = 0;
+                for id in &ids {
+                    let due = due(ledger.db(), *id, |state| state == State::PendingXmit)?;
+                    for late in &due.recipients {
+                        let null_sender = due.reverse_path.0.is_none();
+                        give_up(ledger, *id, late.n, State::PendingXmit, null_sender, &expired(&late.reason))?;
+                        given_up += 1;
+                    }
+                }
+                set_marker(ledger, EXPIRY, reached)?;
+                Ok(given_up)
+            })
+            .wait()?;
+        Ok((given_up, more))
+    }
+}
+
+fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
+    let told = match &notice.report {
+        Some(report) => {
+            put(ledger, report, None)?;
+            format!("report {} to <{}>", report.id, report.recipients.first().map(ToString::to_string).unwrap_or_default())
+        }
+        None => "nobody can be told".to_owned(),
+    };
+    debug_assert!(State::PendingReport.may_become(State::Failed));
+    for n in &notice.failed {
+        let ended = ledger.run(
+            "UPDATE recipient SET state = ?, settled_at = ? WHERE message = ? AND n = ? AND state = 4",
+            (State::Failed.number(), ledger.now().0, notice.about.0, n),
+        )?;
+        if ended > 0 {
+            ledger.record(notice.about, Some(*n), "failed", &told)?;
+        }
+    }
+    if notice.failed.is_empty() {
+        ledger.record(notice.about, None, "delay notice", &told)?;
+        ledger.count("Mail.DelayNotices", 1);
+        return Ok(());
+    }
+    ledger.count("Mail.Reports", 1);
+    settle_if_done(ledger, notice.about)
+}
+
+fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result<Due, QueueError> {
+    let message = store::row(db, "SELECT reverse_path, size FROM message WHERE id = ?", [id.0], |row| {
+        Ok((reverse_path_of(row.get_ref(0)?.as_str()?)?, row.get(1)?))
+    })?;
+    let (reverse_path, size) = message.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))?;
+    let recipients = store::rows(
+        db,
+        "SELECT n, path, state, ifnull(last_host, ''), last_status, ifnull(last_error, '') \
+         FROM recipient WHERE message = ? ORDER BY n",
+        [id.0],
+        |row| {
+            let state: u8 = row.get(2)?;
+            if !State::ALL.iter().any(|s| s.number() == state && wanted(*s)) {
+                return Ok(None);
+            }
+            let status = row.get_ref(4)?.as_str_or_null()?.and_then(|text| text.parse::<EnhancedCode>().ok());
+            Ok(Some(Failure {
+                n: row.get(0)?,
+                path: mailbox_of(row.get_ref(1)?.as_str()?)?,
+                host: row.get(3)?,
+                reason: Reason {
+                    status: status.unwrap_or(EnhancedCode(4, 0, 0)),
+                    text: row.get(5)?,
+                    reply: None,
+                },
+            }))
+        },
+    )?;
+    Ok(Due { id, reverse_path, size, recipients: recipients.into_iter().flatten().collect() })
+}
+
+/// The next messages of a walk in the order of arrival, and how far it has come with them.
+fn walk(
+    db: &rusqlite::Connection,
+    name: &'static str,
+    cutoff: Stamp,
+) -> Result<(Vec<MessageId>, Stamp), QueueError> {
+    let from: i64 =
+        store::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| row.get(0))?.unwrap_or(0);
+    let ids = store::rows(
+        db,
+        "SELECT id FROM message WHERE id > ? AND id <= ? AND left_at IS NULL ORDER BY id LIMIT ?",
+        (from, cutoff.0, STEP),
+        |row| row.get(0).map(MessageId),
+    )?;
+    let reached = match ids.last() {
+        Some(last) if ids.len() == STEP => last.0,
+        _ => cutoff.0.max(from),
+    };
+    Ok((ids, Stamp(reached)))
+}
+
+fn set_marker(ledger: &Ledger<'_>, name: &'static str, value: Stamp) -> Result<(), QueueError> {
+    ledger.run(
+        "INSERT INTO marker (name, value) VALUES (?, ?) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
+        (name, value.0),
+    )?;
+    Ok(())
+}
