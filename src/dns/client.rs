@@ -261,8 +261,8 @@ mod tests {
     use crate::dns::message::{Record, name};
 
     const SHORT: Patience = Patience {
-        per_try: Duration::from_millis(100),
-        in_all: Duration::from_millis(600),
+        per_try: Duration::from_millis(200),
+        in_all: Duration::from_secs(10),
     };
 
     /// For answers that do come, on a machine that is busy.
@@ -335,11 +335,7 @@ mod tests {
     fn the_next_server_is_asked_when_one_is_silent_and_is_asked_first_from_then_on() {
         let (silent, good) = (server(), server());
         silent.fault("example.org", Rtype::A, Fault::Silence);
-        let patience = Patience {
-            in_all: LONG.in_all,
-            ..SHORT
-        };
-        let client = Client::new(vec![silent.address(), good.address()], patience);
+        let client = Client::new(vec![silent.address(), good.address()], SHORT);
         let far = Instant::now() + Duration::from_secs(60);
         for _ in 0..3 {
             assert!(client.ask(&name("example.org").unwrap(), Rtype::A, far).is_ok());
@@ -354,6 +350,11 @@ mod tests {
             server.fault("example.org", Rtype::A, fault);
             let failure = ask(&[&server], SHORT).unwrap_err();
             assert_eq!(failure.trouble, Trouble::Silence);
+        }
+        // The server may still have the last question before it.
+        let begun = Instant::now();
+        while server.queries("example.org", Rtype::A) < 4 && begun.elapsed() < LONG.in_all {
+            std::thread::yield_now();
         }
         assert_eq!(server.queries("example.org", Rtype::A), 4);
     }
@@ -372,8 +373,8 @@ mod tests {
 
     #[test]
     fn a_closed_port_and_no_server_at_all_are_failures() {
-        let address = server().address();
-        let client = Client::new(vec![address], SHORT);
+        let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let client = Client::new(vec![nobody], SHORT);
         let far = Instant::now() + Duration::from_secs(60);
         assert!(client.ask(&name("example.org").unwrap(), Rtype::A, far).is_err());
         assert_eq!(ask(&[], SHORT).unwrap_err().server, None);

@@ -262,8 +262,8 @@ mod tests {
 
     fn impatient(server: &DnsServer) -> Resolver {
         let patience = Patience {
-            per_try: Duration::from_millis(100),
-            in_all: Duration::from_secs(1),
+            per_try: Duration::from_millis(200),
+            in_all: Duration::from_secs(10),
         };
         Resolver::with_patience(&[server.address()], Clock::System, patience)
     }
