@@ -1,1 +1,13 @@
 //! Names into addresses: MX, null MX, A and AAAA (RFC 5321 5.1).
+//!
+//! [`resolver`] is the door: it asks the [`cache`] first and the [`client`] then, and follows aliases.
+//! [`message`] is the grammar. Which of the hosts found here a list may go to is `outbound::hosts`.
+
+pub mod cache;
+pub mod client;
+pub mod message;
+pub mod resolver;
+
+#[cfg(test)]
+#[path = "../../tests/support/dns_server.rs"]
+pub(crate) mod dns_server;
