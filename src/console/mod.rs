@@ -1,1 +1,6 @@
 //! What the operator says and sees.
+
+pub mod client;
+pub mod command;
+pub mod screen;
+pub mod server;

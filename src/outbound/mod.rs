@@ -1,3 +1,10 @@
 //! osesctl and oseshlrN: carry the domain lists to their next hops.
+
+pub mod connection;
+pub mod controller;
+pub mod handler;
 pub mod hosts;
+pub mod offered;
 pub mod outcome;
+pub mod session;
+pub mod transaction;

@@ -1,0 +1,28 @@
+//! The other end of the console: `smtpmta show …` and `smtpmta tell …` ask the MTA that runs on the spool.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::server::{Answer, reachable};
+
+/// How long the MTA may take: it may be stopping a transport.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks the MTA that runs on `spool`.
+///
+/// # Errors
+/// When none runs there, or it does not answer.
+pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
+    let (path, _folder) = reachable(spool)?;
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let json = if json { "--json " } else { "" };
+    let line = words.join(" ").replace(['\r', '\n'], " ");
+    stream.write_all(format!("{json}{line}\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (status, text) = answer.split_once('\n').unwrap_or(("75", "the MTA did not answer\n"));
+    Ok(Answer { status: status.parse().unwrap_or(75), text: text.to_owned() })
+}

@@ -1,0 +1,203 @@
+//! What the operator may say: the grammar of the console, in the seed's words. Pure.
+
+use std::fmt;
+
+/// A command, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `show …`.
+    Show(What),
+    /// `tell smtpmta quit`.
+    Quit,
+    /// `tell smtpmta start …`.
+    Start(Part),
+    /// `tell smtpmta stop …`.
+    Stop(Part),
+    /// `tell smtpmta refresh`.
+    Refresh,
+    /// `tell smtpmta housekeeping`.
+    Housekeeping,
+}
+
+/// What can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The tasks, and what each is doing.
+    Tasks,
+    /// Every option and its value.
+    Config,
+    /// The counters of the delivery report task.
+    Stat,
+    /// The version.
+    Version,
+    /// The work queue by next hop.
+    Queue,
+    /// The domain lists.
+    Lists,
+    /// The next hops.
+    Hops,
+}
+
+impl What {
+    /// All of them, by the word that asks for each.
+    pub const ALL: [(&'static str, What); 7] = [
+        ("tasks", What::Tasks),
+        ("config", What::Config),
+        ("stat", What::Stat),
+        ("version", What::Version),
+        ("queue", What::Queue),
+        ("lists", What::Lists),
+        ("hops", What::Hops),
+    ];
+}
+
+/// What can be started and stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// All tasks but the add-in task.
+    All,
+    /// isesctl and imsgcnv.
+    Inbound,
+    /// osesctl and omsgcnv.
+    Outbound,
+    /// isesctl and its handlers.
+    InboundTransport,
+    /// imsgcnv.
+    InboundConversion,
+    /// osesctl and its handlers.
+    OutboundTransport,
+    /// omsgcnv.
+    OutboundConversion,
+    /// drt.
+    DrTask,
+}
+
+/// Why a command was not understood: a sentence for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Command {
+    /// Understands the words of a command, in any case: `show tasks`, `tell smtpmta stop inbound transport`,
+    /// with or without `smtpmta`; and at the console itself `quit`, `start …`, `stop …` without `tell`.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected.
+    pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, Refusal> {
+        let words: Vec<String> = words.iter().map(|w| w.as_ref().to_ascii_lowercase()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["tell", "smtpmta", rest @ ..] | ["tell", rest @ ..] => told(rest),
+            ["load", "smtpmta"] => refuse("SMTPMTA is loaded already"),
+            rest => told(rest),
+        }
+    }
+}
+
+fn told(words: &[&str]) -> Result<Command, Refusal> {
+    if words.iter().any(|word| is_handler(word)) {
+        return refuse(
+            "a session handler can not be stopped or started by TELL: its controller does that \
+             (TELL SMTPMTA STOP INBOUND TRANSPORT, TELL SMTPMTA STOP OUTBOUND TRANSPORT)",
+        );
+    }
+    match words {
+        ["quit" | "exit"] => Ok(Command::Quit),
+        ["refresh"] => Ok(Command::Refresh),
+        ["housekeeping"] => Ok(Command::Housekeeping),
+        ["start", part @ ..] => part_named(part).map(Command::Start),
+        ["stop", part @ ..] => part_named(part).map(Command::Stop),
+        ["show", what] => match What::ALL.iter().find(|(name, _)| name == what) {
+            Some((_, what)) => Ok(Command::Show(*what)),
+            None => refuse(&format!("show {}: expected one of {}", shown(what), names())),
+        },
+        ["show"] => refuse(&format!("show: expected one of {}", names())),
+        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, quit"),
+        [word, ..] => refuse(&format!(
+            "{}: not a command; expected show, start, stop, refresh, housekeeping or quit",
+            shown(word)
+        )),
+    }
+}
+
+fn part_named(words: &[&str]) -> Result<Part, Refusal> {
+    match words {
+        [] => Ok(Part::All),
+        ["inbound"] => Ok(Part::Inbound),
+        ["outbound"] => Ok(Part::Outbound),
+        ["inbound", "transport"] => Ok(Part::InboundTransport),
+        ["inbound", "conversion"] => Ok(Part::InboundConversion),
+        ["outbound", "transport"] => Ok(Part::OutboundTransport),
+        ["outbound", "conversion"] => Ok(Part::OutboundConversion),
+        ["drtask" | "drt"] => Ok(Part::DrTask),
+        [word, ..] => refuse(&format!(
+            "{}: expected inbound or outbound, with transport or conversion after it or alone, or drtask",
+            shown(word)
+        )),
+    }
+}
+
+fn is_handler(word: &str) -> bool {
+    let number = word.strip_prefix("iseshlr").or_else(|| word.strip_prefix("oseshlr"));
+    number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// A word of the operator's, short and clean enough to be shown.
+fn shown(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+fn names() -> String {
+    What::ALL.map(|(name, _)| name).join(", ")
+}
+
+fn refuse<T>(text: &str) -> Result<T, Refusal> {
+    Err(Refusal(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, Refusal> {
+        Command::parse(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn commands_are_understood_in_any_case_and_with_or_without_the_name_of_the_mta() {
+        for line in [
+            "tell smtpmta stop outbound transport",
+            "TELL SMTPMTA STOP OUTBOUND TRANSPORT",
+            "Tell Stop Outbound Transport",
+            "stop outbound transport",
+        ] {
+            assert_eq!(parse(line), Ok(Command::Stop(Part::OutboundTransport)), "{line}");
+        }
+        assert_eq!(parse("tell smtpmta start"), Ok(Command::Start(Part::All)));
+        assert_eq!(parse("TELL SMTPMTA STOP DRTASK"), Ok(Command::Stop(Part::DrTask)));
+        assert_eq!(parse("tell show config"), Ok(Command::Show(What::Config)));
+        assert_eq!(parse("show tasks"), Ok(Command::Show(What::Tasks)));
+        assert_eq!(parse("tell smtpmta quit"), Ok(Command::Quit));
+    }
+
+    #[test]
+    fn a_handler_can_not_be_stopped_and_the_refusal_says_who_can() {
+        for line in ["tell smtpmta stop oseshlr0", "tell iseshlr12 quit", "stop OSESHLR3"] {
+            let refusal = parse(line).unwrap_err();
+            assert!(refusal.0.contains("its controller"), "{line}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_gets_a_sentence_that_says_what_was_expected() {
+        for line in ["", "tell", "show", "show me", "tell smtpmta dance", "stop sideways", "stop inbound x"] {
+            let refusal = parse(line).unwrap_err();
+            assert!(refusal.0.contains("expected"), "{line}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Every line that the console shows. Pure: facts in, text out.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::clock::Stamp;
+use crate::tasks::Task;
+use crate::tasks::table::HandlerRow;
+use crate::work_queue::{HopRow, ListRow, QueueRow};
+
+/// An answer as text, and as JSON for programs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Screen {
+    /// Lines, each with its end.
+    pub text: String,
+    /// The same facts.
+    pub json: Value,
+}
+
+/// What a task says: `SMTPMTA isesctl Listening …`.
+#[must_use]
+pub fn said_by(task: Task, what: &str) -> String {
+    format!("SMTPMTA {task} {what}")
+}
+
+/// What isesctl does while it has room.
+#[must_use]
+pub fn listening_on(port: &str) -> String {
+    format!("Listening on SMTP port {port}")
+}
+
+/// What isesctl does while all its handlers are busy.
+#[must_use]
+pub fn not_listening_on(port: &str) -> String {
+    format!("Not listening on SMTP port {port}: all inbound session handlers are busy")
+}
+
+/// What isesctl says when a handler is available again.
+#[must_use]
+pub fn listening_again_on(port: &str) -> String {
+    format!("Listening again on SMTP port {port}")
+}
+
+/// A task has been started.
+#[must_use]
+pub fn started(task: Task) -> String {
+    said_by(task, "Started")
+}
+
+/// A task has been stopped.
+#[must_use]
+pub fn stopped(task: Task) -> String {
+    said_by(task, "Stopped")
+}
+
+/// A note of the add-in task.
+#[must_use]
+pub fn addin_says(what: &str) -> String {
+    said_by(Task::Addin, what)
+}
+
+/// `show version`.
+#[must_use]
+pub fn version() -> Screen {
+    let version = env!("CARGO_PKG_VERSION");
+    Screen { text: format!("smtpmta {version}\n"), json: json!({ "name": "smtpmta", "version": version }) }
+}
+
+/// `show tasks`: one line for each primary task, then one for each handler that has been started.
+#[must_use]
+pub fn tasks(primary: &[(Task, String)], handlers: &[HandlerRow]) -> Screen {
+    let mut text = String::new();
+    let mut json = Vec::new();
+    for (task, doing) in primary {
+        let _ = writeln!(text, "SMTPMTA {task} {doing}");
+        json.push(json!({ "task": task.to_string(), "doing": doing }));
+    }
+    for row in handlers {
+        let doing = match (row.busy, row.doing.as_str()) {
+            (false, _) => "Idle",
+            (true, "") => "Busy",
+            (true, doing) => doing,
+        };
+        let since = row.since.as_secs();
+        let _ = writeln!(text, "SMTPMTA {} {doing} (for {since}s)", row.task);
+        json.push(json!({ "task": row.task.to_string(), "doing": doing, "seconds": since }));
+    }
+    Screen { text, json: Value::Array(json) }
+}
+
+/// `show config`: every option, its value, and where that comes from.
+#[must_use]
+pub fn config(settings: &[(String, String, String)]) -> Screen {
+    let width = settings.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut json = Vec::new();
+    for (name, value, origin) in settings {
+        let _ = writeln!(text, "{name:width$}  {value}  ({origin})");
+        json.push(json!({ "name": name, "value": value, "origin": origin }));
+    }
+    Screen { text, json: Value::Array(json) }
+}
+
+/// `show stat`.
+#[must_use]
+pub fn statistics(counters: &[(String, i64)]) -> Screen {
+    let mut text = String::new();
+    for (name, value) in counters {
+        let _ = writeln!(text, "{name} = {value}");
+    }
+    let json = counters.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    Screen { text, json: Value::Object(json) }
+}
+
+/// `show queue`: what waits for each next hop.
+#[must_use]
+pub fn queue(rows: &[QueueRow], now: Stamp) -> Screen {
+    let mut table = Table::new(["Recipients", "Locked", "Oldest", "Next try", "Next hop", "Last error"]);
+    let mut json = Vec::new();
+    for row in rows {
+        table.add([
+            row.recipients.to_string(),
+            row.locked.to_string(),
+            age(now, row.oldest.arrived()),
+            until(now, row.next_attempt),
+            row.next_hop.clone(),
+            row.last_error.clone().unwrap_or_default(),
+        ]);
+        json.push(json!({
+            "next_hop": row.next_hop, "recipients": row.recipients, "locked": row.locked,
+            "oldest": row.oldest.to_string(), "oldest_seconds": now.since(row.oldest.arrived()).as_secs(),
+            "next_attempt": row.next_attempt.map(Stamp::to_console), "last_error": row.last_error,
+        }));
+    }
+    Screen { text: table.text("The outbound work queue is empty."), json: Value::Array(json) }
+}
+
+/// `show lists`: the domain lists.
+#[must_use]
+pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
+    let mut table = Table::new(["List", "Messages", "Recipients", "Unsettled", "Age", "Handler", "Next hop"]);
+    let mut json = Vec::new();
+    for row in rows {
+        let handler = row.handler.map(|n| format!("oseshlr{n}"));
+        table.add([
+            row.list.to_string(),
+            row.messages.to_string(),
+            row.recipients.to_string(),
+            row.unsettled.to_string(),
+            age(now, row.made),
+            handler.clone().unwrap_or_else(|| "waiting".to_owned()),
+            row.next_hop.clone(),
+        ]);
+        json.push(json!({
+            "list": row.list, "next_hop": row.next_hop, "handler": handler, "messages": row.messages,
+            "recipients": row.recipients, "unsettled": row.unsettled, "made": row.made.to_console(),
+        }));
+    }
+    Screen { text: table.text("There are no domain lists."), json: Value::Array(json) }
+}
+
+/// `show hops`: the next hops.
+#[must_use]
+pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
+    let mut table = Table::new(["Lists", "Next try", "Last used", "Next hop", "Last error"]);
+    let mut json = Vec::new();
+    for row in rows {
+        let error = row.last_error.as_ref();
+        table.add([
+            row.lists.to_string(),
+            until(now, row.due),
+            age(now, row.used),
+            row.next_hop.clone(),
+            error.map(|(text, at)| format!("{text} ({} ago)", age(now, *at))).unwrap_or_default(),
+        ]);
+        json.push(json!({
+            "next_hop": row.next_hop, "lists": row.lists, "next_attempt": row.due.map(Stamp::to_console),
+            "last_used": row.used.to_console(), "last_error": error.map(|(text, _)| text),
+            "last_error_at": error.map(|(_, at)| at.to_console()),
+        }));
+    }
+    Screen { text: table.text("No next hop has been used yet."), json: Value::Array(json) }
+}
+
+/// How long ago, in the largest unit that fits.
+fn age(now: Stamp, then: Stamp) -> String {
+    span(now.since(then).as_secs())
+}
+
+/// How long until then; a dash where there is nothing to wait for.
+fn until(now: Stamp, then: Option<Stamp>) -> String {
+    match then {
+        None => "-".to_owned(),
+        Some(then) if then <= now => "now".to_owned(),
+        Some(then) => format!("in {}", span(then.since(now).as_secs())),
+    }
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+/// Columns, as wide as what is in them; the last ones are left as they are.
+struct Table<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    fn new(heads: [&str; N]) -> Table<N> {
+        Table { rows: vec![heads.map(str::to_owned)] }
+    }
+
+    fn add(&mut self, row: [String; N]) {
+        self.rows.push(row);
+    }
+
+    fn text(&self, when_empty: &str) -> String {
+        if self.rows.len() == 1 {
+            return format!("{when_empty}\n");
+        }
+        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..N).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work_queue::id::MessageId;
+    use std::time::Duration;
+
+    #[test]
+    fn show_tasks_is_a_line_for_each_task_in_the_seeds_words() {
+        let primary = [(Task::Addin, "Running".to_owned()), (Task::InboundController, listening_on("127.0.0.1:25"))];
+        let handler = HandlerRow {
+            task: Task::InboundHandler(0),
+            busy: false,
+            doing: String::new(),
+            since: Duration::from_secs(7),
+        };
+        assert_eq!(
+            tasks(&primary, &[handler]).text,
+            "SMTPMTA smtpmta Running\n\
+             SMTPMTA isesctl Listening on SMTP port 127.0.0.1:25\n\
+             SMTPMTA iseshlr0 Idle (for 7s)\n"
+        );
+    }
+
+    #[test]
+    fn show_queue_lines_its_columns_up() {
+        let second = 1_000_000;
+        let row = QueueRow {
+            next_hop: "example.org".to_owned(),
+            recipients: 12,
+            locked: 2,
+            oldest: MessageId(10 * second),
+            next_attempt: Some(Stamp(400 * second)),
+            last_error: None,
+        };
+        assert_eq!(
+            queue(&[row], Stamp(100 * second)).text,
+            "Recipients  Locked  Oldest  Next try  Next hop     Last error\n\
+             12          2       90s     in 5m     example.org\n"
+        );
+        assert_eq!(queue(&[], Stamp(0)).text, "The outbound work queue is empty.\n");
+    }
+}

@@ -1,0 +1,124 @@
+//! The console's ear: takes commands from `control.sock` in the spool, and from the terminal where there is
+//! one, and hands them to the add-in task.
+//!
+//! A request is one line of words, `--json` first if the answer shall be JSON; the answer is a line with the
+//! exit status, then text up to the end. Never obeys anything itself.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+
+/// The socket's name in the spool.
+pub const SOCKET: &str = "control.sock";
+
+/// A request is at most so long.
+const LONGEST_REQUEST: u64 = 4096;
+
+/// How long whoever asks may take to ask, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A path for a socket is at most so long: `sun_path` on Linux, and less elsewhere.
+const LONGEST_SOCKET_PATH: usize = 100;
+
+/// What the add-in task is asked to do.
+#[derive(Debug)]
+pub struct Request {
+    /// The words of the command.
+    pub words: Vec<String>,
+    /// Whether the answer shall be JSON.
+    pub json: bool,
+    /// Where the answer goes.
+    pub answer: Sender<Answer>,
+}
+
+/// What the add-in task says to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Exit status: 0 done, 1 refused, 64 not understood, 75 try later.
+    pub status: u8,
+    /// Lines.
+    pub text: String,
+}
+
+/// The way to a socket, whose path may be longer than the system allows; keep what comes with it open until it
+/// is used.
+pub(super) fn reachable(spool: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let path = spool.join(SOCKET);
+    if path.as_os_str().len() < LONGEST_SOCKET_PATH {
+        return Ok((path, None));
+    }
+    let folder = File::open(spool)?;
+    Ok((PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(SOCKET), Some(folder)))
+}
+
+/// Starts to listen on `control.sock`. One that a crash left behind is replaced: the spool is ours.
+///
+/// # Errors
+/// When the socket can not be made, or the thread not be started.
+pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
+    let (path, _folder) = reachable(spool)?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    std::thread::Builder::new().name("console".to_owned()).spawn(move || {
+        for stream in listener.incoming() {
+            let served = stream.and_then(|stream| serve(&stream, &to_addin));
+            if let Err(error) = served {
+                log::debug!("console: {error}");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn serve(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LONGEST_REQUEST)).read_line(&mut line)?;
+    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let json = words.first().is_some_and(|word| word == "--json");
+    if json {
+        words.remove(0);
+    }
+    let answer = ask(to_addin, words, json);
+    let mut stream = stream;
+    stream.write_all(format!("{}\n{}", answer.status, answer.text).as_bytes())
+}
+
+fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool) -> Answer {
+    let (answer, answered) = bounded(1);
+    let asked = to_addin.send(Request { words, json, answer });
+    asked.ok().and_then(|()| answered.recv().ok()).unwrap_or_else(|| Answer {
+        status: 75,
+        text: "the MTA is stopping\n".to_owned(),
+    })
+}
+
+/// Reads commands from the terminal, if standard input is one; shows the answers with `say`.
+///
+/// # Errors
+/// When the thread can not be started.
+pub fn read_terminal(to_addin: Sender<Request>, say: fn(&str)) -> io::Result<()> {
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            if !words.is_empty() {
+                say(ask(&to_addin, words, false).text.trim_end());
+            }
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! isesctl: the inbound session controller. Owns the listening sockets, and hands each connection to an
+//! idle session handler, or starts one.
+//!
+//! Accepts nothing before a place in the table is certain: while all handlers are busy, callers wait in the
+//! kernel's backlog. Never speaks SMTP, save for turning away a client that has too many sessions.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::select;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
+
+use super::handler::InboundHandler;
+use super::replies;
+use crate::console::screen;
+use crate::tasks::Task;
+use crate::tasks::bell::{Bell, Stop};
+use crate::tasks::board::Board;
+use crate::tasks::table::{Desk, HandlerTable};
+
+/// How long to leave callers alone after the system refused a descriptor or a thread.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(500);
+
+/// The operator is told of a full table at most this often: under load it comes and goes a thousand times a
+/// second.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// A connection on its way to a handler.
+#[derive(Debug)]
+pub struct Caller {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The client.
+    pub client: SocketAddr,
+    /// Its place among the sessions of the same client; given back when this is dropped.
+    pub seat: Option<Seat>,
+}
+
+/// How many sessions each client has.
+#[derive(Clone, Debug, Default)]
+pub struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One session of a client. Dropped, it is counted no more.
+#[derive(Debug)]
+pub struct Seat {
+    seats: Seats,
+    client: IpAddr,
+}
+
+impl Seats {
+    /// A seat for another session of `client`, if it has fewer than `most`.
+    #[must_use]
+    pub fn take(&self, client: IpAddr, most: usize) -> Option<Seat> {
+        let mut seats = self.0.lock();
+        let taken = seats.entry(client).or_default();
+        if *taken >= most {
+            return None;
+        }
+        *taken += 1;
+        Some(Seat { seats: self.clone(), client })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.seats.0.lock();
+        if let Some(taken) = seats.get_mut(&self.client) {
+            *taken -= 1;
+            if *taken == 0 {
+                seats.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// The inbound session controller, and what it works with.
+pub struct InboundController {
+    /// What it listens on; not blocking.
+    pub listeners: Vec<TcpListener>,
+    /// The other end is dropped to wake it for a stop.
+    pub wake: UnixStream,
+    /// Rings when a handler becomes available.
+    pub freed: Bell,
+    /// Where it says what it is doing.
+    pub board: Board,
+    /// Where it speaks to the operator.
+    pub say: fn(&str),
+    /// `--max-sessions-per-client`.
+    pub sessions_per_client: usize,
+    /// `--hostname`, for turning away.
+    pub hostname: String,
+    /// Its handlers.
+    pub table: HandlerTable<Caller>,
+}
+
+impl InboundController {
+    /// The table of `max` handlers that `handler` describes.
+    #[must_use]
+    pub fn table(max: usize, freed: Bell, handler: InboundHandler) -> HandlerTable<Caller> {
+        let serve = move |caller: Caller, desk: &Desk| handler.serve(caller, desk);
+        HandlerTable::new(Task::InboundHandler, max, freed, serve)
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(&self, stop: &Stop) {
+        let ports = self.ports();
+        let seats = Seats::default();
+        let mut last_told: Option<Instant> = None;
+        self.board.write(Task::InboundController, screen::listening_on(&ports));
+        while !stop.is_given() {
+            if !self.table.has_room() {
+                self.wait_for_room(stop, &ports, &mut last_told);
+                continue;
+            }
+            match self.accept_ready(&seats) {
+                Ok(()) => {}
+                Err(error) => {
+                    log::warn!("isesctl accepts nothing for a moment: {error}");
+                    self.pause(stop);
+                }
+            }
+        }
+    }
+
+    fn ports(&self) -> String {
+        let addresses = self.listeners.iter().filter_map(|l| l.local_addr().ok());
+        addresses.map(|a| a.to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The seed: when all of the handlers are busy the controller stops listening until one is available.
+    fn wait_for_room(&self, stop: &Stop, ports: &str, last_told: &mut Option<Instant>) {
+        let tell = last_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
+        self.board.write(Task::InboundController, screen::not_listening_on(ports));
+        if tell {
+            *last_told = Some(Instant::now());
+            (self.say)(&screen::said_by(Task::InboundController, &screen::not_listening_on(ports)));
+        }
+        while !self.table.has_room() && !stop.is_given() {
+            select! {
+                recv(self.freed.heard()) -> _ => {}
+                recv(stop.heard()) -> _ => {}
+            }
+        }
+        self.board.write(Task::InboundController, screen::listening_on(ports));
+        if tell && !stop.is_given() {
+            (self.say)(&screen::said_by(Task::InboundController, &screen::listening_again_on(ports)));
+        }
+    }
+
+    fn pause(&self, stop: &Stop) {
+        let _ = stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE);
+    }
+
+    /// Waits for callers, and hands over at most one from each listener.
+    fn accept_ready(&self, seats: &Seats) -> std::io::Result<()> {
+        let mut fds: Vec<PollFd<'_>> =
+            self.listeners.iter().map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)).collect();
+        fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for (listener, fd) in self.listeners.iter().zip(&fds) {
+            if !fd.any().unwrap_or(false) {
+                continue;
+            }
+            // One place was certain before the first caller was accepted; another caller needs another.
+            if !self.table.has_room() {
+                return Ok(());
+            }
+            match listener.accept() {
+                Ok((stream, client)) => self.receive(stream, client, seats)?,
+                // It has hung up meanwhile.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&self, stream: TcpStream, client: SocketAddr, seats: &Seats) -> std::io::Result<()> {
+        let address = client.ip().to_canonical();
+        let Some(seat) = seats.take(address, self.sessions_per_client) else {
+            log::info!("{address} has {} sessions already and was turned away", self.sessions_per_client);
+            turn_away(stream, &self.hostname);
+            return Ok(());
+        };
+        let Some(number) = self.table.reserve() else { return Ok(()) };
+        match self.table.hand_over(number, Caller { stream, client, seat: Some(seat) }) {
+            Ok(started) => {
+                if started {
+                    (self.say)(&screen::started(Task::InboundHandler(number)));
+                }
+                Ok(())
+            }
+            Err((caller, error)) => {
+                turn_away(caller.stream, &self.hostname);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// 421, if the client's socket takes it at once.
+fn turn_away(mut stream: TcpStream, hostname: &str) {
+    let mut line = Vec::new();
+    replies::too_many_sessions(hostname).write_to(&mut line, true);
+    let _ = stream.set_nonblocking(true);
+    let _ = stream.write_all(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_only_so_many_seats_and_gets_them_back() {
+        let seats = Seats::default();
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let first = seats.take(client, 2).unwrap();
+        let _second = seats.take(client, 2).unwrap();
+        assert!(seats.take(client, 2).is_none());
+        assert!(seats.take(IpAddr::from([192, 0, 2, 2]), 2).is_some());
+        drop(first);
+        assert!(seats.take(client, 2).is_some());
+    }
+}

@@ -1,0 +1,139 @@
+//! The connection of a session handler with its peer: bytes out in as few writes as possible, replies in.
+//!
+//! Knows what a reply looks like, never what it means.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use super::outcome::{Peer, Trouble};
+use super::session::BLOCK_DEADLINE;
+use crate::smtp::data::Encoder;
+use crate::smtp::reply::{Reply, ReplyParser};
+
+/// How long to wait for a connection to be made. The system tries several times in this span.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What is gathered before it is written.
+const WRITE_BUFFER: usize = 64 * 1024;
+
+/// A line of a reply is at most so long; the standard allows 512 octets (RFC 5321 4.5.3.1.5).
+const LONGEST_LINE: usize = 16 * 1024;
+
+/// A connection that has been made.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    out: Vec<u8>,
+    input: Vec<u8>,
+    /// Octets of `input` that have been used up.
+    used: usize,
+}
+
+impl Connection {
+    /// Connects to `peer`.
+    ///
+    /// # Errors
+    /// The system's words.
+    pub fn open(peer: &Peer) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect_timeout(&peer.address, CONNECT_DEADLINE)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(BLOCK_DEADLINE))?;
+        Ok(Connection { stream, out: Vec::new(), input: Vec::new(), used: 0 })
+    }
+
+    /// The socket, to be shut down from outside.
+    #[must_use]
+    pub fn socket(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+
+    /// Puts bytes into the write buffer.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Puts content there, dot-stuffed, and the final dot; writes when the buffer is full.
+    ///
+    /// # Errors
+    /// When the content can not be read, or the peer does not take it.
+    pub fn send_content(&mut self, mut content: impl Read) -> Result<(), Trouble> {
+        let mut encoder = Encoder::new();
+        let mut piece = vec![0; WRITE_BUFFER / 2];
+        loop {
+            match content.read(&mut piece) {
+                Ok(0) => break,
+                Ok(n) => encoder.encode(&piece[..n], &mut self.out),
+                Err(error) => return Err(Trouble::Content(error.to_string())),
+            }
+            if self.out.len() >= WRITE_BUFFER {
+                self.flush()?;
+            }
+        }
+        encoder.finish(&mut self.out);
+        Ok(())
+    }
+
+    /// Writes what has gathered.
+    ///
+    /// # Errors
+    /// When the peer does not take it.
+    pub fn flush(&mut self) -> Result<(), Trouble> {
+        let written = self.stream.write_all(&self.out);
+        self.out.clear();
+        self.out.shrink_to(2 * WRITE_BUFFER);
+        written.map_err(|error| trouble(&error))
+    }
+
+    /// The next reply, within `patience`; and whether the peer has said more than that already.
+    ///
+    /// # Errors
+    /// When none came, or what came is not a reply.
+    pub fn reply(&mut self, patience: Duration) -> Result<(Reply, bool), Trouble> {
+        let deadline = Instant::now() + patience;
+        let mut parser = ReplyParser::default();
+        loop {
+            while let Some(end) = memchr::memchr(b'\n', &self.input[self.used..]) {
+                let line = &self.input[self.used..self.used + end];
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                let parsed = parser.feed(line);
+                self.used += end + 1;
+                if let Some(reply) = parsed.map_err(|error| Trouble::Garbage(error.to_string()))? {
+                    return Ok((reply, self.used < self.input.len()));
+                }
+            }
+            self.read_more(deadline)?;
+        }
+    }
+
+    fn read_more(&mut self, deadline: Instant) -> Result<(), Trouble> {
+        self.input.drain(..self.used);
+        self.used = 0;
+        if self.input.len() > LONGEST_LINE {
+            return Err(Trouble::Garbage("a line without an end".to_owned()));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Trouble::Timeout);
+        }
+        let mut piece = [0; 4096];
+        let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece));
+        match read {
+            Ok(0) => Err(Trouble::Closed),
+            Ok(n) => {
+                self.input.extend_from_slice(&piece[..n]);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(trouble(&error)),
+        }
+    }
+}
+
+fn trouble(error: &std::io::Error) -> Trouble {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Trouble::Timeout,
+        _ => Trouble::Broken(error.to_string()),
+    }
+}

@@ -1,0 +1,347 @@
+//! oseshlrN: an outbound session handler. Takes a domain list, resolves its next hop, connects, and carries
+//! the messages over one at a time; records what became of each recipient.
+//!
+//! The loop is dull: what is said is up to the session, what a reply means is up to the outcome.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::controller::Dispatch;
+use super::hosts::{HostSettings, candidates};
+use super::outcome::{Outcome, Peer, Reason};
+use super::session::{End, Input, Session, Step};
+use super::transaction::{Envelope, RecipientKey};
+use crate::dns::resolver::Resolver;
+use crate::tasks::bell::{Bells, Stop};
+use crate::tasks::table::Desk;
+use crate::work_queue::id::MessageId;
+use crate::work_queue::retry::RetryPolicy;
+use crate::work_queue::{
+    DomainList, ListedMessage, Pending, QueueError, Settled, Settlement, WorkQueue,
+};
+
+/// How long DNS may be asked for the hosts of a next hop.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Connections that are tried for a list without any of them getting a message through.
+const MOST_TRIES: usize = 10;
+
+/// Outcomes that may be on their way to the disk while the next message is being sent.
+const UNRECORDED: usize = 16;
+
+/// How long to wait before the queue is asked again to record what it refused to record.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// What every outbound session handler works with.
+#[derive(Clone, Debug)]
+pub struct OutboundHandler {
+    /// Where the messages are.
+    pub queue: WorkQueue,
+    /// Who knows the hosts.
+    pub resolver: Arc<Resolver>,
+    /// Which hosts may be connected to.
+    pub hosts: HostSettings,
+    /// `--hostname`: the name in EHLO.
+    pub hostname: String,
+    /// When a recipient is tried again.
+    pub retry: RetryPolicy,
+    /// Who knows whether to carry on.
+    pub dispatch: Dispatch,
+    /// `--per-next-hop`.
+    pub per_next_hop: usize,
+    /// Whom it kicks.
+    pub bells: Bells,
+}
+
+impl OutboundHandler {
+    /// Carries `list`, and perhaps further lists of its next hop, to their end.
+    pub fn serve(&self, list: DomainList, desk: &Desk) {
+        desk.write(format!("Resolving {} for list {}", list.next_hop, list.id));
+        let mut hand = Hand::new(self, list, desk);
+        hand.load();
+        let deadline = Instant::now() + RESOLVE_DEADLINE;
+        let hosts = match candidates(&hand.list.next_hop, &self.resolver, &self.hosts, deadline) {
+            Ok(hosts) => hosts,
+            Err(none) => {
+                let outcome = none.outcome(&hand.list.next_hop);
+                return hand.settle_rest("", &outcome);
+            }
+        };
+        let peers = hosts.into_iter().flat_map(|host| {
+            let name = host.name;
+            host.addresses.into_iter().map(move |address| Peer { name: name.clone(), address })
+        });
+        let mut last: Option<(String, Reason)> = None;
+        for peer in peers.take(MOST_TRIES) {
+            // As long as a peer takes messages, it is worth another connection.
+            loop {
+                if hand.todo.is_empty() || desk.stopping() {
+                    return;
+                }
+                let (end, progress) = self.visit(&mut hand, &peer, desk);
+                match end {
+                    End::Done => return,
+                    End::Refused(reason) | End::Broken(reason) => {
+                        log::debug!("list {}: {}", hand.list.id, reason.text);
+                        last = Some((peer.to_string(), reason));
+                    }
+                }
+                if !progress {
+                    break;
+                }
+            }
+        }
+        if let Some((host, reason)) = last
+            && !desk.stopping()
+        {
+            hand.settle_rest(&host, &Outcome::TryLater(reason));
+        }
+    }
+
+    /// One connection; whether it got a message settled.
+    fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, desk: &Desk) -> (End, bool) {
+        desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
+        match Connection::open(peer) {
+            Err(error) => (End::Refused(Reason::no_connection(peer, &error.to_string())), false),
+            Ok(mut connection) => {
+                let lent = desk.lend(connection.socket());
+                let before = hand.settled;
+                let end = self.talk(hand, &mut connection, peer, desk);
+                // The table must not shut down a descriptor that is somebody else's by then.
+                drop(lent);
+                (end, hand.settled > before)
+            }
+        }
+    }
+
+    fn talk(&self, hand: &mut Hand<'_>, connection: &mut Connection, peer: &Peer, desk: &Desk) -> End {
+        let host = peer.to_string();
+        let mut session = Session::new(&self.hostname, peer.clone());
+        let mut wanted = false;
+        let mut ready: Option<Input> = None;
+        loop {
+            let input = match ready.take() {
+                Some(input) => input,
+                None if wanted && !desk.stopping() && hand.has_next(&session) => {
+                    wanted = false;
+                    hand.next(&host, desk).map_or(Input::NoMore, Input::Message)
+                }
+                None if wanted && !session.is_waiting() => {
+                    wanted = false;
+                    Input::NoMore
+                }
+                None => {
+                    // With nothing on the wire a stop need not wait.
+                    let _ = desk.rest(hand.in_flight.is_empty());
+                    match connection.reply(session.deadline()) {
+                        Ok((reply, more_at_hand)) => {
+                            log::trace!("{host} said {reply}");
+                            Input::Reply { reply, more_at_hand }
+                        }
+                        Err(trouble) => Input::Lost(trouble),
+                    }
+                }
+            };
+            let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
+            let mut end = None;
+            for step in session.advance(input) {
+                match step {
+                    Step::Send(bytes) => connection.send(&bytes),
+                    Step::SendContent(id) => {
+                        let sent = match self.queue.content(id) {
+                            Ok(content) => connection.send_content(content),
+                            Err(error) => Err(super::outcome::Trouble::Content(error.to_string())),
+                        };
+                        if let Err(trouble) = sent {
+                            ready = Some(Input::Lost(trouble));
+                            break;
+                        }
+                    }
+                    Step::Settle { message, outcomes } => hand.settle(message, outcomes, &host, interrupted),
+                    Step::GiveBack(id) => hand.give_back(id),
+                    Step::WantMessage => wanted = true,
+                    Step::Close(how) => end = Some(how),
+                }
+            }
+            if ready.is_none()
+                && let Err(trouble) = connection.flush()
+            {
+                ready = Some(Input::Lost(trouble));
+            }
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+}
+
+/// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
+struct Hand<'h> {
+    handler: &'h OutboundHandler,
+    list: DomainList,
+    stop: &'h Stop,
+    number: usize,
+    /// Not taken by a session yet.
+    todo: VecDeque<ListedMessage>,
+    /// Taken, and not settled yet.
+    in_flight: Vec<ListedMessage>,
+    /// On their way to the disk.
+    unrecorded: VecDeque<(Settlement, Pending<Settled>)>,
+    /// Messages settled so far.
+    settled: usize,
+}
+
+impl<'h> Hand<'h> {
+    fn new(handler: &'h OutboundHandler, list: DomainList, desk: &'h Desk) -> Hand<'h> {
+        Hand {
+            handler,
+            list,
+            stop: desk.stop(),
+            number: desk.number(),
+            todo: VecDeque::new(),
+            in_flight: Vec::new(),
+            unrecorded: VecDeque::new(),
+            settled: 0,
+        }
+    }
+
+    fn load(&mut self) {
+        match self.handler.queue.list_messages(self.list.id) {
+            Ok(messages) => self.todo = messages.into(),
+            Err(error) => log::error!("list {} can not be read: {error}", self.list.id),
+        }
+    }
+
+    /// Whether there is, or may be, a next message. Another list is asked for only when nothing is on the wire.
+    fn has_next(&self, session: &Session) -> bool {
+        !self.todo.is_empty() || !session.is_waiting()
+    }
+
+    /// The next message of the list; or of the next list, if it is in order to carry on.
+    fn next(&mut self, host: &str, desk: &Desk) -> Option<Envelope> {
+        if self.todo.is_empty() {
+            self.carry_on();
+        }
+        let message = self.todo.pop_front()?;
+        desk.write(format!("Sending {} of list {} to {host}", message.id, self.list.id));
+        let envelope = Envelope {
+            message: message.id,
+            reverse_path: message.reverse_path.clone(),
+            recipients: message.recipients.iter().map(|r| (RecipientKey(r.n), r.path.clone())).collect(),
+            size: message.size,
+            eight_bit: message.eight_bit,
+        };
+        self.in_flight.push(message);
+        Some(envelope)
+    }
+
+    fn carry_on(&mut self) {
+        let Some(next) = self.handler.dispatch.carry_on(self.list.hop, self.handler.per_next_hop) else { return };
+        self.finish();
+        let (id, number) = (next.id, self.number);
+        self.list = next;
+        if let Some(()) = self.insist(|queue| queue.lock_list(id, number)) {
+            self.load();
+        }
+        // There is room for one more list to wait.
+        self.handler.bells.osesctl.kick();
+    }
+
+    /// `interrupted`: the connection was cut by our own stop; what that did to a message is no attempt.
+    fn settle(&mut self, id: MessageId, outcomes: Vec<(RecipientKey, Outcome)>, host: &str, interrupted: bool) {
+        let Some(place) = self.in_flight.iter().position(|message| message.id == id) else { return };
+        let message = self.in_flight.remove(place);
+        let ends = |outcome: &Outcome| !interrupted || !matches!(outcome, Outcome::TryLater(_));
+        let outcomes: Vec<_> =
+            outcomes.into_iter().filter(|(_, outcome)| ends(outcome)).map(|(key, outcome)| (key.0, outcome)).collect();
+        self.settled += 1;
+        self.record(&message, host, outcomes);
+    }
+
+    fn give_back(&mut self, id: MessageId) {
+        if let Some(place) = self.in_flight.iter().position(|message| message.id == id) {
+            self.todo.push_front(self.in_flight.remove(place));
+        }
+    }
+
+    /// The same outcome for all that is left.
+    fn settle_rest(&mut self, host: &str, outcome: &Outcome) {
+        for message in std::mem::take(&mut self.todo) {
+            let outcomes = message.recipients.iter().map(|r| (r.n, outcome.clone())).collect();
+            self.record(&message, host, outcomes);
+        }
+    }
+
+    fn record(&mut self, message: &ListedMessage, host: &str, outcomes: Vec<(u32, Outcome)>) {
+        for (n, outcome) in &outcomes {
+            let to = message.recipients.iter().find(|r| r.n == *n).map(|r| r.path.to_string()).unwrap_or_default();
+            match outcome {
+                Outcome::Delivered(reply) => {
+                    log::info!("id={} to=<{to}> host={host} transmitted {reply}", message.id);
+                }
+                Outcome::TryLater(reason) => log::info!("id={} to=<{to}> deferred {}", message.id, reason.text),
+                Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
+            }
+        }
+        let settlement = Settlement {
+            list: self.list.id,
+            id: message.id,
+            null_sender: message.reverse_path.0.is_none(),
+            host: host.to_owned(),
+            outcomes,
+            retry: self.handler.retry.clone(),
+        };
+        let pending = self.handler.queue.settle(settlement.clone());
+        self.unrecorded.push_back((settlement, pending));
+        while self.unrecorded.len() > UNRECORDED {
+            self.wait_for_record();
+        }
+    }
+
+    /// What was sent has to be recorded, or it would be sent again.
+    fn wait_for_record(&mut self) {
+        let Some((settlement, pending)) = self.unrecorded.pop_front() else { return };
+        let mut first = Some(pending);
+        let recorded = self.insist(|queue| match first.take() {
+            Some(pending) => pending.wait(),
+            None => queue.settle(settlement.clone()).wait(),
+        });
+        if recorded.is_some_and(|settled| settled.given_up > 0) {
+            self.handler.bells.drt.kick();
+        }
+    }
+
+    /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
+    fn insist<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
+        loop {
+            match verb(&self.handler.queue) {
+                Ok(done) => return Some(done),
+                Err(error) => log::error!("list {}: {error}", self.list.id),
+            }
+            match self.stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE) {
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Everything is recorded, and the list is taken apart.
+    fn finish(&mut self) {
+        while !self.unrecorded.is_empty() {
+            self.wait_for_record();
+        }
+        let id = self.list.id;
+        if self.insist(|queue| queue.end_list(id)).is_none() {
+            log::warn!("list {id} waits for the next start");
+        }
+    }
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        self.finish();
+        self.handler.dispatch.end(self.list.hop);
+    }
+}
