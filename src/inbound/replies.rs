@@ -13,7 +13,7 @@ use crate::smtp::path::PathError;
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::work_queue::id::MessageId;
 
-/// The end of a bad sequence of commands, of arguments and the like.
+/// RFC 3463 3.6: an invalid command, a syntax error, invalid arguments.
 const PROTOCOL: EnhancedCode = EnhancedCode(5, 5, 1);
 const SYNTAX: EnhancedCode = EnhancedCode(5, 5, 2);
 const ARGUMENTS: EnhancedCode = EnhancedCode(5, 5, 4);

@@ -24,9 +24,9 @@ pub enum Line<'a> {
 pub enum LineFault {
     /// Longer than the limit; reported once, as soon as that is certain, the rest is swallowed.
     TooLong,
-    /// A CR without LF after it, or what a bare LF left of the line.
+    /// A CR without LF after it.
     BareCr,
-    /// An LF without CR before it.
+    /// An LF without CR before it; and again for what follows that LF, up to CRLF.
     BareLf,
 }
 
