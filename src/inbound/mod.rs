@@ -1,6 +1,12 @@
 //! isesctl and iseshlrN: accept connections, and speak SMTP with whoever calls.
+//!
+//! The dialogue itself is [`session`], without a socket: the handler reads, gives what it read to
+//! [`session::Session::advance`], and does the steps that come back.
 
 pub mod controller;
 pub mod handler;
+pub mod received;
+pub mod recipients;
 pub mod replies;
 pub mod session;
+pub mod step;

@@ -37,6 +37,16 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            QueueError::Database(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            QueueError::File { error, .. } => error.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
     /// Whether the work may be found done after a restart, although it failed: the log was written, but
     /// not all of it could be synced.
     pub(super) fn may_have_happened(&self) -> bool {

@@ -1,0 +1,221 @@
+//! What the golden dialogues cannot show: the steps, the envelope, and inputs that come at the wrong time.
+
+use super::*;
+use crate::smtp::line::LineFault;
+use proptest::prelude::*;
+use std::net::Ipv4Addr;
+
+fn session(may_relay: bool) -> Session {
+    let settings = SessionSettings {
+        hostname: "eniac.lotus.com".to_owned(),
+        max_message_size: 1000,
+        max_recipients: 3,
+        policy: RecipientPolicy::new(&["eniac.lotus.com".to_owned()]).unwrap(),
+    };
+    Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST), may_relay)
+}
+
+/// The session after `lines`, and the steps of the last of them.
+fn after(lines: &[&str]) -> (Session, Vec<Step>) {
+    let mut session = session(false);
+    let mut steps = Vec::new();
+    for line in lines {
+        (session, steps) = moved(session, Input::Line(line.as_bytes()));
+    }
+    (session, steps)
+}
+
+fn moved(session: Session, input: Input<'_>) -> (Session, Vec<Step>) {
+    let (session, steps) = session.advance(input);
+    (session, steps.into_iter().collect())
+}
+
+fn codes(steps: &[Step]) -> Vec<String> {
+    steps
+        .iter()
+        .map(|step| match step {
+            Step::Reply(reply) => reply.to_string()[..3].to_owned(),
+            other => format!("{other:?}")
+                .split('(')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        })
+        .collect()
+}
+
+const TO_CONTENT: [&str; 4] = [
+    "EHLO univac.com",
+    "MAIL FROM:<bsmith@univac.com> BODY=8BITMIME",
+    "RCPT TO:<jdoe@eniac.lotus.com>",
+    "DATA",
+];
+
+const GOOD: Input<'_> = Input::ContentEnd {
+    size: 1000,
+    fault: None,
+    kept: Ok(()),
+};
+
+#[test]
+fn a_message_is_stored_with_its_envelope_and_answered_only_after_the_commit() {
+    let (session, steps) = after(&TO_CONTENT);
+    assert_eq!(codes(&steps), ["354", "ReceiveContent"]);
+    assert!(session.receives_content());
+    let (session, steps) = moved(session, GOOD);
+    let [Step::Store(envelope)] = steps.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(envelope.reverse_path.to_string(), "bsmith@univac.com");
+    assert_eq!(envelope.recipients[0].to_string(), "jdoe@eniac.lotus.com");
+    assert_eq!(
+        (envelope.recipients.len(), envelope.body),
+        (1, Some(Body::EightBitMime))
+    );
+    assert!(!session.receives_content());
+    let (_, steps) = moved(session, Input::Stored(Ok(MessageId(0xABC))));
+    let [Step::Reply(reply)] = steps.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(
+        reply.to_string(),
+        "250 2.6.0 Message received OK. 0000000000000ABC"
+    );
+}
+
+#[test]
+fn content_that_is_too_big_bad_or_not_kept_is_forgotten_and_the_session_goes_on() {
+    let bad = |size, fault, kept| Input::ContentEnd { size, fault, kept };
+    for (input, reply) in [
+        (bad(1001, None, Ok(())), "552 5.3.4"),
+        (
+            bad(1001, Some(ContentFault::BareLf), Err(StoreRefusal::OutOfSpace)),
+            "552 5.3.4",
+        ),
+        (bad(10, Some(ContentFault::BareCr), Ok(())), "550 5.6.0"),
+        (bad(10, None, Err(StoreRefusal::OutOfSpace)), "452 4.3.1"),
+    ] {
+        let (session, steps) = moved(after(&TO_CONTENT).0, input);
+        let [Step::Discard, Step::Reply(said)] = steps.as_slice() else {
+            panic!("{steps:?}")
+        };
+        assert!(said.to_string().starts_with(reply), "{said}");
+        let (_, steps) = moved(session, Input::Line(b"MAIL FROM:<>"));
+        assert_eq!(codes(&steps), ["250"]);
+    }
+}
+
+#[test]
+fn a_failed_commit_is_a_452_and_never_a_250() {
+    let (session, _) = moved(after(&TO_CONTENT).0, GOOD);
+    let (session, steps) = moved(session, Input::Stored(Err(StoreRefusal::QueueTrouble)));
+    assert_eq!(codes(&steps), ["Discard", "452"]);
+    assert!(!session.is_closed());
+}
+
+#[test]
+fn a_commit_on_its_way_is_waited_for_whatever_else_happens() {
+    let (session, _) = moved(after(&TO_CONTENT).0, GOOD);
+    let (session, steps) = moved(session, Input::Stopping);
+    assert!(steps.is_empty());
+    let (session, steps) = moved(session, Input::Timeout);
+    assert!(steps.is_empty());
+    let (session, steps) = moved(session, Input::Stored(Ok(MessageId(1))));
+    assert_eq!(codes(&steps), ["250"]);
+    assert_eq!(codes(&moved(session, Input::Stopping).1), ["421", "Close"]);
+}
+
+#[test]
+fn silence_and_the_end_of_service_close_with_421_and_forget_content() {
+    for input in [Input::Timeout, Input::Stopping] {
+        for lines in [&TO_CONTENT[..0], &TO_CONTENT[..1], &TO_CONTENT[..3]] {
+            let (session, steps) = moved(after(lines).0, input);
+            assert_eq!(codes(&steps), ["421", "Close"]);
+            assert!(session.is_closed());
+        }
+        let (session, steps) = moved(after(&TO_CONTENT).0, input);
+        assert_eq!(codes(&steps), ["Discard", "421", "Close"]);
+        assert!(moved(session, Input::Line(b"NOOP")).1.is_empty());
+    }
+}
+
+#[test]
+fn the_twentieth_bad_command_is_the_last_and_a_stored_message_starts_the_count_anew() {
+    let mut session = session(false);
+    for _ in 0..19 {
+        let steps;
+        (session, steps) = moved(session, Input::BadLine(LineFault::TooLong));
+        assert_eq!(codes(&steps), ["500"]);
+    }
+    for line in TO_CONTENT {
+        session = moved(session, Input::Line(line.as_bytes())).0;
+    }
+    session = moved(session, GOOD).0;
+    session = moved(session, Input::Stored(Ok(MessageId(1)))).0;
+    for _ in 0..19 {
+        session = moved(session, Input::Line(b"FOO")).0;
+    }
+    let (session, steps) = moved(session, Input::Line(b"DATA"));
+    assert_eq!(codes(&steps), ["421", "Close"]);
+    assert!(session.is_closed());
+}
+
+#[test]
+fn the_facts_of_the_received_line_are_there_while_content_comes() {
+    let (session, _) = after(&TO_CONTENT);
+    let facts = session.received_facts().unwrap();
+    assert_eq!(
+        (facts.helo, facts.hostname, facts.extended),
+        ("univac.com", "eniac.lotus.com", true)
+    );
+    assert_eq!(facts.only_recipient.unwrap().to_string(), "jdoe@eniac.lotus.com");
+    assert!(after(&TO_CONTENT[..3]).0.received_facts().is_none());
+    let two = [
+        TO_CONTENT[0],
+        TO_CONTENT[1],
+        TO_CONTENT[2],
+        "RCPT TO:<b@eniac.lotus.com>",
+        "DATA",
+    ];
+    assert!(after(&two).0.received_facts().unwrap().only_recipient.is_none());
+}
+
+#[test]
+fn lines_are_not_obeyed_while_content_comes() {
+    let (session, _) = after(&TO_CONTENT);
+    let (session, steps) = moved(session, Input::Line(b"QUIT"));
+    assert!(steps.is_empty() && session.receives_content());
+}
+
+fn any_line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("HELO a".to_owned()),
+        Just("EHLO a".to_owned()),
+        "MAIL FROM:<(a@b)?>( SIZE=[0-9]{1,4})?",
+        "RCPT TO:<[a-e]@(eniac.lotus.com|x)>",
+        Just("DATA".to_owned()),
+        Just("RSET".to_owned()),
+        "\\PC{0,20}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_dialogue_stores_a_message_without_a_local_recipient_or_with_more_than_the_limit(
+        lines in proptest::collection::vec(any_line(), 0..60),
+    ) {
+        let mut session = session(false);
+        for line in &lines {
+            let mut steps;
+            (session, steps) = moved(session, Input::Line(line.as_bytes()));
+            if session.receives_content() {
+                (session, steps) = moved(session, GOOD);
+                let [Step::Store(envelope)] = steps.as_slice() else { panic!("{steps:?}") };
+                prop_assert!((1..=3).contains(&envelope.recipients.len()));
+                prop_assert!(envelope.recipients.iter().all(|r| r.domain() == "eniac.lotus.com"));
+                (session, steps) = moved(session, Input::Stored(Ok(MessageId(1))));
+            }
+            prop_assert!(session.is_closed() || steps.iter().any(|step| matches!(step, Step::Reply(_))));
+        }
+    }
+}
