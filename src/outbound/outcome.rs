@@ -165,6 +165,7 @@ impl Reason {
     #[must_use]
     pub fn trouble(peer: &Peer, stage: Option<Stage>, trouble: &Trouble) -> Reason {
         let tail = match stage {
+            Some(Stage::Greeting) => String::from(" (waiting for the greeting)"),
             Some(stage) => format!(" (waiting for the reply to {stage})"),
             None => String::new(),
         };
@@ -200,16 +201,28 @@ impl Reason {
         Reason::ours(EnhancedCode(5, 3, 4), "", &text, "")
     }
 
-    /// The peer spoke although nothing was asked. 4.5.0.
+    /// The peer spoke although nothing was asked: a 421 says good-bye, its status or 4.3.2; all else is 4.5.0.
     #[must_use]
     pub fn unasked(peer: &Peer, reply: Option<&Reply>) -> Reason {
-        let head = format!("host {peer} broke the protocol: it spoke before it was asked");
-        let said = reply
-            .map(|reply| format!(": {}", spoken(reply)))
-            .unwrap_or_default();
+        let said = reply.map(|reply| format!(": {reply}")).unwrap_or_default();
+        let (status, head) = match reply {
+            Some(Reply {
+                code: 421, enhanced, ..
+            }) => {
+                let theirs = enhanced.filter(|status| status.0 == 4);
+                (
+                    theirs.unwrap_or(EnhancedCode(4, 3, 2)),
+                    format!("host {peer} closed the connection"),
+                )
+            }
+            _ => {
+                let head = format!("host {peer} broke the protocol: it spoke before it was asked");
+                (EnhancedCode(4, 5, 0), head)
+            }
+        };
         Reason {
             reply: reply.cloned(),
-            ..Reason::ours(EnhancedCode(4, 5, 0), &head, &said, "")
+            ..Reason::ours(status, &head, &said, "")
         }
     }
 
@@ -221,7 +234,7 @@ impl Reason {
         let status = EnhancedCode(4, 5, 0);
         Reason {
             reply: Some(reply.clone()),
-            ..Reason::ours(status, &head, &spoken(reply), &tail)
+            ..Reason::ours(status, &head, &reply.to_string(), &tail)
         }
     }
 
@@ -242,7 +255,7 @@ impl Reason {
         };
         Reason {
             reply: Some(reply.clone()),
-            ..Reason::ours(status, &head, &spoken(reply), &tail)
+            ..Reason::ours(status, &head, &reply.to_string(), &tail)
         }
     }
 
@@ -264,24 +277,6 @@ impl Reason {
     }
 }
 
-/// The reply on one line: `550 5.1.1 no such user`.
-fn spoken(reply: &Reply) -> String {
-    let mut line = reply.code.to_string();
-    if let Some(EnhancedCode(class, subject, detail)) = reply.enhanced {
-        line += &format!(" {class}.{subject}.{detail}");
-    }
-    for text in reply
-        .lines
-        .iter()
-        .map(|text| text.trim())
-        .filter(|text| !text.is_empty())
-    {
-        line.push(' ');
-        line += text;
-    }
-    line
-}
-
 /// Shortens `text` to at most `longest` octets, between characters, and shows that it did.
 fn cut(text: &mut String, longest: usize) {
     if text.len() > longest {
@@ -291,5 +286,153 @@ fn cut(text: &mut String, longest: usize) {
         }
         text.truncate(end);
         text.push_str("...");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer {
+            name: "mx.example.org".to_string(),
+            address: "192.0.2.1:25".parse().unwrap(),
+        }
+    }
+
+    fn verdict(stage: Stage, code: u16) -> Verdict {
+        judge(&peer(), stage, &Reply::new(code, "text"))
+    }
+
+    /// `later 4.0.0`, as the table below writes it.
+    fn word(verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Fine => "fine".to_string(),
+            Verdict::TryLater(reason) => format!("later {}", reason.status),
+            Verdict::GiveUp(reason) => format!("give up {}", reason.status),
+            Verdict::Ends(reason) => format!("ends {}", reason.status),
+        }
+    }
+
+    #[test]
+    fn every_stage_judges_every_class() {
+        use Stage::{Content, Data, Ehlo, Greeting, Helo, Mail, NextMail, Quit, Rcpt, Reset};
+        let (fine, later, give_up, step) = ("fine", "later 4.0.0", "give up 5.0.0", "ends 4.5.0");
+        let (busy, reset) = ("ends 4.3.2", "ends 4.0.0");
+        let table = [
+            // stage, 250, 354, 421, 450, 550
+            (Greeting, [fine, step, busy, busy, busy]),
+            (Ehlo, [fine, step, busy, busy, "give up 5.3.2"]),
+            (Helo, [fine, step, busy, busy, busy]),
+            (Mail, [fine, step, busy, later, give_up]),
+            (NextMail, [fine, step, busy, later, give_up]),
+            (Rcpt, [fine, step, busy, later, give_up]),
+            (Data, [step, fine, busy, later, give_up]),
+            (Content, [fine, step, busy, later, give_up]),
+            (Reset, [fine, step, busy, reset, reset]),
+            (Quit, [fine, fine, fine, fine, fine]),
+        ];
+        for (stage, expected) in table {
+            for (code, expected) in [250, 354, 421, 450, 550].into_iter().zip(expected) {
+                assert_eq!(
+                    word(verdict(stage, code)),
+                    expected,
+                    "{code} in reply to {stage:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_recipients_is_tried_later_in_both_its_codes() {
+        assert_eq!(word(verdict(Stage::Rcpt, 452)), "later 4.5.3");
+        assert_eq!(word(verdict(Stage::Rcpt, 552)), "later 4.5.3");
+        assert_eq!(word(verdict(Stage::Content, 552)), "give up 5.0.0");
+    }
+
+    #[test]
+    fn bad_sequence_is_held_against_the_dialogue_only_after_another_message() {
+        assert_eq!(word(verdict(Stage::Mail, 503)), "give up 5.5.1");
+        assert_eq!(word(verdict(Stage::NextMail, 503)), "ends 4.5.1");
+    }
+
+    #[test]
+    fn the_status_is_the_peers_if_it_fits_the_class() {
+        let said = |status| judge(&peer(), Stage::Rcpt, &Reply::with_status(550, status, "no"));
+        assert_eq!(word(said(EnhancedCode(5, 1, 1))), "give up 5.1.1");
+        assert_eq!(word(said(EnhancedCode(4, 1, 1))), "give up 5.0.0");
+    }
+
+    #[test]
+    fn the_reason_says_who_said_what_to_what() {
+        let reply = Reply::multiline(
+            550,
+            Some(EnhancedCode(5, 1, 1)),
+            vec!["no such".to_string(), "user".to_string()],
+        );
+        let Verdict::GiveUp(reason) = judge(&peer(), Stage::Rcpt, &reply) else {
+            panic!("not given up")
+        };
+        let text = "host mx.example.org[192.0.2.1] said: 550 5.1.1 no such user (in reply to RCPT TO)";
+        assert_eq!(reason.text, text);
+        assert_eq!(reason.reply, Some(reply));
+    }
+
+    #[test]
+    fn a_port_other_than_25_is_named() {
+        let peer = Peer {
+            name: "localhost".to_string(),
+            address: "[::1]:2525".parse().unwrap(),
+        };
+        let reason = Reason::no_connection(&peer, "Connection refused");
+        assert_eq!(
+            reason.text,
+            "cannot connect to localhost[::1]:2525: Connection refused"
+        );
+        assert_eq!(reason.status, EnhancedCode(4, 4, 1));
+    }
+
+    #[test]
+    fn the_text_is_one_clean_line_of_at_most_500_octets() {
+        let lines = vec!["\u{1b}[31mred\r\n\u{9b}".to_string(), "\u{e9}".repeat(2000)];
+        let peer = Peer {
+            name: "x".repeat(2000),
+            ..peer()
+        };
+        for stage in [Stage::Greeting, Stage::Rcpt] {
+            let reply = Reply::multiline(450, None, lines.clone());
+            let (Verdict::TryLater(reason) | Verdict::Ends(reason)) = judge(&peer, stage, &reply) else {
+                panic!("not tried later")
+            };
+            assert!(
+                reason.text.len() <= Reason::LONGEST,
+                "{} octets",
+                reason.text.len()
+            );
+            assert!(!reason.text.chars().any(char::is_control), "{}", reason.text);
+        }
+        let reply = Reply::multiline(450, None, lines);
+        let text = Reason::out_of_step(&self::peer(), Stage::Rcpt, &reply).text;
+        assert!(text.ends_with("... (in reply to RCPT TO)"), "{text}");
+    }
+
+    #[test]
+    fn trouble_says_what_was_waited_for() {
+        let about = |trouble| Reason::trouble(&peer(), Some(Stage::Content), &trouble);
+        let lost = about(Trouble::Broken("Connection reset by peer".to_string()));
+        assert_eq!(lost.status, EnhancedCode(4, 4, 2));
+        let text = "lost connection with mx.example.org[192.0.2.1]: Connection reset by peer \
+                    (waiting for the reply to end of DATA)";
+        assert_eq!(lost.text, text);
+        assert_eq!(about(Trouble::Closed).status, EnhancedCode(4, 4, 2));
+        assert_eq!(about(Trouble::Timeout).status, EnhancedCode(4, 4, 2));
+        assert_eq!(
+            about(Trouble::Garbage("x".to_string())).status,
+            EnhancedCode(4, 5, 0)
+        );
+        assert_eq!(
+            about(Trouble::Content("x".to_string())).status,
+            EnhancedCode(4, 3, 0)
+        );
     }
 }

@@ -220,10 +220,7 @@ impl Session {
 
     fn hear(&mut self, reply: Reply, more_at_hand: bool, steps: &mut Vec<Step>) {
         let Some(&(due, octets)) = self.due.front() else {
-            let reason = match judge(&self.peer, Stage::Greeting, &reply) {
-                Verdict::Ends(reason) if reply.code == 421 => reason,
-                _ => Reason::unasked(&self.peer, Some(&reply)),
-            };
+            let reason = Reason::unasked(&self.peer, Some(&reply));
             return self.end(&reason, steps);
         };
         // `None` is: granted.
@@ -466,3 +463,6 @@ fn send(octets: &[u8], steps: &mut Vec<Step>) {
         _ => steps.push(Step::Send(octets.to_vec())),
     }
 }
+
+#[cfg(test)]
+mod tests;
