@@ -2,7 +2,7 @@
 
 mod rooms {
     mod outbound_dialogues;
-    mod sink_misbehaves;
+    mod outbound_on_the_wire;
 }
 mod support {
     pub mod sink;

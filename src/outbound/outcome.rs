@@ -23,7 +23,7 @@ pub enum Outcome {
 pub struct Reason {
     /// RFC 3463 status: the peer's own, or ours where no peer spoke (4.4.1 no answer, 5.1.2 bad domain …).
     pub status: EnhancedCode,
-    /// One line in the operator's words, at most 500 octets, clean of controls: for a reply its code and text.
+    /// One line in the operator's words, at most 500 octets, clean of controls: a reply's code and text.
     pub text: String,
     /// The peer's reply, where one was the reason (goes into Diagnostic-Code, RFC 3464 2.3.6).
     pub reply: Option<Reply>,
@@ -201,7 +201,7 @@ impl Reason {
         Reason::ours(EnhancedCode(5, 3, 4), "", &text, "")
     }
 
-    /// The peer spoke although nothing was asked: a 421 says good-bye, its status or 4.3.2; all else is 4.5.0.
+    /// The peer spoke although nothing was asked: a 421 (its status, or 4.3.2), or a mistake (4.5.0).
     #[must_use]
     pub fn unasked(peer: &Peer, reply: Option<&Reply>) -> Reason {
         let said = reply.map(|reply| format!(": {reply}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What oseshlrN says to a peer: greeting, EHLO, then one message after the other, then QUIT (RFC 5321, 2920).
+//! What oseshlrN says to a peer: EHLO, then one message after the other, then QUIT (RFC 5321, RFC 2920).
 //!
 //! A state machine fed with replies and envelopes that answers with steps. Never touches a socket, a clock or
 //! the queue: the handler is a dull loop around it. Each recipient it is given comes back exactly once.
@@ -15,8 +15,8 @@ use crate::work_queue::id::MessageId;
 /// How long a block of content may take to be written (RFC 5321 4.5.3.2.5).
 pub const BLOCK_DEADLINE: Duration = Duration::from_secs(3 * 60);
 
-/// Octets of commands that may be on their way without an answer. RFC 2920 3.1: a client that writes on and on
-/// while the server waits for its replies to be read waits for ever; this much fits any socket's buffers.
+/// Octets of commands that may be on their way without an answer. RFC 2920 3.1: a client that writes on and
+/// on while the server waits for its replies to be read waits for ever; this much fits any socket's buffers.
 const WINDOW: usize = 32 * 1024;
 
 /// What happens to the session.
@@ -230,7 +230,7 @@ impl Session {
             Verdict::GiveUp(reason) => Some(Outcome::GiveUp(reason)),
             Verdict::Ends(reason) => {
                 if self.phase == Phase::Opening && reply.code != 421 {
-                    // RFC 5321 3.1: a host that refuses in its greeting waits for QUIT. We do not wait for more.
+                    // RFC 5321 3.1: a host that refuses waits for QUIT. We do not wait for more.
                     send(b"QUIT\r\n", steps);
                 }
                 if due == Due::Reset {
