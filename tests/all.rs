@@ -5,8 +5,11 @@
 
 mod support {
     pub mod dialogue;
+    pub mod sink;
 }
 
 mod rooms {
     mod inbound_dialogues;
+    mod outbound_dialogues;
+    mod outbound_on_the_wire;
 }

@@ -1,4 +1,7 @@
 //! osesctl and oseshlrN: carry the domain lists to their next hops.
+//!
+//! What is said to a peer is [`session`], without a socket; what a reply means is [`outcome`]; which hosts there
+//! are is [`hosts`].
 
 pub mod connection;
 pub mod controller;

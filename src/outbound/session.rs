@@ -1,0 +1,468 @@
+//! What oseshlrN says to a peer: EHLO, then one message after the other, then QUIT (RFC 5321, RFC 2920).
+//!
+//! A state machine fed with replies and envelopes that answers with steps. Never touches a socket, a clock or
+//! the queue: the handler is a dull loop around it. Each recipient it is given comes back exactly once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::outbound::offered::Offered;
+use crate::outbound::outcome::{Outcome, Peer, Reason, Stage, Trouble, Verdict, judge};
+use crate::outbound::transaction::{Envelope, Next, RecipientKey, Transaction};
+use crate::smtp::reply::Reply;
+use crate::work_queue::id::MessageId;
+
+/// How long a block of content may take to be written (RFC 5321 4.5.3.2.5).
+pub const BLOCK_DEADLINE: Duration = Duration::from_secs(3 * 60);
+
+/// Octets of commands that may be on their way without an answer. RFC 2920 3.1: a client that writes on and
+/// on while the server waits for its replies to be read waits for ever; this much fits any socket's buffers.
+const WINDOW: usize = 32 * 1024;
+
+/// What happens to the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The peer said this.
+    Reply {
+        /// One whole reply.
+        reply: Reply,
+        /// Further octets of the peer have already come. Where nothing else is due, they were said before
+        /// we asked, and must not be taken for the answer to what we ask next.
+        more_at_hand: bool,
+    },
+    /// The answer to [`Step::WantMessage`]: the next message.
+    Message(Envelope),
+    /// The other answer: there is none; or, at any time: stop after what is on the wire.
+    NoMore,
+    /// No reply will come. The session ends.
+    Lost(Trouble),
+}
+
+/// What the handler is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Put this into the write buffer. It is flushed when the steps are done, before the next read.
+    Send(Vec<u8>),
+    /// Put the content of this message there, dot-stuffed, and the final dot.
+    SendContent(MessageId),
+    /// The message is through: what became of each of its recipients.
+    Settle {
+        /// Which message.
+        message: MessageId,
+        /// All its recipients.
+        outcomes: Vec<(RecipientKey, Outcome)>,
+    },
+    /// The message was taken, but the peer has answered nothing of it and has none of its content: as if it
+    /// had never been taken, no attempt.
+    GiveBack(MessageId),
+    /// Offer the next message, or say that there is none: now, or later if none is known yet.
+    WantMessage,
+    /// Flush, close the connection, and advance no further. Nothing is unsettled.
+    Close(End),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As it should: we said QUIT.
+    Done,
+    /// Before any message: another host of the next hop may be willing.
+    Refused(Reason),
+    /// In the middle. What is left of the list may be tried over a new connection, or later, for this reason.
+    Broken(Reason),
+}
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Greeting, EHLO, HELO.
+    Opening,
+    /// Messages may go.
+    Open,
+    /// QUIT was sent.
+    Leaving,
+    /// Nothing follows.
+    Closed,
+}
+
+/// A reply that is due. Those of a transaction belong to the first one in flight: replies come in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Greeting,
+    Ehlo,
+    Helo,
+    Mail {
+        first: bool,
+    },
+    Rcpt(usize),
+    Data,
+    Content,
+    /// To a dot without content.
+    Dot,
+    Reset,
+    Quit,
+}
+
+impl Due {
+    fn stage(self) -> Stage {
+        match self {
+            Due::Greeting => Stage::Greeting,
+            Due::Ehlo => Stage::Ehlo,
+            Due::Helo => Stage::Helo,
+            Due::Mail { first: true } => Stage::Mail,
+            Due::Mail { first: false } => Stage::NextMail,
+            Due::Rcpt(_) => Stage::Rcpt,
+            Due::Data => Stage::Data,
+            Due::Content | Due::Dot => Stage::Content,
+            Due::Reset => Stage::Reset,
+            Due::Quit => Stage::Quit,
+        }
+    }
+}
+
+/// The dialogue with one peer, over one connection.
+#[derive(Debug)]
+pub struct Session {
+    hostname: String,
+    peer: Peer,
+    phase: Phase,
+    offered: Offered,
+    /// One entry for each command sent and not answered, with its length in octets.
+    due: VecDeque<(Due, usize)>,
+    /// The sum of these lengths.
+    unanswered: usize,
+    /// The window was full: wait until half of it is answered, so that many commands share a write.
+    window_full: bool,
+    /// At most two: one whose final dot waits for its answer, and the next one behind it.
+    flight: VecDeque<Transaction>,
+    /// MAIL stands at the peer without content to follow: RSET goes before the next one.
+    reset_due: bool,
+    /// A MAIL was sent in this connection.
+    mail_sent: bool,
+    /// [`Step::WantMessage`] has not been answered yet.
+    asked: bool,
+    /// No further message will come.
+    no_more: bool,
+}
+
+impl Session {
+    /// A session for a connection that was just made to `peer`; `hostname` is what EHLO says. The peer speaks
+    /// first.
+    #[must_use]
+    pub fn new(hostname: &str, peer: Peer) -> Session {
+        Session {
+            hostname: hostname.to_string(),
+            peer,
+            phase: Phase::Opening,
+            offered: Offered::default(),
+            due: VecDeque::from([(Due::Greeting, 0)]),
+            unanswered: 0,
+            window_full: false,
+            flight: VecDeque::new(),
+            reset_due: false,
+            mail_sent: false,
+            asked: false,
+            no_more: false,
+        }
+    }
+
+    /// Takes what happened, and gives what to do about it.
+    pub fn advance(&mut self, input: Input) -> Vec<Step> {
+        let mut steps = Vec::new();
+        match input {
+            // Whatever comes after the end is of no interest, but no message may vanish.
+            Input::Message(envelope) if self.phase == Phase::Closed || !self.asked => {
+                steps.push(Step::GiveBack(envelope.message));
+            }
+            _ if self.phase == Phase::Closed => {}
+            Input::Reply { reply, more_at_hand } => self.hear(reply, more_at_hand, &mut steps),
+            Input::Message(envelope) => self.take(envelope, &mut steps),
+            Input::NoMore => self.no_more = true,
+            Input::Lost(trouble) => {
+                let due = self.due.front().map(|&(due, _)| due);
+                // Many a host closes after so many messages. The one before went well, so a new connection is
+                // worth a try; if it is this one that the peer does not stand, it will be the first there.
+                if matches!(due, Some(Due::Reset | Due::Mail { first: false })) {
+                    self.give_back(&mut steps);
+                }
+                let stage = due.map(Due::stage);
+                self.end(&Reason::trouble(&self.peer, stage, &trouble), &mut steps);
+            }
+        }
+        self.go_on(&mut steps);
+        steps
+    }
+
+    /// How long to wait for the next reply, from the moment of the flush or of the reply before (RFC 5321
+    /// 4.5.3.2).
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(match self.due.front() {
+            Some((Due::Data, _)) => 2 * 60,
+            Some((Due::Content | Due::Dot, _)) => 10 * 60,
+            // Not in the RFC. All is settled: nobody shall wait for a good-bye.
+            Some((Due::Quit, _)) => 10,
+            _ => 5 * 60,
+        })
+    }
+
+    /// Whether replies are due: if not, and no message is at hand, there is nothing to read for.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// What the peer's answer to EHLO offered; nothing before it.
+    #[must_use]
+    pub fn offered(&self) -> &Offered {
+        &self.offered
+    }
+
+    fn hear(&mut self, reply: Reply, more_at_hand: bool, steps: &mut Vec<Step>) {
+        let Some(&(due, octets)) = self.due.front() else {
+            let reason = Reason::unasked(&self.peer, Some(&reply));
+            return self.end(&reason, steps);
+        };
+        // `None` is: granted.
+        let refusal = match judge(&self.peer, due.stage(), &reply) {
+            Verdict::Fine => None,
+            Verdict::TryLater(reason) => Some(Outcome::TryLater(reason)),
+            Verdict::GiveUp(reason) => Some(Outcome::GiveUp(reason)),
+            Verdict::Ends(reason) => {
+                if self.phase == Phase::Opening && reply.code != 421 {
+                    // RFC 5321 3.1: a host that refuses waits for QUIT. We do not wait for more.
+                    send(b"QUIT\r\n", steps);
+                }
+                if due == Due::Reset {
+                    self.give_back(steps);
+                }
+                return self.end(&reason, steps);
+            }
+        };
+        self.due.pop_front();
+        self.unanswered -= octets;
+        let too_early = more_at_hand && self.due.is_empty();
+        if !(too_early && self.phase == Phase::Opening) {
+            self.note(due, refusal, reply, steps);
+        }
+        if too_early && self.phase != Phase::Closed {
+            self.end(&Reason::unasked(&self.peer, None), steps);
+        }
+    }
+
+    /// Notes the answer to `due`: what became of those it concerns, or `None` where it was granted.
+    fn note(&mut self, due: Due, refusal: Option<Outcome>, reply: Reply, steps: &mut Vec<Step>) {
+        match (due, refusal, self.flight.front_mut()) {
+            (Due::Greeting, ..) => {
+                let line = format!("EHLO {}\r\n", self.hostname);
+                self.command(Due::Ehlo, &line, steps);
+            }
+            (Due::Ehlo, Some(_), _) => {
+                let line = format!("HELO {}\r\n", self.hostname);
+                self.command(Due::Helo, &line, steps);
+            }
+            (Due::Ehlo, None, _) => {
+                self.offered = Offered::by(&reply);
+                self.phase = Phase::Open;
+            }
+            (Due::Helo, ..) => self.phase = Phase::Open,
+            (Due::Mail { .. }, None, Some(front)) => front.mail_accepted = true,
+            (Due::Mail { .. }, Some(refusal), Some(front)) => front.refuse(&refusal),
+            (Due::Rcpt(_), None, Some(front)) => front.accepted += 1,
+            (Due::Rcpt(index), Some(refusal), Some(front)) => front.refuse_recipient(index, refusal),
+            (Due::Data, None, Some(front)) if !front.is_settled() => front.next = Next::Content,
+            (Due::Data, None, Some(front)) if front.accepted == 0 => front.next = Next::Dot,
+            // MAIL was refused, and yet RCPT and DATA were granted: a dot might deliver an empty message.
+            (Due::Data, None, Some(_)) => {
+                let reason = Reason::out_of_step(&self.peer, Stage::Data, &reply);
+                self.end(&reason, steps);
+            }
+            (Due::Data, Some(refusal), Some(front)) => {
+                self.reset_due = front.mail_accepted;
+                self.settle(&refusal, steps);
+            }
+            (Due::Content, None, _) => self.settle(&Outcome::Delivered(reply), steps),
+            (Due::Content, Some(refusal), _) => self.settle(&refusal, steps),
+            // All were refused before: what is said about nothing is ignored.
+            (Due::Dot, ..) => self.settle(&self.nobody_left(), steps),
+            (Due::Quit, ..) => self.close(End::Done, steps),
+            (Due::Reset, ..) | (Due::Mail { .. } | Due::Rcpt(_) | Due::Data, _, None) => {}
+        }
+    }
+
+    fn take(&mut self, envelope: Envelope, steps: &mut Vec<Step>) {
+        self.asked = false;
+        let size = envelope.size;
+        let message = Transaction::new(envelope);
+        if message.is_settled() {
+            // No recipients: nothing to do, and all of it done.
+            let (message, outcomes) = message.settle(&self.nobody_left());
+            steps.push(Step::Settle { message, outcomes });
+        } else if let Some(limit) = self.offered.limit_below(size) {
+            let reason = Reason::too_large(&self.peer, size, limit);
+            let (message, outcomes) = message.settle(&Outcome::GiveUp(reason));
+            steps.push(Step::Settle { message, outcomes });
+        } else {
+            self.flight.push_back(message);
+        }
+    }
+
+    /// Sends what may be sent now; asks for the next message, or says QUIT, where that is next.
+    fn go_on(&mut self, steps: &mut Vec<Step>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        // Only the last one in flight has anything left to send.
+        while self.may_send()
+            && let Some(message) = self.flight.back_mut()
+        {
+            let nobody_left = matches!(message.next, Next::Rcpt(_) | Next::Data) && message.is_settled();
+            if nobody_left && self.due.is_empty() {
+                // Without pipelining, or when the window filled up: DATA has not been sent, and need not be.
+                self.reset_due = message.mail_accepted;
+                self.settle(&self.nobody_left(), steps);
+                continue;
+            }
+            if nobody_left || !self.send_next(steps) {
+                break;
+            }
+        }
+        let all_sent = self
+            .flight
+            .back()
+            .is_none_or(|message| message.next == Next::Nothing);
+        if !all_sent || !self.may_send() {
+            return;
+        }
+        if self.no_more {
+            self.phase = Phase::Leaving;
+            self.command(Due::Quit, "QUIT\r\n", steps);
+        } else if !self.asked && self.flight.len() < 2 {
+            self.asked = true;
+            steps.push(Step::WantMessage);
+        }
+    }
+
+    /// Sends the next command of the last message in flight, or its content; false where it has to wait.
+    fn send_next(&mut self, steps: &mut Vec<Step>) -> bool {
+        let Some(message) = self.flight.back_mut() else {
+            return false;
+        };
+        let envelope = &message.envelope;
+        let (due, line, next) = match message.next {
+            Next::Mail if self.reset_due => {
+                self.reset_due = false;
+                (Due::Reset, String::from("RSET\r\n"), Next::Mail)
+            }
+            Next::Mail => {
+                let mut line = format!("MAIL FROM:<{}>", envelope.reverse_path);
+                if self.offered.size.is_some() {
+                    line += &format!(" SIZE={}", envelope.size);
+                }
+                if self.offered.eight_bit_mime && envelope.eight_bit {
+                    line += " BODY=8BITMIME";
+                }
+                // Just send eight: where 8BITMIME is not offered, 8-bit content goes out as it is, without
+                // BODY. RFC 6152 3 would have it converted or returned; this is the place for it.
+                let first = !std::mem::replace(&mut self.mail_sent, true);
+                (Due::Mail { first }, line + "\r\n", Next::Rcpt(0))
+            }
+            Next::Rcpt(index) => match envelope.recipients.get(index) {
+                Some((_, mailbox)) => (
+                    Due::Rcpt(index),
+                    format!("RCPT TO:<{mailbox}>\r\n"),
+                    Next::Rcpt(index + 1),
+                ),
+                None => {
+                    message.next = Next::Data;
+                    return true;
+                }
+            },
+            Next::Data => (Due::Data, String::from("DATA\r\n"), Next::WaitForGo),
+            Next::Content => {
+                steps.push(Step::SendContent(envelope.message));
+                (Due::Content, String::new(), Next::Nothing)
+            }
+            Next::Dot => (Due::Dot, String::from(".\r\n"), Next::Nothing),
+            Next::WaitForGo | Next::Nothing => return false,
+        };
+        message.next = next;
+        self.command(due, &line, steps);
+        true
+    }
+
+    /// Whether the peer is ready for a command: with PIPELINING as long as the window is open, else only when
+    /// it has answered everything.
+    fn may_send(&mut self) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
+        if !self.offered.pipelining {
+            return self.due.is_empty();
+        }
+        self.window_full = self.unanswered >= if self.window_full { WINDOW / 2 } else { WINDOW };
+        !self.window_full
+    }
+
+    fn command(&mut self, due: Due, line: &str, steps: &mut Vec<Step>) {
+        send(line.as_bytes(), steps);
+        self.due.push_back((due, line.len()));
+        self.unanswered += line.len();
+    }
+
+    /// The first message in flight is through.
+    fn settle(&mut self, rest: &Outcome, steps: &mut Vec<Step>) {
+        if let Some(front) = self.flight.pop_front() {
+            let (message, outcomes) = front.settle(rest);
+            steps.push(Step::Settle { message, outcomes });
+        }
+    }
+
+    /// What a message is settled with whose recipients all have their outcome: should one have been
+    /// forgotten against all reason, it is tried again.
+    fn nobody_left(&self) -> Outcome {
+        Outcome::TryLater(Reason::trouble(&self.peer, None, &Trouble::Closed))
+    }
+
+    /// The connection is of no more use.
+    fn end(&mut self, reason: &Reason, steps: &mut Vec<Step>) {
+        let end = match self.phase {
+            Phase::Opening => End::Refused(reason.clone()),
+            Phase::Leaving if self.flight.is_empty() => End::Done,
+            _ => End::Broken(reason.clone()),
+        };
+        // The peer answered, or owes us an answer, about the first in flight: that was an attempt.
+        if self.flight.front().is_some_and(|front| front.next != Next::Mail) {
+            self.settle(&Outcome::TryLater(reason.clone()), steps);
+        }
+        self.give_back(steps);
+        self.close(end, steps);
+    }
+
+    /// Whatever is in flight was not tried.
+    fn give_back(&mut self, steps: &mut Vec<Step>) {
+        let untouched = self
+            .flight
+            .drain(..)
+            .map(|message| Step::GiveBack(message.envelope.message));
+        steps.extend(untouched);
+    }
+
+    fn close(&mut self, end: End, steps: &mut Vec<Step>) {
+        self.phase = Phase::Closed;
+        self.due.clear();
+        steps.push(Step::Close(end));
+    }
+}
+
+/// Adds to the last of the steps where that is possible, so that what goes together is one buffer.
+fn send(octets: &[u8], steps: &mut Vec<Step>) {
+    match steps.last_mut() {
+        Some(Step::Send(buffer)) => buffer.extend_from_slice(octets),
+        _ if octets.is_empty() => {}
+        _ => steps.push(Step::Send(octets.to_vec())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

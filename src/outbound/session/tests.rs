@@ -1,0 +1,235 @@
+//! What the dialogues in `tests/dialogues/outbound` cannot show: deadlines, windows, whatever a peer may say.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::smtp::path::{Mailbox, ReversePath};
+
+fn reply(code: u16, lines: &[&str]) -> Reply {
+    let lines = lines.iter().map(|line| (*line).to_string()).collect();
+    Reply::multiline(code, None, lines)
+}
+
+fn says(code: u16) -> Input {
+    Input::Reply {
+        reply: reply(code, &["text"]),
+        more_at_hand: false,
+    }
+}
+
+fn envelope(number: i64, recipients: i64) -> Envelope {
+    let mailbox = |n: i64| Mailbox::parse(&format!("recipient{n}@example.org")).unwrap();
+    Envelope {
+        message: MessageId(number),
+        reverse_path: ReversePath(None),
+        recipients: (0..recipients).map(|n| (RecipientKey(n), mailbox(n))).collect(),
+        size: 1000,
+        eight_bit: false,
+    }
+}
+
+fn connected() -> Session {
+    let peer = Peer {
+        name: "mx.example.org".to_string(),
+        address: "[2001:db8::1]:25".parse().unwrap(),
+    };
+    Session::new("mta.example.net", peer)
+}
+
+/// A session that has just asked for its first message.
+fn open(offers: &[&str]) -> Session {
+    let mut session = connected();
+    session.advance(says(220));
+    let mut lines = vec!["mx.example.org"];
+    lines.extend(offers);
+    let reply = reply(250, &lines);
+    let steps = session.advance(Input::Reply {
+        reply,
+        more_at_hand: false,
+    });
+    assert_eq!(steps, [Step::WantMessage]);
+    session
+}
+
+/// Stands for the code that grants whatever was asked.
+const RIGHT: u16 = 0;
+
+fn commands(steps: &[Step]) -> usize {
+    let lines = |step: &Step| match step {
+        Step::Send(octets) => octets.iter().filter(|&&b| b == b'\n').count(),
+        _ => 0,
+    };
+    steps.iter().map(lines).sum()
+}
+
+#[test]
+fn each_reply_is_awaited_as_long_as_the_rfc_says() {
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    let mut session = connected();
+    assert_eq!(session.deadline(), minutes(5), "greeting");
+    session = open(&[]);
+    session.advance(Input::Message(envelope(1, 1)));
+    assert_eq!(session.deadline(), minutes(5), "MAIL");
+    session.advance(says(250));
+    assert_eq!(session.deadline(), minutes(5), "RCPT");
+    session.advance(says(250));
+    assert_eq!(session.deadline(), minutes(2), "DATA");
+    session.advance(says(354));
+    assert_eq!(session.deadline(), minutes(10), "the final dot");
+}
+
+#[test]
+fn what_goes_together_is_one_buffer() {
+    let mut session = open(&["PIPELINING"]);
+    let steps = session.advance(Input::Message(envelope(1, 3)));
+    assert_eq!(steps.len(), 1);
+    assert_eq!(commands(&steps), 5);
+}
+
+#[test]
+fn a_thousand_recipients_travel_in_one_transaction_and_never_overrun_the_window() {
+    let mut session = open(&["PIPELINING"]);
+    let mut sent = commands(&session.advance(Input::Message(envelope(1, 1000))));
+    assert!(sent > 500 && sent < 1000, "{sent} in the first write");
+    let mut writes = 1;
+    let mut answered = 0;
+    let outcomes = loop {
+        assert!(session.unanswered < WINDOW + 100);
+        answered += 1;
+        let code = match answered {
+            1002 => 354,
+            // The peer takes a hundred.
+            n if n > 101 => 452,
+            _ => 250,
+        };
+        let steps = session.advance(says(code));
+        sent += commands(&steps);
+        writes += usize::from(commands(&steps) > 0);
+        if steps.contains(&Step::SendContent(MessageId(1))) {
+            session.advance(Input::NoMore);
+            let steps = session.advance(says(250));
+            let [Step::Settle { outcomes, .. }] = &steps[..] else {
+                panic!("{steps:?}")
+            };
+            break outcomes.clone();
+        }
+    };
+    assert_eq!((sent, answered, writes), (1002, 1002, 2));
+    let delivered = |(_, outcome): &&(RecipientKey, Outcome)| matches!(outcome, Outcome::Delivered(_));
+    assert_eq!(outcomes.iter().filter(delivered).count(), 100);
+    assert_eq!(outcomes.len(), 1000);
+}
+
+#[test]
+fn a_message_that_was_not_asked_for_is_given_back() {
+    let mut session = connected();
+    let steps = session.advance(Input::Message(envelope(1, 1)));
+    assert_eq!(steps, [Step::GiveBack(MessageId(1))]);
+    session.advance(Input::Lost(Trouble::Closed));
+    let steps = session.advance(Input::Message(envelope(2, 1)));
+    assert_eq!(steps, [Step::GiveBack(MessageId(2))]);
+}
+
+#[test]
+fn a_message_may_be_offered_later_than_it_was_asked_for() {
+    let mut session = open(&["PIPELINING"]);
+    session.advance(Input::Message(envelope(1, 1)));
+    session.advance(says(250));
+    session.advance(says(250));
+    let steps = session.advance(says(354));
+    assert_eq!(steps, [Step::SendContent(MessageId(1)), Step::WantMessage]);
+    assert_eq!(
+        session.advance(says(250)).len(),
+        1,
+        "settled, and not asked again"
+    );
+    assert!(!session.is_waiting());
+    assert_eq!(commands(&session.advance(Input::Message(envelope(2, 1)))), 3);
+    assert!(session.is_waiting());
+}
+
+#[test]
+fn a_421_while_nothing_is_asked_ends_the_session() {
+    let mut session = open(&[]);
+    let steps = session.advance(says(421));
+    let [Step::Close(End::Broken(reason))] = &steps[..] else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(
+        reason.text,
+        "host mx.example.org[2001:db8::1] closed the connection: 421 text"
+    );
+}
+
+#[test]
+fn nothing_follows_the_end() {
+    let mut session = connected();
+    session.advance(says(554));
+    for input in [says(250), Input::NoMore, Input::Lost(Trouble::Closed)] {
+        assert_eq!(session.advance(input), []);
+    }
+}
+
+proptest! {
+    /// Whatever a peer says: each recipient comes back once, nothing is delivered that was not sent and
+    /// then accepted, and nothing happens after the end.
+    #[test]
+    fn no_recipient_is_lost_and_none_settled_twice(
+        offers in prop::sample::subsequence(vec!["PIPELINING", "SIZE 999", "8BITMIME"], 0..=3),
+        sizes in prop::collection::vec((0_i64..4, 990_u64..1010), 0..6),
+        codes in prop::collection::vec(
+            (prop::sample::select(vec![RIGHT, RIGHT, RIGHT, RIGHT, 250, 354, 421, 450, 452, 503, 550, 552]),
+             prop::bool::weighted(0.05)),
+            0..80,
+        ),
+    ) {
+        let mut list: VecDeque<Envelope> = (1..).zip(sizes).map(|(number, (recipients, size))| {
+            Envelope { size, ..envelope(number, recipients) }
+        }).collect();
+        let mut session = open(&offers);
+        let mut inputs: VecDeque<Input> = codes.into_iter().map(|(code, more_at_hand)| {
+            Input::Reply { reply: reply(code, &["text"]), more_at_hand }
+        }).collect();
+        inputs.push_front(list.pop_front().map_or(Input::NoMore, Input::Message));
+        inputs.push_back(Input::Lost(Trouble::Closed));
+        let (mut taken, mut sent, mut through) = (Vec::new(), HashSet::new(), Vec::new());
+        let mut closed = false;
+        while let Some(mut input) = inputs.pop_front() {
+            let mut accepted = false;
+            if let Input::Reply { reply, .. } = &mut input && reply.code == RIGHT {
+                reply.code = if let Some((Due::Data, _)) = session.due.front() { 354 } else { 250 };
+            }
+            match &input {
+                Input::Message(envelope) => taken.push(envelope.message),
+                Input::Reply { reply, .. } => accepted = (200..300).contains(&reply.code),
+                _ => {}
+            }
+            for step in session.advance(input) {
+                prop_assert!(!closed, "after the end: {step:?}");
+                match step {
+                    Step::Send(_) => {}
+                    Step::SendContent(message) => prop_assert!(sent.insert(message)),
+                    Step::Settle { message, outcomes } => {
+                        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Delivered(_))) {
+                            prop_assert!(accepted && sent.contains(&message));
+                        }
+                        through.push(message);
+                    }
+                    Step::GiveBack(message) => {
+                        prop_assert!(!sent.contains(&message));
+                        through.push(message);
+                    }
+                    Step::WantMessage => {
+                        inputs.push_front(list.pop_front().map_or(Input::NoMore, Input::Message));
+                    }
+                    Step::Close(_) => closed = true,
+                }
+            }
+        }
+        prop_assert!(closed);
+        through.sort();
+        prop_assert_eq!(taken, through);
+    }
+}
