@@ -13,6 +13,34 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// A stand-in until the grammar is there: splits at the last `@`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Mailbox> {
+        let (local_part, domain) = text.rsplit_once('@')?;
+        Some(Mailbox {
+            local_part: local_part.to_owned(),
+            domain: domain.to_ascii_lowercase(),
+        })
+    }
+
+    /// The local part without its quotes and backslashes.
+    #[must_use]
+    pub fn local_text(&self) -> String {
+        let Some(quoted) = self
+            .local_part
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+        else {
+            return self.local_part.clone();
+        };
+        let mut text = String::new();
+        let mut chars = quoted.chars();
+        while let Some(c) = chars.next() {
+            text.push(if c == '\\' { chars.next().unwrap_or(c) } else { c });
+        }
+        text
+    }
+
     /// The local part as it stood on the wire, with its quotes if it had any.
     #[must_use]
     pub fn local_part(&self) -> &str {
