@@ -1,4 +1,5 @@
-//! What came from the Internet, as imsgcnv sees it: the structure of a message, read while its content goes by.
+//! What came from the Internet, as imsgcnv sees it: the structure of a message, read while its content
+//! goes by.
 //!
 //! Takes content in chunks of any size and keeps a bounded part of it (about 128 KiB at worst), however large
 //! the message is. Never fails and never changes anything: what is broken leaves a field empty.
@@ -211,9 +212,12 @@ impl StructureReader {
         if let Some(name) = field::name(line) {
             self.has_field = true;
             self.begin_field(name, line);
-        } else if !self.has_field && !(self.boundaries.is_empty() && line.starts_with(b"From ")) {
-            // A block that does not begin with a field (or with a mailbox file's `From ` line) is no header.
-            self.end_header();
+        } else if !self.has_field {
+            // A block that does not begin with a field, or with a mailbox file's `From ` line, is no header.
+            let of_mailbox_file = self.boundaries.is_empty() && line.starts_with(b"From ");
+            if !of_mailbox_file {
+                self.end_header();
+            }
         }
     }
 

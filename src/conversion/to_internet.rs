@@ -1,8 +1,9 @@
-//! What goes to the Internet, as omsgcnv sends it: completes the RFC form of a local submission while it goes by.
+//! What goes to the Internet, as omsgcnv sends it: the RFC form of a local submission, completed while its
+//! content goes by.
 //!
-//! CRLF everywhere; Date, Message-ID and From where they are missing; no Bcc. For what sendmail(1) and our own
-//! reports put into SMTP.BOX. Never applied to mail that is only relayed, and never changes a body beyond its
-//! line ends. To may be missing, as RFC 5322 3.6 allows.
+//! CRLF everywhere; Date, Message-ID and From where they are missing; no Bcc. For what sendmail(1) and our
+//! own reports put into SMTP.BOX. Never applied to mail that is only relayed, and never changes a body beyond
+//! its line ends. To may be missing, as RFC 5322 3.6 allows.
 
 use memchr::memchr2;
 
@@ -112,7 +113,7 @@ impl Completer {
         }
     }
 
-    /// Ends the message: what was held back, the missing fields if the header is still open, the last line end.
+    /// Ends the message: what was held back, missing fields if the header is still open, the last CRLF.
     pub fn finish(mut self, out: &mut Vec<u8>) {
         self.end_bare_returns(out);
         if self.place != Place::Body {

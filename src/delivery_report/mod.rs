@@ -1,1 +1,3 @@
 //! drt: bounces, delay notices and statistics.
+
+pub mod report;

@@ -179,9 +179,11 @@ fn a_line_without_end_keeps_memory_flat() {
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
-            "\r\n", "\n", "\r", "--b", "--b\r\n", "--b--\r\n", "--c\r\n", "--", "-", " ", "\t", ":", "Subject: s",
+            "\r\n", "\n", "\r", "--b", "--b\r\n", "--b--\r\n", "--c\r\n", "--", "-", " ", "\t", ":",
+            "Subject: s",
             "Received: r\r\n", "From ", "To: =?utf-8?Q?=FC?= x", "\r\n\r\n", "Delivered-To: a@b\r\n",
-            "Content-Type: multipart/mixed; boundary=b\r\n\r\n", "Content-Type: multipart/x;\r\n boundary=\"c\"\r\n",
+            "Content-Type: multipart/mixed; boundary=b\r\n\r\n",
+            "Content-Type: multipart/x;\r\n boundary=\"c\"\r\n",
             "Content-Type: text/plain; name*0*=utf-8''%FC; name*1=x\r\n",
             "Content-Disposition: attachment; filename=\"a\r\n b\"\r\n",
         ]).prop_map(|text| text.as_bytes().to_vec()),
