@@ -111,13 +111,18 @@ impl Report<'_> {
         };
         let mut text = self.header();
         text += &format!(
-            "Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n{encoding}\r\n\
+            "Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n\
+             {encoding}\r\n\
              This is a delivery report in MIME format (RFC 3464).\r\n\r\n\
-             --{boundary}\r\nContent-Description: Explanation\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n"
+             --{boundary}\r\n\
+             Content-Description: Explanation\r\n\
+             Content-Type: text/plain; charset=us-ascii\r\n\r\n"
         );
         text += &self.explanation();
         text += &format!(
-            "\r\n--{boundary}\r\nContent-Description: Delivery status\r\nContent-Type: message/delivery-status\r\n\r\n"
+            "\r\n--{boundary}\r\n\
+             Content-Description: Delivery status\r\n\
+             Content-Type: message/delivery-status\r\n\r\n"
         );
         text += &self.status();
         text += &format!("\r\n--{boundary}\r\n{about_original}\r\n{encoding}\r\n");
@@ -177,6 +182,7 @@ impl Report<'_> {
 
     /// What people read.
     fn explanation(&self) -> String {
+        const INDENT: &str = "      ";
         let Report {
             about,
             hostname,
@@ -206,19 +212,19 @@ impl Report<'_> {
         fold(&mut text, "", &what, "");
         for recipient in self.spelled_out() {
             text += "\r\n";
-            fold(&mut text, "  ", &ascii(&format!("<{}>", recipient.address)), "  ");
+            fold(&mut text, "  ", &format!("<{}>", recipient.address), "  ");
             if let Some(original) = recipient.original_recipient {
                 fold(
                     &mut text,
-                    "      ",
-                    &ascii(&format!("which you addressed as {original}")),
-                    "      ",
+                    INDENT,
+                    &format!("which you addressed as {original}"),
+                    INDENT,
                 );
             }
             if let Some(host) = recipient.remote_mta {
-                fold(&mut text, "      ", &ascii(&format!("at {host}:")), "      ");
+                fold(&mut text, INDENT, &format!("at {host}:"), INDENT);
             }
-            fold(&mut text, "      ", &ascii(&recipient.reason.text), "      ");
+            fold(&mut text, INDENT, &recipient.reason.text, INDENT);
         }
         let more = self.recipients.len() - self.spelled_out().len();
         if more > 0 {
@@ -236,37 +242,47 @@ impl Report<'_> {
     /// What programs read (RFC 3464 2).
     fn status(&self) -> String {
         let mut fields = String::new();
-        let mut field = |text: &str| fold(&mut fields, "", text, " ");
+        let field = |fields: &mut String, text: &str| fold(fields, "", text, " ");
         if let Some(envelope_id) = self.envelope_id {
-            field(&format!("Original-Envelope-Id: {}", ascii(envelope_id)));
+            field(&mut fields, &format!("Original-Envelope-Id: {envelope_id}"));
         }
-        field(&format!("Reporting-MTA: dns; {}", self.hostname));
-        field(&format!("Arrival-Date: {}", self.arrival));
-        field(&format!("X-Smtpmta-Queue-ID: {}", self.about));
+        field(&mut fields, &format!("Reporting-MTA: dns; {}", self.hostname));
+        field(&mut fields, &format!("Arrival-Date: {}", self.arrival));
+        field(&mut fields, &format!("X-Smtpmta-Queue-ID: {}", self.about));
         for recipient in self.spelled_out() {
-            field("");
+            fields += "\r\n";
             if let Some(original) = recipient.original_recipient {
-                field(&format!("Original-Recipient: rfc822; {}", ascii(original)));
+                field(&mut fields, &format!("Original-Recipient: rfc822; {original}"));
             }
-            field(&format!(
-                "Final-Recipient: rfc822; {}",
+            // Not folded: a quoted local part may hold spaces, and each of them counts.
+            fields += &format!(
+                "Final-Recipient: rfc822; {}\r\n",
                 ascii(&recipient.address.to_string())
-            ));
-            field(match self.kind {
-                Kind::Bounce => "Action: failed",
-                Kind::Delay { .. } => "Action: delayed",
-            });
+            );
+            field(
+                &mut fields,
+                match self.kind {
+                    Kind::Bounce => "Action: failed",
+                    Kind::Delay { .. } => "Action: delayed",
+                },
+            );
             let status = recipient.reason.status;
-            field(&format!("Status: {}.{}.{}", status.0, status.1, status.2));
+            field(
+                &mut fields,
+                &format!("Status: {}.{}.{}", status.0, status.1, status.2),
+            );
             if let Some(host) = recipient.remote_mta {
-                field(&format!("Remote-MTA: dns; {}", ascii(host)));
+                field(&mut fields, &format!("Remote-MTA: dns; {host}"));
             }
-            field(&format!("Diagnostic-Code: {}", diagnostic(recipient.reason)));
+            field(
+                &mut fields,
+                &format!("Diagnostic-Code: {}", diagnostic(recipient.reason)),
+            );
             if let Some(date) = recipient.last_attempt {
-                field(&format!("Last-Attempt-Date: {date}"));
+                field(&mut fields, &format!("Last-Attempt-Date: {date}"));
             }
             if let Kind::Delay { retry_until } = self.kind {
-                field(&format!("Will-Retry-Until: {retry_until}"));
+                field(&mut fields, &format!("Will-Retry-Until: {retry_until}"));
             }
         }
         fields
@@ -321,7 +337,7 @@ fn diagnostic(reason: &Reason) -> String {
     if let Some((end, _)) = text.char_indices().nth(LONGEST_DIAGNOSTIC) {
         text.truncate(end);
     }
-    ascii(&text)
+    text
 }
 
 /// `text` with a space for each control and a question mark for what is not ASCII: what strangers said stays
@@ -336,10 +352,10 @@ fn ascii(text: &str) -> String {
         .collect()
 }
 
-/// Appends `text` as lines that end with CRLF: the first begins with `first`, the others with `next`. Breaks at
-/// spaces; a word that is longer than a line may be is cut.
+/// Appends `text`, made [`ascii`], as lines that end with CRLF: the first begins with `first`, the others
+/// with `next`. Breaks at spaces, and makes many of them one; a word longer than a line may be is cut.
 fn fold(out: &mut String, first: &str, text: &str, next: &str) {
-    // Everything that comes here has gone through `ascii`, or is ours: any octet is a place to cut.
+    let text = ascii(text);
     let mut line = first.to_owned();
     let mut empty = true;
     for mut word in text.split(' ').filter(|word| !word.is_empty()) {

@@ -1,1 +1,4 @@
 //! Where local recipients find their mail.
+
+pub mod maildir;
+pub mod place;

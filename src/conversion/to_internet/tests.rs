@@ -54,7 +54,7 @@ fn fields_that_are_there_stay_as_they_are() {
 fn blind_recipients_and_the_return_path_go_with_their_continuation_lines() {
     assert_eq!(
         completed(
-            "Bcc: x@y,\n z@y\nDate: d\nReturn-path : <x>\nResent-BCC:\n\tq@y\nFrom: f\nMessage-ID: i\n\nBcc: b"
+            "Bcc: x@y,\n z@y\nDate: d\nReturn-path : <x>\nResent-BCC:\n\tq\nFrom: f\nMessage-ID: i\n\nBcc: b"
         ),
         "Date: d\r\nFrom: f\r\nMessage-ID: i\r\n\r\nBcc: b\r\n"
     );

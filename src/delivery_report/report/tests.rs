@@ -154,7 +154,8 @@ fn a_bounce_says_who_and_why() {
         Subject: lunch
 
         --=_0006000000000002_0--
-    "#]].assert_eq(&shown(&content));
+    "#]]
+    .assert_eq(&shown(&content));
 }
 
 #[test]
@@ -225,7 +226,8 @@ fn a_delay_notice_says_until_when_it_is_tried() {
         Subject: lunch
 
         --=_0006000000000002_0--
-    "#]].assert_eq(&shown(&content));
+    "#]]
+    .assert_eq(&shown(&content));
 }
 
 #[test]
