@@ -74,8 +74,8 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirE
 
 impl Delivery<'_> {
     /// Delivers `content` (lines with CRLF, which become LF) under Return-Path (RFC 5321 4.4) and
-    /// Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the Maildir where it is
-    /// missing. Does nothing if the message is in `new` already.
+    /// Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the Maildir
+    /// where it is missing. Does nothing if the message is in `new` already.
     ///
     /// # Errors
     /// Whatever the system refuses, with the path. Nothing stays in `tmp`.
