@@ -83,7 +83,7 @@ impl InboundConversion {
         let (structure, deliveries) = match guarded(Task::InboundConversion, || self.look_at(message)) {
             Some(looked) => looked,
             None => {
-                let reason = Reason::ours(EnhancedCode(5, 3, 0), "conversion met an error in the program");
+                let reason = Reason::here(EnhancedCode(5, 3, 0), "conversion met an error in the program");
                 (None, for_all(message, |_| Delivery::Hold(reason.clone())))
             }
         };
@@ -95,18 +95,18 @@ impl InboundConversion {
             Ok(structure) => structure,
             Err(QueueError::File { error, path }) if error.kind() != std::io::ErrorKind::NotFound => {
                 let text = format!("content {}: {error}", path.display());
-                let reason = Reason::ours(EnhancedCode(4, 3, 0), &text);
+                let reason = Reason::here(EnhancedCode(4, 3, 0), &text);
                 return (None, for_all(message, |r| self.later(message, r, reason.clone())));
             }
             Err(error) => {
-                let reason = Reason::ours(EnhancedCode(5, 3, 0), &format!("the content is lost: {error}"));
+                let reason = Reason::here(EnhancedCode(5, 3, 0), &format!("the content is lost: {error}"));
                 return (None, for_all(message, |_| Delivery::Hold(reason.clone())));
             }
         };
         let deliveries = if structure.hops > self.max_hops {
             // RFC 5321 6.3: so many Received lines are a loop.
             let text = format!("the message has passed {} hosts: it loops", structure.hops);
-            let reason = Reason::ours(EnhancedCode(5, 4, 6), &text);
+            let reason = Reason::here(EnhancedCode(5, 4, 6), &text);
             for_all(message, |_| Delivery::GiveUp(reason.clone()))
         } else {
             for_all(message, |recipient| self.deliver(message, &structure, recipient))
@@ -116,7 +116,7 @@ impl InboundConversion {
 
     fn read_structure(&self, message: &Waiting) -> Result<Structure, QueueError> {
         let mut content = self.queue.content(message.id)?;
-        let mut reader = StructureReader::new();
+        let mut reader = StructureReader::default();
         let mut piece = vec![0; 64 * 1024];
         loop {
             match content.read(&mut piece) {
@@ -132,8 +132,8 @@ impl InboundConversion {
             return Delivery::PassOn;
         }
         let address = recipient.path.to_string();
-        if structure.delivered_to.iter().any(|to| to.eq_ignore_ascii_case(&address)) {
-            let reason = Reason::ours(EnhancedCode(5, 4, 6), "it has been delivered to this address before: it loops");
+        if structure.was_delivered_to(&address) {
+            let reason = Reason::here(EnhancedCode(5, 4, 6), "it has been delivered to this address before: it loops");
             return Delivery::GiveUp(reason);
         }
         let delivered = self
@@ -152,7 +152,7 @@ impl InboundConversion {
             }
             Err(text) => {
                 log::warn!("id={} to=<{address}> not delivered: {text}", message.id);
-                self.later(message, recipient, Reason::ours(EnhancedCode(4, 2, 0), &text))
+                self.later(message, recipient, Reason::here(EnhancedCode(4, 2, 0), &text))
             }
         }
     }

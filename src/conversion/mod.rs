@@ -2,6 +2,7 @@
 //!
 //! Never changes content that is only relayed, and never speaks to a peer.
 
+pub mod field;
 pub mod from_internet;
 pub mod inbound_task;
 pub mod outbound_task;

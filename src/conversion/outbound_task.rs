@@ -84,7 +84,7 @@ impl OutboundConversion {
             Err(error) => {
                 let text = format!("the message could not be brought into Internet form: {error}");
                 log::error!("id={} {text}", message.id);
-                (None, None, Some(Reason::ours(EnhancedCode(5, 3, 0), &text)))
+                (None, None, Some(Reason::here(EnhancedCode(5, 3, 0), &text)))
             }
         };
         let way = |path: &Mailbox| match &failed {
@@ -105,32 +105,29 @@ impl OutboundConversion {
     fn complete(&self, message: &Waiting) -> Result<(Content, Structure), QueueError> {
         let mut content = self.queue.content(message.id)?;
         let mut writer = self.queue.rewritten_content_writer(message.id);
-        let mut structure = StructureReader::new();
-        let sender = message.reverse_path.to_string();
+        let mut structure = StructureReader::default();
         let mut completer = Completer::new(Facts {
             date: message.id.arrived().to_rfc5322(),
             hostname: self.hostname.clone(),
-            id: message.id.to_string(),
-            sender,
+            id: message.id,
+            sender: message.reverse_path.clone(),
         });
         let mut piece = vec![0; 64 * 1024];
         let mut out = Vec::new();
+        let broken = |error| QueueError::File { path: self.queue.spool().join("content"), error };
         loop {
-            let n = content.read(&mut piece).map_err(|error| QueueError::File {
-                path: self.queue.spool().join("content"),
-                error,
-            })?;
-            out.clear();
-            if n > 0 {
-                completer.feed(&piece[..n], &mut out);
-            } else {
-                completer.finish(&mut out);
+            let n = content.read(&mut piece).map_err(broken)?;
+            if n == 0 {
+                break;
             }
+            completer.feed(&piece[..n], &mut out);
             structure.feed(&out);
             writer.write(&out)?;
-            if n == 0 {
-                return Ok((writer.finish()?, structure.finish()));
-            }
+            out.clear();
         }
+        completer.finish(&mut out);
+        structure.feed(&out);
+        writer.write(&out)?;
+        Ok((writer.finish()?, structure.finish()))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::select;
 
-use super::report::{Kind, Original, Report, ReportedRecipient};
+use super::report::{FailedRecipient, Kind, Original, Report};
 use crate::smtp::path::ReversePath;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bells, Stop};
@@ -75,7 +75,7 @@ impl DeliveryReport {
             }
             let notices = due.iter().map(|due| {
                 let failed = due.recipients.iter().map(|r| r.n).collect();
-                Notice { about: due.id, failed, report: self.write(due, Kind::Failed) }
+                Notice { about: due.id, failed, report: self.write(due, Kind::Bounce) }
             });
             self.queue.report(notices.collect(), None)?;
             self.bells.omsgcnv.kick();
@@ -87,10 +87,12 @@ impl DeliveryReport {
         let Some(delay) = self.delay_warning else { return Ok(()) };
         while !stop.is_given() {
             let (late, reached) = self.queue.delayed(self.queue.now().minus(delay))?;
-            let notices: Vec<_> = late
-                .iter()
-                .map(|due| Notice { about: due.id, failed: Vec::new(), report: self.write(due, Kind::Delayed { until: due.id.arrived().plus(self.expire) }) })
-                .collect();
+            let notice = |due: &Due| {
+                let retry_until = due.id.arrived().plus(self.expire).to_rfc5322();
+                let report = self.write(due, Kind::Delay { retry_until: &retry_until });
+                Notice { about: due.id, failed: Vec::new(), report }
+            };
+            let notices: Vec<_> = late.iter().map(notice).collect();
             let any = !notices.is_empty();
             self.queue.report(notices, Some(reached))?;
             if !any {
@@ -117,7 +119,7 @@ impl DeliveryReport {
     }
 
     /// The report about `due`; `None` when nobody can be told.
-    fn write(&self, due: &Due, kind: Kind) -> Option<Arrival> {
+    fn write(&self, due: &Due, kind: Kind<'_>) -> Option<Arrival> {
         let sender = due.reverse_path.0.as_ref()?;
         let id = self.queue.message_id();
         let original = self.original(due);
@@ -125,19 +127,27 @@ impl DeliveryReport {
         let recipients: Vec<_> = due
             .recipients
             .iter()
-            .map(|r| ReportedRecipient { address: &r.path, original: None, host: &r.host, reason: &r.reason })
+            .map(|r| FailedRecipient {
+                address: &r.path,
+                original_recipient: None,
+                reason: &r.reason,
+                remote_mta: r.host.split(['[', ':']).next().filter(|host| !host.is_empty()),
+                last_attempt: None,
+            })
             .collect();
         let report = Report {
             kind,
             id,
             about: due.id,
             hostname: &self.hostname,
-            now: self.queue.now(),
+            date: &id.arrived().to_rfc5322(),
+            arrival: &due.id.arrived().to_rfc5322(),
             sender,
+            envelope_id: None,
             recipients: &recipients,
             original: if whole { Original::Message(&original) } else { Original::Headers(&original) },
         };
-        let content = Content::from_bytes(report.write());
+        let content = Content::from_bytes(report.content().octets);
         log::info!("id={id} report about id={} to=<{sender}>", due.id);
         Some(Arrival {
             id,

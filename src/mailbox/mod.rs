@@ -1,13 +1,14 @@
 //! Where local recipients find their mail: which domains are ours, and the Maildir of each mailbox.
 
 pub mod maildir;
+pub mod place;
 
 use std::io::Read;
 use std::path::PathBuf;
 
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::work_queue::id::MessageId;
-use maildir::MaildirError;
+use maildir::{Delivery, MaildirError};
 
 /// The local mailboxes, as the configuration says.
 #[derive(Clone, Debug)]
@@ -39,8 +40,7 @@ impl Mailboxes {
         recipient: &Mailbox,
         content: impl Read,
     ) -> Result<PathBuf, MaildirError> {
-        // RFC 5321 4.4: the last host of all writes the reverse path into the message.
-        let header = format!("Return-Path: <{reverse_path}>\r\nDelivered-To: {recipient}\r\n");
-        todo!("{id} {n} {header} {}", content.bytes().count())
+        let (template, hostname) = (&self.template, &self.hostname);
+        Delivery { template, recipient, reverse_path, id, number: n.into(), hostname }.deliver(content)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::controller::Dispatch;
 use super::hosts::{HostSettings, candidates};
-use super::outcome::{Outcome, Peer, Reason};
+use super::outcome::{Outcome, Peer, Reason, Trouble};
 use super::session::{End, Input, Session, Step};
 use super::transaction::{Envelope, RecipientKey};
 use crate::dns::resolver::Resolver;
@@ -121,6 +121,7 @@ impl OutboundHandler {
         let mut session = Session::new(&self.hostname, peer.clone());
         let mut wanted = false;
         let mut ready: Option<Input> = None;
+        let mut can_write = true;
         loop {
             let input = match ready.take() {
                 Some(input) => input,
@@ -148,32 +149,36 @@ impl OutboundHandler {
             let mut end = None;
             for step in session.advance(input) {
                 match step {
-                    Step::Send(bytes) => connection.send(&bytes),
-                    Step::SendContent(id) => {
-                        let sent = match self.queue.content(id) {
-                            Ok(content) => connection.send_content(content),
-                            Err(error) => Err(super::outcome::Trouble::Content(error.to_string())),
-                        };
-                        if let Err(trouble) = sent {
+                    Step::Send(bytes) if can_write => connection.send(&bytes),
+                    Step::SendContent(id) if can_write => {
+                        if let Err(trouble) = self.send_content(connection, id) {
+                            can_write = false;
                             ready = Some(Input::Lost(trouble));
-                            break;
                         }
                     }
+                    // The rest of the steps still counts.
+                    Step::Send(_) | Step::SendContent(_) => {}
                     Step::Settle { message, outcomes } => hand.settle(message, outcomes, &host, interrupted),
                     Step::GiveBack(id) => hand.give_back(id),
                     Step::WantMessage => wanted = true,
                     Step::Close(how) => end = Some(how),
                 }
             }
-            if ready.is_none()
-                && let Err(trouble) = connection.flush()
-            {
+            if can_write && let Err(trouble) = connection.flush() {
+                can_write = false;
                 ready = Some(Input::Lost(trouble));
             }
             if let Some(end) = end {
                 return end;
             }
         }
+    }
+}
+
+impl OutboundHandler {
+    fn send_content(&self, connection: &mut Connection, id: MessageId) -> Result<(), Trouble> {
+        let content = self.queue.content(id).map_err(|error| Trouble::Content(error.to_string()))?;
+        connection.send_content(content)
     }
 }
 

@@ -150,6 +150,12 @@ impl Reason {
     /// The longest text, in octets.
     pub const LONGEST: usize = 500;
 
+    /// Something on our side of the wire, in one sentence.
+    #[must_use]
+    pub fn here(status: EnhancedCode, what: &str) -> Reason {
+        Reason::ours(status, "", what, "")
+    }
+
     /// No connection to `peer` could be made: `why` in the system's words. 4.4.1.
     #[must_use]
     pub fn no_connection(peer: &Peer, why: &str) -> Reason {

@@ -8,7 +8,7 @@ use crate::work_queue::id::MessageId;
 
 /// Names a recipient in the outbound work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecipientKey(pub i64);
+pub struct RecipientKey(pub u32);
 
 /// What the session must know of a message in order to send it: all but its content.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -182,7 +182,7 @@ fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool)
             if !State::ALL.iter().any(|s| s.number() == state && wanted(*s)) {
                 return Ok(None);
             }
-            let status = row.get_ref(4)?.as_str_or_null()?.and_then(|text| text.parse::<EnhancedCode>().ok());
+            let status = row.get::<_, Option<String>>(4)?.and_then(|text| EnhancedCode::take(&text).map(|(code, _)| code));
             Ok(Some(Failure {
                 n: row.get(0)?,
                 path: mailbox_of(row.get_ref(1)?.as_str()?)?,

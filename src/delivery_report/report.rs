@@ -1,0 +1,387 @@
+//! The text of a delivery report: a bounce or a delay notice (RFC 3461 6, RFC 3462, RFC 3464).
+//!
+//! Plain words for people, fields for programs, and the original's header or all of it. Never decides whether
+//! a report is due: whoever writes one for the null sender has made a mistake before coming here.
+
+use memchr::{memchr2, memmem};
+
+use crate::outbound::outcome::Reason;
+use crate::smtp::path::Mailbox;
+use crate::work_queue::id::MessageId;
+
+/// How many recipients are spelled out in one report.
+const MOST_RECIPIENTS: usize = 100;
+/// The longest header of an original that goes along, in octets.
+const LONGEST_HEADER: usize = 64 * 1024;
+/// The longest line, without its end (RFC 5322 2.1.1).
+const LONGEST_LINE: usize = 998;
+/// Where lines are folded.
+const WIDTH: usize = 76;
+/// The longest diagnostic, in characters.
+const LONGEST_DIAGNOSTIC: usize = 2000;
+
+/// What is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// Delivery has failed for good.
+    Bounce,
+    /// Delivery is late.
+    Delay {
+        /// The date until which it is tried, as RFC 5322 3.3 writes it.
+        retry_until: &'a str,
+    },
+}
+
+/// A recipient who was not reached.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedRecipient<'a> {
+    /// The address that was tried.
+    pub address: &'a Mailbox,
+    /// The address that the sender gave (ORCPT without its `rfc822;`), where it is another one.
+    pub original_recipient: Option<&'a str>,
+    /// Why it was not reached.
+    pub reason: &'a Reason,
+    /// The name of the host that said so, where one did.
+    pub remote_mta: Option<&'a str>,
+    /// The date of the last attempt, as RFC 5322 3.3 writes it.
+    pub last_attempt: Option<&'a str>,
+}
+
+/// How much of the message goes along.
+#[derive(Clone, Copy, Debug)]
+pub enum Original<'a> {
+    /// Its header: what is given is cut at the first empty line.
+    Headers(&'a [u8]),
+    /// All of it.
+    Message(&'a [u8]),
+}
+
+/// Everything that a report says.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// Bounce or delay notice.
+    pub kind: Kind<'a>,
+    /// The ID of the report itself.
+    pub id: MessageId,
+    /// The ID of the message that it is about.
+    pub about: MessageId,
+    /// Our name.
+    pub hostname: &'a str,
+    /// The present date, as RFC 5322 3.3 writes it.
+    pub date: &'a str,
+    /// When the message arrived, likewise.
+    pub arrival: &'a str,
+    /// The envelope's sender, who gets the report.
+    pub sender: &'a Mailbox,
+    /// The sender's own ID of the envelope (ENVID, RFC 3461 4.4).
+    pub envelope_id: Option<&'a str>,
+    /// Who was not reached. The first 100 are spelled out.
+    pub recipients: &'a [FailedRecipient<'a>],
+    /// What goes along of the message.
+    pub original: Original<'a>,
+}
+
+/// A report that is ready for SMTP.BOX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Header and body, with CRLF. Lines hold at most 998 octets, save for those of an original that goes
+    /// along in full.
+    pub octets: Vec<u8>,
+    /// Whether the original brought octets above 127 along, so that the next hop needs 8BITMIME.
+    pub eight_bit: bool,
+}
+
+impl Report<'_> {
+    /// Writes the report.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        let original = self.original();
+        let eight_bit = !original.is_ascii();
+        let boundary = self.boundary(&original);
+        let encoding = if eight_bit {
+            "Content-Transfer-Encoding: 8bit\r\n"
+        } else {
+            ""
+        };
+        let about_original = match self.original {
+            Original::Headers(_) => {
+                "Content-Description: Header of the message\r\nContent-Type: text/rfc822-headers"
+            }
+            Original::Message(_) => "Content-Description: The message\r\nContent-Type: message/rfc822",
+        };
+        let mut text = self.header();
+        text += &format!(
+            "Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n\
+             {encoding}\r\n\
+             This is a delivery report in MIME format (RFC 3464).\r\n\r\n\
+             --{boundary}\r\n\
+             Content-Description: Explanation\r\n\
+             Content-Type: text/plain; charset=us-ascii\r\n\r\n"
+        );
+        text += &self.explanation();
+        text += &format!(
+            "\r\n--{boundary}\r\n\
+             Content-Description: Delivery status\r\n\
+             Content-Type: message/delivery-status\r\n\r\n"
+        );
+        text += &self.status();
+        text += &format!("\r\n--{boundary}\r\n{about_original}\r\n{encoding}\r\n");
+        let mut octets = text.into_bytes();
+        octets.extend_from_slice(&original);
+        octets.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        Content { octets, eight_bit }
+    }
+
+    fn spelled_out(&self) -> &[FailedRecipient<'_>] {
+        &self.recipients[..self.recipients.len().min(MOST_RECIPIENTS)]
+    }
+
+    fn header(&self) -> String {
+        let Report {
+            id,
+            hostname,
+            date,
+            sender,
+            ..
+        } = self;
+        let title = match self.kind {
+            Kind::Bounce => "DELIVERY FAILURE",
+            Kind::Delay { .. } => "DELIVERY DELAYED",
+        };
+        let mut header = format!(
+            "Date: {date}\r\nFrom: Mail Delivery Subsystem <MAILER-DAEMON@{hostname}>\r\nTo: {}\r\n",
+            ascii(&sender.to_string())
+        );
+        fold(
+            &mut header,
+            "",
+            &format!("Subject: {title}: {}", self.in_short()),
+            " ",
+        );
+        header += &format!(
+            "Message-ID: <{id}@{hostname}>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
+        );
+        header
+    }
+
+    /// The reason, if all recipients have the same one; else how many there are.
+    fn in_short(&self) -> String {
+        const LONGEST: usize = 100;
+        let mut reasons = self.recipients.iter().map(|recipient| &recipient.reason.text);
+        match reasons.next() {
+            Some(first) if reasons.all(|other| other == first) => {
+                let text = ascii(first);
+                match text.get(LONGEST..) {
+                    Some(rest) if !rest.is_empty() => format!("{}...", text[..LONGEST].trim_end()),
+                    _ => text,
+                }
+            }
+            _ => format!("{} recipients were not reached", self.recipients.len()),
+        }
+    }
+
+    /// What people read.
+    fn explanation(&self) -> String {
+        const INDENT: &str = "      ";
+        let Report {
+            about,
+            hostname,
+            arrival,
+            ..
+        } = self;
+        let whom = match self.recipients.len() {
+            1 => "the recipient below".to_owned(),
+            many => format!("the {many} recipients below"),
+        };
+        let mut text = format!("This is the mail system at {hostname}.\r\n\r\n");
+        let (what, attached) = (
+            match self.kind {
+                Kind::Bounce => {
+                    format!("Your message could not be delivered to {whom}. It is not tried again.")
+                }
+                Kind::Delay { retry_until } => format!(
+                    "Your message has not reached {whom} yet. You need not send it again: \
+                     it is tried until {retry_until}."
+                ),
+            },
+            match self.original {
+                Original::Headers(_) => "the header of your message",
+                Original::Message(_) => "your message",
+            },
+        );
+        fold(&mut text, "", &what, "");
+        for recipient in self.spelled_out() {
+            text += "\r\n";
+            fold(&mut text, "  ", &format!("<{}>", recipient.address), "  ");
+            if let Some(original) = recipient.original_recipient {
+                fold(
+                    &mut text,
+                    INDENT,
+                    &format!("which you addressed as {original}"),
+                    INDENT,
+                );
+            }
+            if let Some(host) = recipient.remote_mta {
+                fold(&mut text, INDENT, &format!("at {host}:"), INDENT);
+            }
+            fold(&mut text, INDENT, &recipient.reason.text, INDENT);
+        }
+        let more = self.recipients.len() - self.spelled_out().len();
+        if more > 0 {
+            text += &format!("\r\nand {more} more recipients.\r\n");
+        }
+        text += &format!("\r\nMessage ID: {about}\r\nArrived:    {arrival}\r\n\r\n");
+        let help = format!(
+            "The operator of {hostname} finds everything that happened to the message with `smtpmta trace \
+             {about}`. What follows is for programs, and then comes {attached}."
+        );
+        fold(&mut text, "", &help, "");
+        text
+    }
+
+    /// What programs read (RFC 3464 2).
+    fn status(&self) -> String {
+        let mut fields = String::new();
+        let field = |fields: &mut String, text: &str| fold(fields, "", text, " ");
+        if let Some(envelope_id) = self.envelope_id {
+            field(&mut fields, &format!("Original-Envelope-Id: {envelope_id}"));
+        }
+        field(&mut fields, &format!("Reporting-MTA: dns; {}", self.hostname));
+        field(&mut fields, &format!("Arrival-Date: {}", self.arrival));
+        field(&mut fields, &format!("X-Smtpmta-Queue-ID: {}", self.about));
+        for recipient in self.spelled_out() {
+            fields += "\r\n";
+            if let Some(original) = recipient.original_recipient {
+                field(&mut fields, &format!("Original-Recipient: rfc822; {original}"));
+            }
+            // Not folded: a quoted local part may hold spaces, and each of them counts.
+            fields += &format!(
+                "Final-Recipient: rfc822; {}\r\n",
+                ascii(&recipient.address.to_string())
+            );
+            field(
+                &mut fields,
+                match self.kind {
+                    Kind::Bounce => "Action: failed",
+                    Kind::Delay { .. } => "Action: delayed",
+                },
+            );
+            let status = recipient.reason.status;
+            field(
+                &mut fields,
+                &format!("Status: {}.{}.{}", status.0, status.1, status.2),
+            );
+            if let Some(host) = recipient.remote_mta {
+                field(&mut fields, &format!("Remote-MTA: dns; {host}"));
+            }
+            field(
+                &mut fields,
+                &format!("Diagnostic-Code: {}", diagnostic(recipient.reason)),
+            );
+            if let Some(date) = recipient.last_attempt {
+                field(&mut fields, &format!("Last-Attempt-Date: {date}"));
+            }
+            if let Kind::Delay { retry_until } = self.kind {
+                field(&mut fields, &format!("Will-Retry-Until: {retry_until}"));
+            }
+        }
+        fields
+    }
+
+    /// The octets of the original that go along, with CRLF at the end of each line.
+    fn original(&self) -> Vec<u8> {
+        let (mut rest, longest_line) = match self.original {
+            Original::Headers(content) => (&content[..content.len().min(LONGEST_HEADER)], LONGEST_LINE),
+            Original::Message(content) => (content, usize::MAX),
+        };
+        let mut out = Vec::with_capacity(rest.len() + 2);
+        while !rest.is_empty() {
+            let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            if end == 0 && matches!(self.original, Original::Headers(_)) {
+                break;
+            }
+            out.extend_from_slice(&rest[..end.min(longest_line)]);
+            out.extend_from_slice(b"\r\n");
+            let line_end = if rest[end..].starts_with(b"\r\n") { 2 } else { 1 };
+            rest = rest.get(end + line_end..).unwrap_or_default();
+        }
+        out
+    }
+
+    /// A boundary that does not occur in the original (RFC 2046 5.1.1).
+    fn boundary(&self, original: &[u8]) -> String {
+        let mut number = 0;
+        loop {
+            let boundary = format!("=_{}_{number}", self.id);
+            if memmem::find(original, boundary.as_bytes()).is_none() {
+                return boundary;
+            }
+            number += 1;
+        }
+    }
+}
+
+/// `smtp; 550 5.1.1 No such user` where a host replied; else our own words under a type of our own
+/// (RFC 3464 2.1.2: `x-`).
+fn diagnostic(reason: &Reason) -> String {
+    let mut text = match &reason.reply {
+        None => format!("X-Smtpmta; {}", reason.text),
+        Some(reply) => {
+            let enhanced = reply
+                .enhanced
+                .map(|code| format!(" {}.{}.{}", code.0, code.1, code.2));
+            let words = reply.lines.join(" ");
+            format!("smtp; {}{} {words}", reply.code, enhanced.unwrap_or_default())
+        }
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_DIAGNOSTIC) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// `text` with a space for each control and a question mark for what is not ASCII: what strangers said stays
+/// on its line and keeps the report 7-bit.
+fn ascii(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            ' '..='~' => c,
+            _ if c.is_control() => ' ',
+            _ => '?',
+        })
+        .collect()
+}
+
+/// Appends `text`, made [`ascii`], as lines that end with CRLF: the first begins with `first`, the others
+/// with `next`. Breaks at spaces, and makes many of them one; a word longer than a line may be is cut.
+fn fold(out: &mut String, first: &str, text: &str, next: &str) {
+    let text = ascii(text);
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for mut word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !empty && line.len() + 1 + word.len() > WIDTH {
+            *out += line.trim_end();
+            *out += "\r\n";
+            line = next.to_owned();
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        while line.len() + word.len() > LONGEST_LINE {
+            let (start, rest) = word.split_at(LONGEST_LINE - line.len());
+            *out += &line;
+            *out += start;
+            *out += "\r\n";
+            line = next.to_owned();
+            word = rest;
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    *out += line.trim_end();
+    *out += "\r\n";
+}
+
+#[cfg(test)]
+mod tests;

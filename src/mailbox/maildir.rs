@@ -1,0 +1,379 @@
+//! A recipient's Maildir: takes a message down in `tmp`, brings it to the disk, moves it to `new`.
+//!
+//! A message has the same file name each time it is delivered to the same recipient, so that a delivery that
+//! is repeated after a crash finds what it has done. Every failure is one to try later. Never holds more than
+//! some buffers of the message, and never shows a reader a file that is not whole.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use memchr::memchr;
+
+use crate::mailbox::place::place;
+use crate::smtp::path::{Mailbox, ReversePath};
+use crate::work_queue::id::MessageId;
+
+/// How much of the message is in memory, in octets.
+const BUFFER: usize = 32 * 1024;
+
+/// One message for one recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Where Maildirs are: `%d` is the recipient's domain, `%u` its local part (see [`place`]).
+    pub template: &'a str,
+    /// Who gets it.
+    pub recipient: &'a Mailbox,
+    /// Whom the envelope says it is from.
+    pub reverse_path: &'a ReversePath,
+    /// The message's ID.
+    pub id: MessageId,
+    /// The recipient's number in its message: two recipients of a message may share a Maildir.
+    pub number: u64,
+    /// Our name.
+    pub hostname: &'a str,
+}
+
+/// Why a message was not delivered. Always worth another try.
+#[derive(Debug)]
+pub struct MaildirError {
+    /// What could not be done: `create`, `write`, `sync`, `move to`.
+    pub act: &'static str,
+    /// The file or directory that it was about; `None` where the message's content could not be read.
+    pub path: Option<PathBuf>,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl fmt::Display for MaildirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "cannot {} {}: {}", self.act, path.display(), self.error),
+            None => write!(f, "cannot {} the message: {}", self.act, self.error),
+        }
+    }
+}
+
+impl std::error::Error for MaildirError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Says what was being done to which path when the system refused.
+fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirError {
+    let path = path.to_owned();
+    move |error| MaildirError {
+        act,
+        path: Some(path),
+        error,
+    }
+}
+
+impl Delivery<'_> {
+    /// Delivers `content` (lines with CRLF, which become LF) under Return-Path (RFC 5321 4.4) and
+    /// Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the Maildir
+    /// where it is missing. Does nothing if the message is in `new` already.
+    ///
+    /// # Errors
+    /// Whatever the system refuses, with the path. Nothing stays in `tmp`.
+    pub fn deliver(&self, content: impl Read) -> Result<PathBuf, MaildirError> {
+        let maildir = place(self.template, self.recipient);
+        let name = self.file_name();
+        let new = maildir.join("new");
+        let (arriving, arrived) = (maildir.join("tmp").join(&name), new.join(&name));
+        if arrived.symlink_metadata().is_ok() {
+            // The crash may have come between the move and its way to the disk.
+            sync_directory(&new)?;
+            return Ok(arrived);
+        }
+        for part in ["tmp", "new", "cur"] {
+            create_directory(&maildir.join(part))?;
+        }
+        self.write(&arriving, content)
+            .and_then(|()| fs::rename(&arriving, &arrived).map_err(refused("move to", &arrived)))
+            .inspect_err(|_| {
+                // What cannot be removed either, readers of Maildirs sweep from `tmp` after 36 hours.
+                let _ = fs::remove_file(&arriving);
+            })?;
+        sync_directory(&new)?;
+        Ok(arrived)
+    }
+
+    /// `seconds.ID_number.hostname`: unique, and the same when the delivery is repeated.
+    fn file_name(&self) -> String {
+        // The two characters that a Maildir's names may not hold are written as its author says.
+        let hostname = self.hostname.replace('/', "\\057").replace(':', "\\072");
+        format!(
+            "{}.{}_{}.{hostname}",
+            self.id.arrived().0 / 1_000_000,
+            self.id,
+            self.number
+        )
+    }
+
+    fn write(&self, path: &Path, content: impl Read) -> Result<(), MaildirError> {
+        // What a crash left goes; a link that somebody laid there is not followed.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(refused("replace", path)(error));
+            }
+            _ => {}
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(refused("create", path))?;
+        let mut out = BufWriter::with_capacity(BUFFER, file);
+        write!(
+            out,
+            "Return-Path: <{}>\nDelivered-To: {}\n",
+            self.reverse_path, self.recipient
+        )
+        .map_err(refused("write", path))?;
+        copy_lines(content, &mut out, path)?;
+        let file = out
+            .into_inner()
+            .map_err(|error| refused("write", path)(error.into_error()))?;
+        file.sync_all().map_err(refused("sync", path))
+    }
+}
+
+/// Copies with LF for each CRLF; a CR that stands alone stays.
+fn copy_lines(mut content: impl Read, out: &mut impl Write, path: &Path) -> Result<(), MaildirError> {
+    let mut buffer = vec![0; BUFFER];
+    let mut held_cr = false;
+    loop {
+        let length = match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                return Err(MaildirError {
+                    act: "read",
+                    path: None,
+                    error,
+                });
+            }
+        };
+        write_lines(&buffer[..length], &mut held_cr, out).map_err(refused("write", path))?;
+    }
+    if held_cr {
+        out.write_all(b"\r").map_err(refused("write", path))?;
+    }
+    Ok(())
+}
+
+fn write_lines(mut rest: &[u8], held_cr: &mut bool, out: &mut impl Write) -> io::Result<()> {
+    while !rest.is_empty() {
+        if std::mem::take(held_cr) && rest[0] != b'\n' {
+            out.write_all(b"\r")?;
+        }
+        let cr = memchr(b'\r', rest);
+        *held_cr = cr.is_some();
+        out.write_all(&rest[..cr.unwrap_or(rest.len())])?;
+        rest = cr.map_or(&[], |cr| &rest[cr + 1..]);
+    }
+    Ok(())
+}
+
+/// Creates a directory that its owner alone may enter, and what is missing above it, so that they outlive a
+/// power cut.
+fn create_directory(path: &Path) -> Result<(), MaildirError> {
+    let create = || DirBuilder::new().mode(0o700).create(path);
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let created = match (create(), above) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            create_directory(above)?;
+            create()
+        }
+        (created, _) => created,
+    };
+    match created {
+        Ok(()) => sync_directory(above.unwrap_or(Path::new("."))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(refused("create", path)(error)),
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), MaildirError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(refused("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct World {
+        directory: TempDir,
+        template: String,
+        recipient: Mailbox,
+        reverse_path: ReversePath,
+    }
+
+    fn world() -> World {
+        let directory = tempfile::tempdir().unwrap();
+        World {
+            template: format!("{}/mail/%d/%u", directory.path().display()),
+            directory,
+            recipient: Mailbox::parse("Bob@example.org").unwrap(),
+            reverse_path: ReversePath(Mailbox::parse("ann@example.net").into_iter().next()),
+        }
+    }
+
+    impl World {
+        fn delivery(&self, number: u64) -> Delivery<'_> {
+            Delivery {
+                template: &self.template,
+                recipient: &self.recipient,
+                reverse_path: &self.reverse_path,
+                id: MessageId(1_795_458_001_000_042),
+                number,
+                hostname: "mx:1/2",
+            }
+        }
+
+        fn maildir(&self) -> PathBuf {
+            self.directory.path().join("mail/example.org/bob")
+        }
+
+        fn names(&self, part: &str) -> Vec<String> {
+            let entries = fs::read_dir(self.maildir().join(part)).unwrap();
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_message_arrives_in_new_with_its_trace_fields() {
+        let world = world();
+        let file = world
+            .delivery(0)
+            .deliver(&b"Subject: s\r\n\r\nhello\r\n"[..])
+            .unwrap();
+        assert_eq!(
+            file,
+            world
+                .maildir()
+                .join("new/1795458001.000660F5A45BD66A_0.mx\\0721\\0572")
+        );
+        assert_eq!(
+            fs::read_to_string(file).unwrap(),
+            "Return-Path: <ann@example.net>\nDelivered-To: Bob@example.org\nSubject: s\n\nhello\n"
+        );
+        assert!(world.names("tmp").is_empty() && world.names("cur").is_empty());
+    }
+
+    #[test]
+    fn the_null_path_is_written_as_such() {
+        let mut world = world();
+        world.reverse_path = ReversePath(None);
+        let file = world.delivery(0).deliver(&b""[..]).unwrap();
+        assert_eq!(
+            fs::read_to_string(file).unwrap(),
+            "Return-Path: <>\nDelivered-To: Bob@example.org\n"
+        );
+    }
+
+    #[test]
+    fn only_the_owner_may_read_it() {
+        let world = world();
+        let file = world.delivery(0).deliver(&b""[..]).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&file), 0o600);
+        for directory in file.ancestors().skip(1).take(4) {
+            assert_eq!(mode(directory), 0o700, "{}", directory.display());
+        }
+    }
+
+    #[test]
+    fn a_repeated_delivery_leaves_one_copy_and_another_recipient_makes_another() {
+        let world = world();
+        let first = world.delivery(0).deliver(&b"first\r\n"[..]).unwrap();
+        assert_eq!(world.delivery(0).deliver(&b"again\r\n"[..]).unwrap(), first);
+        assert!(fs::read_to_string(&first).unwrap().ends_with("first\n"));
+        world.delivery(1).deliver(&b"second\r\n"[..]).unwrap();
+        assert_eq!(world.names("new").len(), 2);
+    }
+
+    #[test]
+    fn what_a_crash_left_in_tmp_is_replaced() {
+        let world = world();
+        let delivery = world.delivery(0);
+        fs::create_dir_all(world.maildir().join("tmp")).unwrap();
+        fs::write(
+            world.maildir().join("tmp").join(delivery.file_name()),
+            "half of a much longer mess",
+        )
+        .unwrap();
+        let file = delivery.deliver(&b"x"[..]).unwrap();
+        assert!(
+            fs::read_to_string(file)
+                .unwrap()
+                .ends_with("Delivered-To: Bob@example.org\nx")
+        );
+    }
+
+    #[test]
+    fn a_content_that_breaks_off_leaves_nothing() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("bad disk"))
+            }
+        }
+        let world = world();
+        let error = world.delivery(0).deliver(b"half\r\n".chain(Broken)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the message: bad disk");
+        assert!(world.names("tmp").is_empty() && world.names("new").is_empty());
+    }
+
+    #[test]
+    fn an_obstacle_is_named() {
+        let world = world();
+        let obstacle = world.directory.path().join("mail");
+        fs::write(&obstacle, "").unwrap();
+        let error = world.delivery(0).deliver(&b""[..]).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("cannot create {}", obstacle.display())),
+            "{error}"
+        );
+        assert!(error.contains("Not a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_name_with_dots_and_slashes_stays_below() {
+        let mut world = world();
+        world.recipient = Mailbox::parse("\"../../x\"@example.org").unwrap();
+        let file = world.delivery(0).deliver(&b""[..]).unwrap();
+        assert!(file.starts_with(world.directory.path().join("mail/example.org/%2E.%2F..%2Fx/new")));
+    }
+
+    proptest! {
+        #[test]
+        fn every_crlf_becomes_lf_and_nothing_else_changes(
+            chunks in prop::collection::vec("[\r\nx]{0,6}", 0..8),
+        ) {
+            let (mut out, mut held_cr) = (Vec::new(), false);
+            for chunk in &chunks {
+                write_lines(chunk.as_bytes(), &mut held_cr, &mut out).unwrap();
+            }
+            if held_cr {
+                out.push(b'\r');
+            }
+            prop_assert_eq!(String::from_utf8(out).unwrap(), chunks.concat().replace("\r\n", "\n"));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The place of a recipient's mailbox: `--mail-dir` with the recipient's names put in, made safe.
+//!
+//! Whatever the recipient's name is, it stays below the template, and two names never share a place. Never
+//! looks at the disk.
+
+use std::path::PathBuf;
+
+use crate::smtp::path::Mailbox;
+
+/// The longest piece of a name that becomes one directory; file systems allow 255 octets.
+const LONGEST_PIECE: usize = 200;
+
+/// The directory that `template` names for this recipient: `%d` is its domain, `%u` its local part, `%%` a
+/// percent sign; any other `%` stands for itself.
+///
+/// The local part is taken without quotes, in lower case and without `+detail`. Of both names only
+/// `a-z 0-9 . _ + - =` stay as they are, and a dot not at the beginning; every other octet becomes `%XX`. A
+/// name that is too long for one directory goes on in a directory below, and what goes on ends with `%`.
+#[must_use]
+pub fn place(template: &str, recipient: &Mailbox) -> PathBuf {
+    let mut path = String::with_capacity(template.len() + 64);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('%') {
+        path.push_str(before);
+        let sign = after.chars().next();
+        match sign {
+            Some('d') => path.push_str(&safe(recipient.domain())),
+            Some('u') => path.push_str(&safe(user(&recipient.local_text()))),
+            _ => path.push('%'),
+        }
+        rest = match sign {
+            Some('d' | 'u' | '%') => &after[1..],
+            _ => after,
+        };
+    }
+    path.push_str(rest);
+    PathBuf::from(path)
+}
+
+/// The local part without `+detail`, unless nothing would be left.
+fn user(local_part: &str) -> &str {
+    match local_part.split_once('+') {
+        Some((user, _)) if !user.is_empty() => user,
+        _ => local_part,
+    }
+}
+
+/// A name that reaches nowhere else. Reversible, so that no two names become the same one: a `%` that is not
+/// followed by two digits stands only where a piece ends, or for the empty name.
+fn safe(name: &str) -> String {
+    if name.is_empty() {
+        return "%".to_owned();
+    }
+    let mut safe = String::with_capacity(name.len());
+    let mut piece = 0;
+    for octet in name.bytes().map(|octet| octet.to_ascii_lowercase()) {
+        if piece >= LONGEST_PIECE - 2 {
+            safe.push_str("%/");
+            piece = 0;
+        }
+        let plain = match octet {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' | b'+' | b'-' | b'=' => true,
+            // `.` and `..` lead elsewhere, and what begins with a dot is hidden (a Maildir++ folder, even).
+            b'.' => piece > 0,
+            _ => false,
+        };
+        if plain {
+            safe.push(char::from(octet));
+            piece += 1;
+        } else {
+            safe.push_str(&format!("%{octet:02X}"));
+            piece += 3;
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn placed(template: &str, address: &str) -> String {
+        place(template, &Mailbox::parse(address).unwrap())
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn domain_and_local_part_are_put_in() {
+        assert_eq!(placed("/m/%d/%u", "Bob@Example.Org"), "/m/example.org/bob");
+        assert_eq!(placed("%u%%%x %", "bob@a"), "bob%%x %");
+        assert_eq!(placed("/m/all", "bob@a"), "/m/all");
+        assert_eq!(placed("/m/%d/%u", "a@[192.0.2.1]"), "/m/%5B192.0.2.1%5D/a");
+    }
+
+    #[test]
+    fn a_detail_does_not_make_another_mailbox() {
+        assert_eq!(placed("%u", "bob+lists@a"), "bob");
+        assert_eq!(placed("%u", "+lists@a"), "+lists");
+    }
+
+    #[test]
+    fn no_name_leads_elsewhere() {
+        for (local_part, expected) in [
+            ("\"..\"", "%2E."),
+            ("\".\"", "%2E"),
+            ("\"\"", "%"),
+            ("\"../../etc/passwd\"", "%2E.%2F..%2Fetc%2Fpasswd"),
+            ("\"/etc\"", "%2Fetc"),
+            ("\"a\\\"b c\"", "a%22b%20c"),
+            ("\"%2e\"", "%252e"),
+            ("\"a\0\"", "a%00"),
+            ("müller", "m%C3%BCller"),
+        ] {
+            assert_eq!(placed("%u", &format!("{local_part}@a")), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_name_goes_on_in_a_directory_below() {
+        assert_eq!(safe(&"a".repeat(198)), "a".repeat(198));
+        assert_eq!(safe(&"a".repeat(199)), format!("{}%/a", "a".repeat(198)));
+        assert_eq!(safe(&".".repeat(198)), format!("%2E{}%/%2E.", ".".repeat(195)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_one_place_below_the_template(
+            names in prop::collection::vec("([./%a-c+\0ü]|[a.]{190,210}){0,3}", 2..6),
+        ) {
+            let mut seen = HashMap::new();
+            for name in names {
+                let safe = safe(&name);
+                let path = Path::new("/m").join(&safe);
+                prop_assert!(path.components().skip(2).all(|part| matches!(part, Component::Normal(_))));
+                prop_assert!(path.components().all(|part| part.as_os_str().len() <= 255));
+                prop_assert!(!safe.contains('\0') && path.starts_with("/m") && path != Path::new("/m"));
+                if let Some(other) = seen.insert(safe, name.clone()) {
+                    prop_assert_eq!(other, name);
+                }
+            }
+        }
+    }
+}
