@@ -29,6 +29,7 @@ pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;
 pub mod inbound;
+pub mod log_book;
 pub mod mailbox;
 pub mod outbound;
 pub mod smtp;

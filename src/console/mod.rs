@@ -1,1 +1,3 @@
 //! What the operator says and sees.
+
+pub mod client;
