@@ -1,1 +1,192 @@
-//! SMTPMTA, the add-in task: starts, stops and watches the others; housekeeping.
+//! SMTPMTA, the add-in task: starts, stops and watches the others, obeys the operator, and sees to the
+//! housekeeping.
+//!
+//! Everything that the operator's words change, this one thread changes, one command at a time. Never
+//! touches a message.
+
+mod crew;
+mod housekeeping;
+mod orders;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, after, select, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::clock::Clock;
+use crate::config::Invocation;
+use crate::config::exit::Exit;
+use crate::console::command::Part;
+use crate::console::screen;
+use crate::console::server::{self, Request};
+use crate::log_book;
+use crate::tasks::Task;
+use crate::work_queue::{QueueError, WorkQueue};
+use crew::Crew;
+use housekeeping::Housekeeper;
+
+/// How long sessions may take to end when the MTA stops.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Why the MTA could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The work queue.
+    Queue(QueueError),
+    /// A listening socket.
+    Listen(SocketAddr, io::Error),
+    /// A file or socket beside the queue.
+    File(PathBuf, io::Error),
+    /// A thread, or the signals.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Queue(error) => error.fmt(f),
+            StartError::Listen(address, error) => write!(f, "can not listen on {address}: {error}"),
+            StartError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            StartError::System(error) => write!(f, "can not start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<QueueError> for StartError {
+    fn from(error: QueueError) -> StartError {
+        StartError::Queue(error)
+    }
+}
+
+/// LOAD SMTPMTA: runs the MTA until it is told to stop.
+#[must_use]
+pub fn run(invocation: Invocation) -> ExitCode {
+    match Addin::load(invocation) {
+        Ok(addin) => {
+            addin.work();
+            Exit::Done.into()
+        }
+        Err(error) => {
+            log::error!("{error}");
+            Exit::TryLater.into()
+        }
+    }
+}
+
+/// The add-in task.
+struct Addin {
+    invocation: Invocation,
+    queue: WorkQueue,
+    crew: Crew,
+    housekeeper: Housekeeper,
+    requests: Receiver<Request>,
+    signals: Receiver<i32>,
+    pid_file: Option<PathBuf>,
+}
+
+impl Addin {
+    /// Opens the queue and starts the tasks in their order. When this returns, the MTA accepts mail.
+    fn load(invocation: Invocation) -> Result<Addin, StartError> {
+        let config = &invocation.config;
+        let queue = WorkQueue::open(&config.spool, Clock::System)?;
+        let signals = hear_signals().map_err(StartError::System)?;
+        let (to_addin, requests) = unbounded();
+        let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
+        server::listen(&config.spool, to_addin.clone()).map_err(broken)?;
+        let pid_file = config.pid_file.clone();
+        if let Some(path) = &pid_file {
+            let pid = format!("{}\n", std::process::id());
+            std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
+        }
+        let mut crew = Crew::new(queue.clone());
+        crew.board.write(Task::Addin, "Running");
+        if config.accounts.is_none() {
+            let domains = config.local_domains.join(", ");
+            log_book::say(&screen::addin_says(&format!(
+                "No accounts: every local part of {domains} is a mailbox"
+            )));
+        }
+        for part in Part::All.members() {
+            crew.start(*part, config)?;
+        }
+        let housekeeper = Housekeeper::new(queue.clone(), config);
+        server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
+        log::info!("smtpmta {} started, spool {}", env!("CARGO_PKG_VERSION"), config.spool.display());
+        Ok(Addin { invocation, queue, crew, housekeeper, requests, signals, pid_file })
+    }
+
+    /// Obeys until it is told to stop, and stops.
+    fn work(mut self) {
+        loop {
+            let housekeeping = after(self.housekeeper.until_next());
+            select! {
+                recv(self.requests) -> request => {
+                    let Ok(request) = request else { break };
+                    let quit = self.obey(&request);
+                    if quit {
+                        break;
+                    }
+                }
+                recv(self.signals) -> signal => match signal {
+                    Ok(SIGHUP) => log::info!("refresh: {}", self.refresh().text.trim_end()),
+                    _ => break,
+                },
+                recv(self.housekeeper.done) -> _ => self.compact(),
+                recv(housekeeping) -> _ => self.housekeeper.begin(&self.invocation.config),
+            }
+        }
+        self.stop();
+    }
+
+    fn stop(mut self) {
+        self.crew.board.write(Task::Addin, "Stopping");
+        log_book::say(&screen::addin_says("Stopping"));
+        exit_on_second_signal(self.signals);
+        if !self.crew.stop_all(GRACE) {
+            log::warn!("some sessions did not end in time; what they had in hand is sent again at the next start");
+        }
+        self.queue.close();
+        let socket = self.invocation.config.spool.join(server::SOCKET);
+        for path in self.pid_file.iter().chain([&socket]) {
+            let _ = std::fs::remove_file(path);
+        }
+        log_book::say(&screen::stopped(Task::Addin));
+        log::info!("smtpmta stopped");
+    }
+}
+
+/// The signals that the MTA obeys, on a channel.
+fn hear_signals() -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (heard, receiver): (Sender<i32>, _) = unbounded();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if heard.send(signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.
+fn exit_on_second_signal(signals: Receiver<i32>) {
+    let wait = move || {
+        if signals.iter().any(|signal| signal != SIGHUP) {
+            log::warn!("told to stop a second time: stopping at once");
+            log_book::finish();
+            std::process::exit(1);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("stop-now".to_owned()).spawn(wait) {
+        log::warn!("a second signal will not be heard: {error}");
+    }
+}

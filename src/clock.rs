@@ -56,6 +56,15 @@ impl Stamp {
             .to_string()
     }
 
+    /// `2026-11-23T19:20:01.123`, in the machine's time zone, for the log.
+    #[must_use]
+    pub fn to_log(self) -> String {
+        self.utc()
+            .with_timezone(&Local)
+            .format("%Y-%m-%dT%H:%M:%S%.3f")
+            .to_string()
+    }
+
     fn utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::UNIX_EPOCH)
     }

@@ -15,7 +15,7 @@
 //! | [`console`] | what the operator says and sees |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
-//! share), [`dns`], [`config`] and [`clock`].
+//! share), [`dns`], [`config`], [`log_book`] and [`clock`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
@@ -29,6 +29,7 @@ pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;
 pub mod inbound;
+pub mod log_book;
 pub mod mailbox;
 pub mod outbound;
 pub mod smtp;

@@ -1,3 +1,111 @@
 //! flags → configuration → log → run → exit status, and nothing else.
 
-fn main() {}
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use smtpmta::config::exit::Exit;
+use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
+use smtpmta::{addin, console, log_book};
+
+/// The names under which sendmail is known: started so, the program is that command.
+const SENDMAIL_NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
+
+fn main() -> ExitCode {
+    let invocation = match arguments().map(|args| config::read(&args, defaults::machine_name)) {
+        Ok(Ok(invocation)) => invocation,
+        Ok(Err(wrong)) => return complain(wrong.exit(), &wrong.to_string()),
+        Err(wrong) => return complain(Exit::Usage, &wrong),
+    };
+    match &invocation.command {
+        Command::Help => print(&manual::help()),
+        Command::Version => print(&manual::version()),
+        Command::Check => print(&in_order(&invocation)),
+        Command::Show { words, json } => {
+            let words: Vec<String> = std::iter::once("show".into())
+                .chain(words.iter().cloned())
+                .collect();
+            ask(&invocation.config.spool, &words, *json)
+        }
+        Command::Tell(words) => ask(&invocation.config.spool, words, false),
+        Command::Run => run(invocation),
+    }
+}
+
+/// The words of the command line, without the program's own name unless that is a command.
+fn arguments() -> Result<Vec<String>, String> {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().and_then(|name| name.to_str());
+    let command = program
+        .filter(|name| SENDMAIL_NAMES.contains(name))
+        .map(|name| Ok(name.to_owned()));
+    let text = |word: std::ffi::OsString| {
+        word.into_string()
+            .map_err(|word| format!("smtpmta: {word:?}: expected text in UTF-8"))
+    };
+    command.into_iter().chain(words.map(text)).collect()
+}
+
+fn in_order(invocation: &Invocation) -> String {
+    match &invocation.file {
+        Some(file) => format!("{}: the configuration is in order\n", file.display()),
+        None => "the configuration is in order; no file was read\n".into(),
+    }
+}
+
+/// Runs the MTA until it ends.
+fn run(invocation: Invocation) -> ExitCode {
+    let Config {
+        log_level, log_file, ..
+    } = &invocation.config;
+    if let Err(error) = log_book::open(*log_level, log_file.as_deref()) {
+        let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
+        return complain(
+            Exit::Configuration,
+            &format!("smtpmta: log-file: {}: {error}", file.display()),
+        );
+    }
+    let status = addin::run(invocation);
+    log_book::finish();
+    status
+}
+
+/// Asks the MTA that runs on this spool, and prints its answer.
+fn ask(spool: &Path, words: &[String], json: bool) -> ExitCode {
+    match console::client::ask(spool, words, json) {
+        Ok(answer) if answer.status == 0 => print(&answer.text),
+        Ok(answer) => {
+            let _ = io::stderr().write_all(answer.text.as_bytes());
+            ExitCode::from(answer.status)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => complain(
+            Exit::TryLater,
+            &format!("smtpmta: the MTA in {} does not answer: {error}", spool.display()),
+        ),
+        Err(error) => complain(
+            Exit::NotRunning,
+            &format!("smtpmta: no MTA is running in {}: {error}", spool.display()),
+        ),
+    }
+}
+
+/// Prints an answer. Somebody who reads only its head (`| head -1`) is no error.
+fn print(answer: &str) -> ExitCode {
+    match io::stdout()
+        .write_all(answer.as_bytes())
+        .and_then(|()| io::stdout().flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(Exit::TryLater, &format!("smtpmta: standard output: {error}"))
+        }
+        _ => Exit::Done.into(),
+    }
+}
+
+/// Says what is wrong, and how the run ends.
+fn complain(exit: Exit, what: &str) -> ExitCode {
+    // Where standard error is closed the status alone must do.
+    let _ = writeln!(io::stderr(), "{what}");
+    exit.into()
+}

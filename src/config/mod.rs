@@ -1,10 +1,29 @@
 //! What the operator decided: one table of options, read from the command line and the file.
+//!
+//! [`flags`] is the table; everything else is driven by it. [`read`] is the way in. Never touches anything
+//! but the configuration file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod cidr;
+mod command_line;
+mod contradiction;
+mod decision;
+pub mod defaults;
+pub mod exit;
+pub mod file;
+pub mod flags;
+pub mod invocation;
+pub mod kind;
+pub mod manual;
+pub mod problem;
+pub mod suggestion;
+pub mod values;
+
+pub use invocation::{Command, Invocation, Setting, read};
+pub use problem::{ConfigError, Origin};
 
 use crate::domain_list::next_hop::NextHop;
 use cidr::Cidr;
@@ -30,6 +49,10 @@ pub struct Config {
     pub relay_host: Option<NextHop>,
     /// `--route`: a domain (`example.org`, or `.example.org` for what is below it), and where its mail goes.
     pub routes: Vec<(String, NextHop)>,
+    /// `--listen-submission`: comes later, empty.
+    pub listen_submission: Vec<SocketAddr>,
+    /// `--listen-submissions`: comes later, empty.
+    pub listen_submissions: Vec<SocketAddr>,
     /// `--smtp-port`: the port of hosts found by MX.
     pub smtp_port: u16,
     /// `--dns`: the servers to ask; empty means those of /etc/resolv.conf.
@@ -70,6 +93,24 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// `--pid-file`, besides the one in the spool.
     pub pid_file: Option<PathBuf>,
+    /// `--tls-cert`: comes later, `None`.
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key`: comes later, `None`.
+    pub tls_key: Option<PathBuf>,
+    /// `--accounts`: comes later, `None`.
+    pub accounts: Option<PathBuf>,
+    /// `--aliases`: comes later, `None`.
+    pub aliases: Option<PathBuf>,
+    /// `--syslog`: comes later, `false`.
+    pub syslog: bool,
+    /// `--daemon`: comes later, `false`.
+    pub daemon: bool,
+    /// `--user`: comes later, `None`.
+    pub user: Option<String>,
+    /// `--group`: comes later, `None`.
+    pub group: Option<String>,
+    /// `--http`: comes later, `None`.
+    pub http: Option<SocketAddr>,
 }
 
 /// `--log-level`, in the seed's words.
@@ -84,4 +125,25 @@ pub enum LogLevel {
     Informational,
     /// And every line of every dialogue.
     Verbose,
+}
+
+impl LogLevel {
+    /// Every level with its word, the quietest first.
+    pub const WORDS: [(&'static str, LogLevel); 4] = [
+        ("minimal", LogLevel::Minimal),
+        ("normal", LogLevel::Normal),
+        ("informational", LogLevel::Informational),
+        ("verbose", LogLevel::Verbose),
+    ];
+
+    /// The word for this level.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            LogLevel::Minimal => "minimal",
+            LogLevel::Normal => "normal",
+            LogLevel::Informational => "informational",
+            LogLevel::Verbose => "verbose",
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tasks::Task;
+
 /// A command, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -70,6 +72,51 @@ pub enum Part {
     OutboundConversion,
     /// drt.
     DrTask,
+}
+
+impl Part {
+    /// The tasks that it consists of, in the order in which they start.
+    #[must_use]
+    pub fn members(self) -> &'static [Part] {
+        match self {
+            Part::All => &[
+                Part::OutboundConversion,
+                Part::OutboundTransport,
+                Part::InboundTransport,
+                Part::InboundConversion,
+                Part::DrTask,
+            ],
+            Part::Inbound => &[Part::InboundTransport, Part::InboundConversion],
+            Part::Outbound => &[Part::OutboundConversion, Part::OutboundTransport],
+            Part::InboundTransport => &[Part::InboundTransport],
+            Part::InboundConversion => &[Part::InboundConversion],
+            Part::OutboundTransport => &[Part::OutboundTransport],
+            Part::OutboundConversion => &[Part::OutboundConversion],
+            Part::DrTask => &[Part::DrTask],
+        }
+    }
+
+    /// The task that it is, if it is one.
+    #[must_use]
+    pub fn task(self) -> Option<Task> {
+        match self {
+            Part::All | Part::Inbound | Part::Outbound => None,
+            Part::InboundTransport => Some(Task::InboundController),
+            Part::InboundConversion => Some(Task::InboundConversion),
+            Part::OutboundTransport => Some(Task::OutboundController),
+            Part::OutboundConversion => Some(Task::OutboundConversion),
+            Part::DrTask => Some(Task::DeliveryReport),
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.task() {
+            Some(task) => task.fmt(f),
+            None => write!(f, "{self:?}"),
+        }
+    }
 }
 
 /// Why a command was not understood: a sentence for the operator.

@@ -89,17 +89,13 @@ pub fn tasks(primary: &[(Task, String)], handlers: &[HandlerRow]) -> Screen {
     Screen { text, json: Value::Array(json) }
 }
 
-/// `show config`: every option, its value, and where that comes from.
+/// `show config`: every option, its value, and where that comes from. The text is a configuration file.
 #[must_use]
-pub fn config(settings: &[(String, String, String)]) -> Screen {
-    let width = settings.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-    let mut text = String::new();
-    let mut json = Vec::new();
-    for (name, value, origin) in settings {
-        let _ = writeln!(text, "{name:width$}  {value}  ({origin})");
-        json.push(json!({ "name": name, "value": value, "origin": origin }));
-    }
-    Screen { text, json: Value::Array(json) }
+pub fn config(text: &str, settings: &[(String, String, String)]) -> Screen {
+    let row = |(name, value, origin): &(String, String, String)| {
+        json!({ "name": name, "value": value, "origin": origin })
+    };
+    Screen { text: text.to_owned(), json: settings.iter().map(row).collect() }
 }
 
 /// `show stat`.

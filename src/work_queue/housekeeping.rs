@@ -96,19 +96,24 @@ impl WorkQueue {
         Ok(swept)
     }
 
-    /// Compacts the database where that is worth it. Nothing else is written meanwhile.
+    /// Whether much of the database is gaps.
     ///
     /// # Errors
-    /// When the database refused; it is as it was.
-    pub fn compact(&self) -> Result<(), QueueError> {
+    /// When the database can not be read.
+    pub fn is_worth_compacting(&self) -> Result<bool, QueueError> {
         let free = self.store.read(|db| {
             let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             Ok((pragma("freelist_count")?, pragma("page_count")?, pragma("page_size")?))
         })?;
         let (free, pages, page_size) = free;
-        if free * FREE_PART > pages && free * page_size > FREE_OCTETS {
-            self.store.vacuum()?;
-        }
-        Ok(())
+        Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS)
+    }
+
+    /// Writes the database anew without its gaps. Nothing else is written meanwhile.
+    ///
+    /// # Errors
+    /// When the database refused; it is as it was.
+    pub fn compact(&self) -> Result<(), QueueError> {
+        self.store.vacuum()
     }
 }

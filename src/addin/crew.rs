@@ -1,0 +1,343 @@
+//! The tasks that the add-in task starts and stops: what each of them needs, and how each is stopped.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::StartError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::console::command::Part;
+use crate::console::screen;
+use crate::conversion::inbound_task::InboundConversion;
+use crate::conversion::outbound_task::OutboundConversion;
+use crate::delivery_report::task::DeliveryReport;
+use crate::dns::resolver::Resolver;
+use crate::domain_list::next_hop::Router;
+use crate::inbound::controller::{Caller, InboundController};
+use crate::inbound::handler::InboundHandler;
+use crate::inbound::recipients::RecipientPolicy;
+use crate::inbound::session::SessionSettings;
+use crate::log_book;
+use crate::mailbox::Mailboxes;
+use crate::outbound::controller::{Dispatch, OutboundController};
+use crate::outbound::handler::OutboundHandler;
+use crate::outbound::hosts::HostSettings;
+use crate::tasks::bell::{Bell, Bells, Stop};
+use crate::tasks::board::Board;
+use crate::tasks::table::{HandlerRow, HandlerTable};
+use crate::tasks::{Task, guarded};
+use crate::work_queue::retry::RetryPolicy;
+use crate::work_queue::{DomainList, WorkQueue};
+
+/// How long the operator waits for a transport to stop before it goes on in the background.
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long its sessions may take to finish what is on the wire.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How long a primary task that panicked rests before it is started again.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The tasks that run, and what they share.
+pub(super) struct Crew {
+    queue: WorkQueue,
+    bells: Bells,
+    /// What each task is doing.
+    pub(super) board: Board,
+    running: BTreeMap<Part, Member>,
+    /// Handler tables whose sessions are still ending, each with the news that they have.
+    ending: Vec<(Handlers, Receiver<()>)>,
+    /// Where isesctl listened last: a port that was free to choose stays the same after a stop.
+    bound: Vec<(SocketAddr, SocketAddr)>,
+}
+
+/// A task that runs.
+struct Member {
+    stop: Stop,
+    thread: JoinHandle<()>,
+    handlers: Option<Handlers>,
+    /// Dropped to wake a controller that waits for callers.
+    wake: Option<UnixStream>,
+}
+
+/// The handlers of a controller.
+#[derive(Clone)]
+enum Handlers {
+    Inbound(HandlerTable<Caller>),
+    Outbound(HandlerTable<DomainList>),
+}
+
+impl Handlers {
+    fn rows(&self) -> Vec<HandlerRow> {
+        match self {
+            Handlers::Inbound(table) => table.rows(),
+            Handlers::Outbound(table) => table.rows(),
+        }
+    }
+
+    fn stop(&self, grace: Duration) -> bool {
+        match self {
+            Handlers::Inbound(table) => table.stop(grace),
+            Handlers::Outbound(table) => table.stop(grace),
+        }
+    }
+}
+
+impl Member {
+    /// Stops it, and its handlers within `grace`; whether all have ended.
+    fn halt(self, grace: Duration) -> bool {
+        self.stop.give();
+        drop(self.wake);
+        let ended = self.handlers.is_none_or(|handlers| handlers.stop(grace));
+        // The controllers and the conversions stop between two steps, none of which waits for a peer.
+        self.thread.join().is_ok() && ended
+    }
+}
+
+impl Crew {
+    pub(super) fn new(queue: WorkQueue) -> Crew {
+        Crew {
+            queue,
+            bells: Bells::default(),
+            board: Board::default(),
+            running: BTreeMap::new(),
+            ending: Vec::new(),
+            bound: Vec::new(),
+        }
+    }
+
+    /// Starts one task; `false` when it is running already.
+    pub(super) fn start(&mut self, part: Part, config: &Config) -> Result<bool, StartError> {
+        if self.running.contains_key(&part) {
+            return Ok(false);
+        }
+        let member = match part {
+            Part::OutboundConversion => self.start_omsgcnv(config),
+            Part::OutboundTransport => self.start_osesctl(config),
+            Part::InboundTransport => self.start_isesctl(config),
+            Part::InboundConversion => self.start_imsgcnv(config),
+            Part::DrTask => self.start_drt(config),
+            Part::All | Part::Inbound | Part::Outbound => return Ok(false),
+        }?;
+        self.running.insert(part, member);
+        Ok(true)
+    }
+
+    /// Stops one task, and its handlers; `None` when it is not running, `Some(false)` when its sessions need longer.
+    pub(super) fn stop(&mut self, part: Part) -> Option<bool> {
+        let member = self.running.remove(&part)?;
+        let task = part.task()?;
+        let handlers = member.handlers.clone();
+        let (tell, ended) = bounded(1);
+        let board = self.board.clone();
+        board.write(task, "Stopping");
+        let halt = move || {
+            member.halt(GRACE);
+            board.write(task, "Stopped");
+            log_book::say(&screen::stopped(task));
+            let _ = tell.send(());
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("stop-{task}")).spawn(halt) {
+            // The member was dropped with the thread that did not start: it stops when it notices.
+            log::error!("{task} is stopped without being waited for: {error}");
+            return Some(false);
+        }
+        let in_time = ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
+        if let Some(handlers) = handlers.filter(|_| !in_time) {
+            self.ending.push((handlers, ended));
+        }
+        Some(in_time)
+    }
+
+    /// Stops everything, all at once; whether everything ended within `grace`.
+    pub(super) fn stop_all(&mut self, grace: Duration) -> bool {
+        for (handlers, _) in std::mem::take(&mut self.ending) {
+            handlers.stop(Duration::ZERO);
+        }
+        let members = std::mem::take(&mut self.running);
+        std::thread::scope(|scope| {
+            let halts: Vec<_> = members.into_values().map(|member| scope.spawn(move || member.halt(grace))).collect();
+            halts.into_iter().fold(true, |all, halt| halt.join().unwrap_or(false) && all)
+        })
+    }
+
+    /// The primary tasks, and what each is doing.
+    pub(super) fn primary_rows(&self) -> Vec<(Task, String)> {
+        let line = |task: Task| self.board.line(task).unwrap_or_else(|| "Stopped".to_owned());
+        Task::PRIMARY.iter().map(|task| (*task, line(*task))).collect()
+    }
+
+    /// The handlers that have been started.
+    pub(super) fn handler_rows(&self) -> Vec<HandlerRow> {
+        let running = self.running.values().filter_map(|member| member.handlers.as_ref());
+        let still_ending = self.ending.iter().filter(|(_, ended)| ended.is_empty()).map(|(handlers, _)| handlers);
+        running.chain(still_ending).flat_map(Handlers::rows).collect()
+    }
+
+    fn start_omsgcnv(&self, config: &Config) -> Result<Member, StartError> {
+        let task = OutboundConversion {
+            queue: self.queue.clone(),
+            bells: self.bells.clone(),
+            board: self.board.clone(),
+            mailboxes: mailboxes(config),
+            router: router(config),
+            hostname: config.hostname.clone(),
+            poll_interval: config.poll_interval,
+        };
+        self.spawn(Task::OutboundConversion, None, None, move |stop| task.run(stop))
+    }
+
+    fn start_imsgcnv(&self, config: &Config) -> Result<Member, StartError> {
+        let task = InboundConversion {
+            queue: self.queue.clone(),
+            bells: self.bells.clone(),
+            board: self.board.clone(),
+            mailboxes: mailboxes(config),
+            retry: retry(config),
+            max_hops: config.max_hops,
+            poll_interval: config.poll_interval,
+        };
+        self.spawn(Task::InboundConversion, None, None, move |stop| task.run(stop))
+    }
+
+    fn start_drt(&self, config: &Config) -> Result<Member, StartError> {
+        let task = DeliveryReport {
+            queue: self.queue.clone(),
+            bells: self.bells.clone(),
+            board: self.board.clone(),
+            hostname: config.hostname.clone(),
+            expire: config.expire,
+            delay_warning: config.delay_warning,
+            poll_interval: config.poll_interval,
+        };
+        self.spawn(Task::DeliveryReport, None, None, move |stop| task.run(stop))
+    }
+
+    fn start_osesctl(&self, config: &Config) -> Result<Member, StartError> {
+        let dispatch = Dispatch::default();
+        let handler = OutboundHandler {
+            queue: self.queue.clone(),
+            resolver: Arc::new(Resolver::new(&config.dns, Clock::System)),
+            hosts: HostSettings::from(config),
+            hostname: config.hostname.clone(),
+            retry: retry(config),
+            dispatch: dispatch.clone(),
+            per_next_hop: config.per_next_hop,
+            bells: self.bells.clone(),
+        };
+        let bell = self.bells.osesctl.clone();
+        let table = OutboundController::table(config.max_outbound_handlers, bell.clone(), handler);
+        let controller = OutboundController {
+            queue: self.queue.clone(),
+            bell,
+            board: self.board.clone(),
+            say: log_book::say,
+            router: Arc::new(router(config)),
+            poll_interval: config.poll_interval,
+            list_messages: config.list_messages,
+            per_next_hop: config.per_next_hop,
+            dispatch,
+            table: table.clone(),
+        };
+        let handlers = Handlers::Outbound(table);
+        self.spawn(Task::OutboundController, Some(handlers), None, move |stop| controller.run(stop))
+    }
+
+    fn start_isesctl(&mut self, config: &Config) -> Result<Member, StartError> {
+        let listeners = self.bind(config)?;
+        let policy = RecipientPolicy::new(&config.local_domains)
+            .map_err(|e| StartError::System(std::io::Error::other(format!("local-domain: {e}"))))?;
+        let handler = InboundHandler {
+            queue: self.queue.clone(),
+            imsgcnv: self.bells.imsgcnv.clone(),
+            settings: Arc::new(SessionSettings {
+                hostname: config.hostname.clone(),
+                max_message_size: config.max_message_size,
+                max_recipients: config.max_recipients,
+                policy,
+            }),
+            relay_from: config.relay_from.clone(),
+            session_timeout: config.session_timeout,
+        };
+        let freed = Bell::default();
+        let table = InboundController::table(config.max_inbound_handlers, freed.clone(), handler);
+        let (wake, woken) = UnixStream::pair().map_err(StartError::System)?;
+        let ports: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let controller = InboundController {
+            listeners,
+            wake: woken,
+            freed,
+            board: self.board.clone(),
+            say: log_book::say,
+            sessions_per_client: config.max_sessions_per_client,
+            hostname: config.hostname.clone(),
+            table: table.clone(),
+        };
+        let handlers = Handlers::Inbound(table);
+        let member =
+            self.spawn(Task::InboundController, Some(handlers), Some(wake), move |stop| controller.run(stop))?;
+        for port in ports {
+            log_book::say(&screen::said_by(Task::InboundController, &screen::listening_on(&port.to_string())));
+        }
+        Ok(member)
+    }
+
+    fn bind(&mut self, config: &Config) -> Result<Vec<TcpListener>, StartError> {
+        let mut listeners = Vec::new();
+        let mut bound = Vec::new();
+        for (place, asked) in config.listen.iter().enumerate() {
+            let again = self.bound.get(place).filter(|(before, _)| before == asked).map_or(*asked, |(_, got)| *got);
+            let broken = |error| StartError::Listen(again, error);
+            let listener = TcpListener::bind(again).map_err(broken)?;
+            listener.set_nonblocking(true).map_err(broken)?;
+            bound.push((*asked, listener.local_addr().map_err(broken)?));
+            listeners.push(listener);
+        }
+        self.bound = bound;
+        Ok(listeners)
+    }
+
+    /// Starts the thread of a primary task. One that panics is started again.
+    fn spawn(
+        &self,
+        task: Task,
+        handlers: Option<Handlers>,
+        wake: Option<UnixStream>,
+        run: impl Fn(&Stop) + Send + 'static,
+    ) -> Result<Member, StartError> {
+        let stop = Stop::default();
+        let heard = stop.clone();
+        self.board.write(task, "Started");
+        let thread = std::thread::Builder::new()
+            .name(task.to_string())
+            .spawn(move || {
+                while guarded(task, || run(&heard)).is_none() && !heard.is_given() {
+                    let _ = heard.heard().recv_timeout(PAUSE_AFTER_PANIC);
+                }
+            })
+            .map_err(StartError::System)?;
+        Ok(Member { stop, thread, handlers, wake })
+    }
+}
+
+fn mailboxes(config: &Config) -> Mailboxes {
+    Mailboxes {
+        local_domains: config.local_domains.clone(),
+        template: config.mail_dir.clone(),
+        hostname: config.hostname.clone(),
+    }
+}
+
+fn router(config: &Config) -> Router {
+    Router { routes: config.routes.clone(), relay_host: config.relay_host.clone() }
+}
+
+fn retry(config: &Config) -> RetryPolicy {
+    RetryPolicy { schedule: config.retry_schedule.clone(), expire: config.expire }
+}

@@ -1,0 +1,142 @@
+//! How the add-in task obeys: each command of the console, and its answer.
+
+use super::Addin;
+use crate::config::exit::Exit;
+use crate::console::command::{Command, Part, What};
+use crate::console::screen::{self, Screen};
+use crate::console::server::{Answer, Request};
+use crate::log_book;
+use crate::work_queue::QueueError;
+
+/// Rows that a table of the console shows at most.
+const ROWS: usize = 1000;
+
+impl Addin {
+    /// Does what `request` asks for and answers it; whether the MTA is to stop.
+    pub(super) fn obey(&mut self, request: &Request) -> bool {
+        let command = Command::parse(&request.words);
+        let answer = match command {
+            Err(refusal) => Answer { status: Exit::Usage.status(), text: format!("{refusal}\n") },
+            Ok(Command::Show(what)) => match self.show(what) {
+                Ok(screen) if request.json => done(format!("{}\n", screen.json)),
+                Ok(screen) => done(screen.text),
+                Err(error) => Answer { status: Exit::TryLater.status(), text: format!("{error}\n") },
+            },
+            Ok(Command::Quit) => done("SMTPMTA stops\n".to_owned()),
+            Ok(Command::Start(part)) => self.start(part),
+            Ok(Command::Stop(part)) => self.stop_part(part),
+            Ok(Command::Refresh) => self.refresh(),
+            Ok(Command::Housekeeping) => {
+                self.housekeeper.begin(&self.invocation.config);
+                done("Housekeeping has begun\n".to_owned())
+            }
+        };
+        // Whoever asked may have hung up.
+        let _ = request.answer.send(answer);
+        command == Ok(Command::Quit)
+    }
+
+    fn show(&self, what: What) -> Result<Screen, QueueError> {
+        let now = self.queue.now();
+        Ok(match what {
+            What::Tasks => screen::tasks(&self.crew.primary_rows(), &self.crew.handler_rows()),
+            What::Config => {
+                let row = |s: &crate::config::Setting| (s.name.to_owned(), s.value.clone(), s.origin.to_string());
+                let settings: Vec<_> = self.invocation.settings.iter().map(row).collect();
+                screen::config(&self.invocation.show(), &settings)
+            }
+            What::Stat => screen::statistics(&self.queue.statistics()?),
+            What::Version => screen::version(),
+            What::Queue => screen::queue(&self.queue.queue_rows(ROWS)?, now),
+            What::Lists => screen::lists(&self.queue.list_rows(ROWS)?, now),
+            What::Hops => screen::hops(&self.queue.hop_rows(ROWS)?, now),
+        })
+    }
+
+    fn start(&mut self, part: Part) -> Answer {
+        let mut text = String::new();
+        let mut status = Exit::Done.status();
+        for member in part.members() {
+            match self.crew.start(*member, &self.invocation.config) {
+                Ok(true) => text.push_str(&format!("{member} started\n")),
+                Ok(false) => text.push_str(&format!("{member} is running\n")),
+                Err(error) => {
+                    status = Exit::TryLater.status();
+                    text.push_str(&format!("{member} could not be started: {error}\n"));
+                }
+            }
+        }
+        Answer { status, text }
+    }
+
+    fn stop_part(&mut self, part: Part) -> Answer {
+        let mut text = String::new();
+        for member in part.members().iter().rev() {
+            text.push_str(&match self.crew.stop(*member) {
+                None => format!("{member} is not running\n"),
+                Some(true) => format!("{member} stopped\n"),
+                Some(false) => format!("{member} stops as soon as its sessions have ended\n"),
+            });
+        }
+        done(text)
+    }
+
+    /// Reads the configuration again. If it is wrong, the old one stays as a whole. What the operator has
+    /// stopped stays stopped (promise 6).
+    pub(super) fn refresh(&mut self) -> Answer {
+        let fresh = match self.invocation.reread() {
+            Ok(fresh) => fresh,
+            Err(wrong) => {
+                let text = format!("{wrong}\nthe configuration stays as it was\n");
+                return Answer { status: Exit::Configuration.status(), text };
+            }
+        };
+        if let Err(error) = log_book::reopen(fresh.config.log_file.as_deref()) {
+            log::warn!("the log file could not be opened again: {error}");
+        }
+        log_book::set_level(fresh.config.log_level);
+        if fresh.config == self.invocation.config {
+            return done("the configuration has not changed\n".to_owned());
+        }
+        if fresh.config.spool != self.invocation.config.spool {
+            let text = "the spool can not be changed while the MTA runs; the configuration stays as it was\n";
+            return Answer { status: Exit::Configuration.status(), text: text.to_owned() };
+        }
+        self.invocation = fresh;
+        let mut text = "the configuration has been read again\n".to_owned();
+        for member in Part::All.members() {
+            if self.crew.stop(*member).is_none() {
+                continue;
+            }
+            if let Err(error) = self.crew.start(*member, &self.invocation.config) {
+                text.push_str(&format!("{member} could not be started: {error}\n"));
+            }
+        }
+        done(text)
+    }
+
+    /// The part of the housekeeping that needs the tasks out of the way, where it is worth that: the seed's
+    /// compaction. Those that the operator has stopped are not started by it (promise 6).
+    pub(super) fn compact(&mut self) {
+        match self.queue.is_worth_compacting() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return log::error!("housekeeping: {error}"),
+        }
+        let members = Part::All.members();
+        let running: Vec<Part> = members.iter().copied().filter(|m| self.crew.stop(*m).is_some()).collect();
+        match self.queue.compact() {
+            Ok(()) => log::info!("housekeeping: the work queue has been compacted"),
+            Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
+        }
+        for member in running {
+            if let Err(error) = self.crew.start(member, &self.invocation.config) {
+                log::error!("{member} could not be started: {error}");
+            }
+        }
+    }
+}
+
+fn done(text: String) -> Answer {
+    Answer { status: Exit::Done.status(), text }
+}

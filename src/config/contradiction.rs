@@ -1,0 +1,71 @@
+//! Options that are right one by one and cannot hold together.
+//!
+//! Pure. Speaks up only where the operator decided something: defaults give way to one another in `defaults`.
+
+use std::net::SocketAddr;
+
+use super::decision::Decisions;
+use super::problem::{Problem, quoted};
+use super::values::duration;
+use super::{Config, Origin};
+
+/// Adds what contradicts itself to `problems`.
+pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
+    let mut wrong = |option: &str, what: String| {
+        let origin = decisions
+            .get(option)
+            .map_or(Origin::Default, |given| given[0].origin.clone());
+        problems.push(Problem {
+            origin,
+            option: option.to_owned(),
+            what,
+        });
+    };
+    if let Some(warning) = config.delay_warning.filter(|warning| *warning >= config.expire) {
+        let (warning, expire) = (duration::text(warning), duration::text(config.expire));
+        wrong(
+            "delay-warning",
+            format!("\"{warning}\": expected less than expire, which is {expire}"),
+        );
+    }
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(_), None) => wrong("tls-cert", "expected tls-key beside it".into()),
+        (None, Some(_)) => wrong("tls-key", "expected tls-cert beside it".into()),
+        _ => {}
+    }
+    if config.syslog && config.log_file.is_some() {
+        wrong("syslog", "expected no log-file beside it".into());
+    }
+    let domains: Vec<String> = config.routes.iter().map(|(domain, _)| domain.clone()).collect();
+    twice("route", &domains, decisions, problems);
+    twice("listen", &fixed(&config.listen), decisions, problems);
+}
+
+/// Complains about every key that stands there already; empty ones may be many.
+fn twice(option: &str, keys: &[String], decisions: &Decisions, problems: &mut Vec<Problem>) {
+    let Some(given) = decisions.get(option) else {
+        return;
+    };
+    for (index, (key, given)) in keys.iter().zip(given).enumerate() {
+        if !key.is_empty() && keys[..index].contains(key) {
+            let what = format!("{}: expected {key} once", quoted(&given.value));
+            problems.push(Problem {
+                origin: given.origin.clone(),
+                option: option.to_owned(),
+                what,
+            });
+        }
+    }
+}
+
+/// The addresses that can be listened on only once; empty for those that take a free port.
+fn fixed(listeners: &[SocketAddr]) -> Vec<String> {
+    let key = |address: &SocketAddr| {
+        if address.port() == 0 {
+            String::new()
+        } else {
+            address.to_string()
+        }
+    };
+    listeners.iter().map(key).collect()
+}

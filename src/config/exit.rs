@@ -1,0 +1,41 @@
+//! How a run of the program ends: the exit statuses that scripts rely on (sysexits.h), and no others.
+
+use std::process::ExitCode;
+
+/// The exit statuses of smtpmta. The man page's EXIT STATUS says the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Nothing matched, or the MTA refused.
+    Refused,
+    /// The command line is wrong (`EX_USAGE`).
+    Usage,
+    /// No MTA is running on this spool (`EX_UNAVAILABLE`).
+    NotRunning,
+    /// Try later (`EX_TEMPFAIL`).
+    TryLater,
+    /// The configuration file is wrong (`EX_CONFIG`).
+    Configuration,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    #[must_use]
+    pub fn status(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Usage => 64,
+            Exit::NotRunning => 69,
+            Exit::TryLater => 75,
+            Exit::Configuration => 78,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.status())
+    }
+}

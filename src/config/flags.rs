@@ -1,0 +1,692 @@
+//! The one table of options. It drives getopts, `--help`, the configuration file, `show config`, the man page
+//! and the example configuration.
+//!
+//! Owns every option's name, default, bounds and help, and nothing else does. To add an option: a row here, a
+//! field in [`Config`], and `UPDATE_GENERATED=1 cargo test --test all`. When the feature of a later
+//! option has come, take its `.later()` away.
+
+use super::Config;
+use super::kind::Kind;
+use super::values::Expected;
+
+/// Options that belong together, under a title.
+pub struct Section {
+    /// The title in help, man page and example configuration.
+    pub title: &'static str,
+    /// Its options in the order in which they are shown.
+    pub options: &'static [Opt],
+}
+
+/// One option: a flag on the command line and, unless it is [`Opt::flag_only`], a line of the file.
+pub struct Opt {
+    /// The long name, without dashes.
+    pub name: &'static str,
+    /// The letter, if it has one.
+    pub short: Option<char>,
+    /// What the value is called in the help; empty for a flag without one.
+    pub value: &'static str,
+    /// What holds when nobody decides it.
+    pub default: Standard,
+    /// The kind of the value and its field.
+    pub kind: Kind,
+    /// What it does, in whole sentences.
+    pub help: &'static str,
+    /// Whether it can be used now, or is refused because its feature comes later.
+    pub available: bool,
+    /// Whether the word `none` is a value.
+    none: bool,
+}
+
+/// What holds when nobody decides an option.
+pub enum Standard {
+    /// This value.
+    Is(&'static [&'static str]),
+    /// Nothing; the word that stands for it, which is also a value.
+    Nothing(&'static str),
+    /// What these words say; and an example of a value.
+    Follows(&'static str, &'static str),
+}
+
+use Standard::{Follows, Is, Nothing};
+
+impl Standard {
+    /// The default in the words of help and man page.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Is(values) => values.join(", "),
+            Nothing(word) => (*word).to_owned(),
+            Follows(words, _) => (*words).to_owned(),
+        }
+    }
+
+    /// The values, as they would be given.
+    #[must_use]
+    pub fn values(&self) -> &[&'static str] {
+        match self {
+            Is(values) => values,
+            Nothing(_) | Follows(..) => &[],
+        }
+    }
+}
+
+impl Opt {
+    const fn new(
+        name: &'static str,
+        value: &'static str,
+        default: Standard,
+        kind: Kind,
+        help: &'static str,
+    ) -> Opt {
+        Opt {
+            name,
+            short: None,
+            value,
+            default,
+            kind,
+            help,
+            available: true,
+            none: false,
+        }
+    }
+
+    const fn short(mut self, letter: char) -> Opt {
+        self.short = Some(letter);
+        self
+    }
+
+    const fn later(mut self) -> Opt {
+        self.available = false;
+        self
+    }
+
+    const fn or_none(mut self) -> Opt {
+        self.none = true;
+        self
+    }
+
+    /// Whether it stands on the command line only.
+    #[must_use]
+    pub fn flag_only(&self) -> bool {
+        matches!(self.kind, Kind::Act | Kind::ConfigFile)
+    }
+
+    /// The word that stands for no value at all.
+    #[must_use]
+    pub fn nothing(&self) -> Option<&'static str> {
+        match self.default {
+            Nothing(word) => Some(word),
+            _ => self.none.then_some("none"),
+        }
+    }
+
+    /// Reads all values of this option into the configuration, in place of what was there. Gives each wrong
+    /// value's index with what was expected.
+    pub fn take<S: AsRef<str>>(&self, config: &mut Config, values: &[S]) -> Vec<(usize, Expected)> {
+        self.kind.clear(config);
+        let mut wrong = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            match (value.as_ref(), self.nothing()) {
+                (word, Some(nothing)) if word == nothing && values.len() > 1 => {
+                    wrong.push((index, Expected(format!("{nothing} alone, or values without it"))));
+                }
+                (word, Some(nothing)) if word == nothing => {}
+                (text, nothing) => {
+                    if let Err(Expected(what)) = self.kind.take(config, text) {
+                        let or = nothing.map(|word| format!(", or {word}")).unwrap_or_default();
+                        wrong.push((index, Expected(format!("{what}{or}"))));
+                    }
+                }
+            }
+        }
+        wrong
+    }
+
+    /// The values that the configuration holds, in the text that is read back; at least one.
+    pub fn texts(&self, config: &mut Config) -> Vec<String> {
+        let texts = self.kind.texts(config);
+        match self.nothing() {
+            Some(word) if texts.is_empty() => vec![word.to_owned()],
+            _ => texts,
+        }
+    }
+}
+
+/// All options in the order of the table.
+pub fn options() -> impl Iterator<Item = &'static Opt> {
+    SECTIONS.iter().flat_map(|section| section.options)
+}
+
+/// The option of this long name or letter.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Opt> {
+    let mut letters = name.chars();
+    let letter = letters.next().filter(|_| letters.next().is_none());
+    options().find(|option| option.name == name || (letter.is_some() && option.short == letter))
+}
+
+const HANDLERS: u64 = 100_000;
+const DAY: u64 = 86_400;
+
+/// The table.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        title: "Command line",
+        options: &[
+            Opt::new("help", "", Nothing("off"), Kind::Act, "Say what the options are, and end.").short('h'),
+            Opt::new("version", "", Nothing("off"), Kind::Act, "Say the version, and end.").short('V'),
+            Opt::new(
+                "config",
+                "FILE",
+                Follows("/etc/smtpmta/smtpmta.conf where it exists", ""),
+                Kind::ConfigFile,
+                "Read this configuration file. Its lines are the long options of this list without their dashes. \
+                 An option on the command line beats the file; a repeatable one replaces the file's list.",
+            )
+            .short('c'),
+            Opt::new(
+                "check",
+                "",
+                Nothing("off"),
+                Kind::Act,
+                "Read the configuration, say everything that is wrong with it, and end with 0 or 78.",
+            ),
+        ],
+    },
+    Section {
+        title: "This host",
+        options: &[
+            Opt::new(
+                "spool",
+                "DIR",
+                Is(&["./spool"]),
+                Kind::Folder(|c| &mut c.spool),
+                "The folder of the work queues: queue.db, content, control.sock and smtpmta.pid. It also says \
+                 which running MTA the commands speak to.",
+            )
+            .short('s'),
+            Opt::new(
+                "hostname",
+                "NAME",
+                Follows("the machine's name", "mail.example.org"),
+                Kind::Hostname(|c| &mut c.hostname),
+                "The name in greetings, in EHLO and in Received lines.",
+            )
+            .short('n'),
+        ],
+    },
+    Section {
+        title: "Inbound transport",
+        options: &[
+            Opt::new(
+                "listen",
+                "ADDR:PORT",
+                Is(&["127.0.0.1:2525"]),
+                Kind::Listeners(|c| &mut c.listen),
+                "Where isesctl listens for SMTP. Port 0 takes a free one.",
+            )
+            .short('l'),
+            Opt::new(
+                "listen-submission",
+                "ADDR:PORT",
+                Nothing("none"),
+                Kind::Listeners(|c| &mut c.listen_submission),
+                "Where users submit mail with STARTTLS and AUTH; usually port 587.",
+            )
+            .later(),
+            Opt::new(
+                "listen-submissions",
+                "ADDR:PORT",
+                Nothing("none"),
+                Kind::Listeners(|c| &mut c.listen_submissions),
+                "Where users submit mail with TLS from the first octet; usually port 465.",
+            )
+            .later(),
+            Opt::new(
+                "max-inbound-handlers",
+                "N",
+                Is(&["100"]),
+                Kind::Number(1, HANDLERS, |c| &mut c.max_inbound_handlers),
+                "How many inbound session handlers there may be. While all are busy nobody is accepted.",
+            )
+            .short('I'),
+            Opt::new(
+                "max-sessions-per-client",
+                "N",
+                Follows("half of the inbound handlers, never below 10", "50"),
+                Kind::Number(1, HANDLERS, |c| &mut c.max_sessions_per_client),
+                "How many sessions one client address may have at once.",
+            ),
+            Opt::new(
+                "session-timeout",
+                "T",
+                Is(&["5m"]),
+                Kind::Duration(1, 3_600, |c| &mut c.session_timeout),
+                "How long a session waits for the client's next command; 10s at most while the table of \
+                 handlers is full.",
+            ),
+            Opt::new(
+                "max-message-size",
+                "SIZE",
+                Is(&["50M"]),
+                Kind::Size(1 << 10, 100 << 30, |c| &mut c.max_message_size),
+                "The largest message that is accepted.",
+            ),
+            Opt::new(
+                "max-recipients",
+                "N",
+                Is(&["1000"]),
+                Kind::Number(1, 100_000, |c| &mut c.max_recipients),
+                "The most recipients of one message.",
+            ),
+            Opt::new(
+                "max-hops",
+                "N",
+                Is(&["100"]),
+                Kind::Number(1, 1_000, |c| &mut c.max_hops),
+                "A message with more Received lines than this goes in circles, and is returned.",
+            ),
+        ],
+    },
+    Section {
+        title: "Who may send where",
+        options: &[
+            Opt::new(
+                "local-domain",
+                "DOMAIN",
+                Follows("the hostname", "example.org"),
+                Kind::Domains(|c| &mut c.local_domains),
+                "A domain whose mail is delivered here.",
+            ),
+            Opt::new(
+                "relay-from",
+                "CIDR",
+                Is(&["127.0.0.0/8", "::1"]),
+                Kind::Blocks(|c| &mut c.relay_from),
+                "Clients that may send to any domain. Giving one replaces the default; none lets nobody.",
+            )
+            .or_none(),
+            Opt::new(
+                "accounts",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.accounts),
+                "Who may log in and who has a mailbox. Without it every local part of a local domain is a mailbox.",
+            )
+            .later(),
+            Opt::new(
+                "aliases",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.aliases),
+                "Other names of mailboxes, in the usual format of aliases.",
+            )
+            .later(),
+            Opt::new(
+                "mail-dir",
+                "TEMPLATE",
+                Is(&["SPOOL/mail/%d/%u"]),
+                Kind::MailDir(|c| &mut c.mail_dir),
+                "The Maildir of a local recipient: %d is the domain, %u the local part, SPOOL at the start is \
+                 the value of --spool.",
+            ),
+        ],
+    },
+    Section {
+        title: "Outbound transport",
+        options: &[
+            Opt::new(
+                "max-outbound-handlers",
+                "N",
+                Is(&["100"]),
+                Kind::Number(1, HANDLERS, |c| &mut c.max_outbound_handlers),
+                "How many outbound session handlers there may be. While all are busy lists wait.",
+            )
+            .short('O'),
+            Opt::new(
+                "relay-host",
+                "HOST[:PORT]",
+                Nothing("none"),
+                Kind::NextHop(|c| &mut c.relay_host),
+                "The host that everything is sent to, unless a route says otherwise.",
+            ),
+            Opt::new(
+                "route",
+                "DOMAIN=HOST[:PORT]",
+                Nothing("none"),
+                Kind::Routes(|c| &mut c.routes),
+                "The host that mail for this domain is sent to. A domain with a dot before it stands for its \
+                 subdomains.",
+            ),
+            Opt::new(
+                "smtp-port",
+                "PORT",
+                Is(&["25"]),
+                Kind::Port(|c| &mut c.smtp_port),
+                "The port of hosts that were found by MX.",
+            ),
+            Opt::new(
+                "dns",
+                "ADDR[:PORT]",
+                Nothing("/etc/resolv.conf"),
+                Kind::DnsServers(|c| &mut c.dns),
+                "A DNS server to ask, in place of those that /etc/resolv.conf names.",
+            ),
+            Opt::new(
+                "allow-next-hop",
+                "CIDR",
+                Nothing("none"),
+                Kind::Blocks(|c| &mut c.allow_next_hop),
+                "Hosts found by MX may have these addresses although they are loopback, unspecified, link-local \
+                 or multicast, which are refused otherwise.",
+            ),
+            Opt::new(
+                "poll-interval",
+                "T",
+                Is(&["30s"]),
+                Kind::Duration(1, DAY, |c| &mut c.poll_interval),
+                "How often osesctl looks into the outbound work queue without having been kicked.",
+            ),
+            Opt::new(
+                "list-messages",
+                "N",
+                Is(&["100"]),
+                Kind::Number(1, 100_000, |c| &mut c.list_messages),
+                "The most messages of one domain list.",
+            ),
+            Opt::new(
+                "per-next-hop",
+                "N",
+                Is(&["20"]),
+                Kind::Number(1, HANDLERS, |c| &mut c.per_next_hop),
+                "The most sessions with one next hop at once.",
+            ),
+            Opt::new(
+                "retry-schedule",
+                "TIMES",
+                Is(&["5m 15m 30m 1h 2h 4h"]),
+                Kind::Schedule(1, 30 * DAY, |c| &mut c.retry_schedule),
+                "How long to wait after the first attempt, after the second, and so on; the last repeats.",
+            ),
+            Opt::new(
+                "expire",
+                "T",
+                Is(&["5d"]),
+                Kind::Duration(1, 365 * DAY, |c| &mut c.expire),
+                "A message that could not be delivered for so long is returned.",
+            ),
+            Opt::new(
+                "delay-warning",
+                "T",
+                Is(&["4h"]),
+                Kind::DurationOrOff(365 * DAY, |c| &mut c.delay_warning),
+                "After this time the sender is told that a message still waits; 0 is off. It must be shorter \
+                 than --expire.",
+            ),
+        ],
+    },
+    Section {
+        title: "TLS",
+        options: &[
+            Opt::new(
+                "tls-cert",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.tls_cert),
+                "The certificate chain in PEM. STARTTLS is offered where it and --tls-key are given.",
+            )
+            .later(),
+            Opt::new(
+                "tls-key",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.tls_key),
+                "The private key of --tls-cert in PEM.",
+            )
+            .later(),
+        ],
+    },
+    Section {
+        title: "Housekeeping and log",
+        options: &[
+            Opt::new(
+                "housekeeping",
+                "HH:MM",
+                Is(&["01:00"]),
+                Kind::TimeOfDay(|c| &mut c.housekeeping),
+                "When the work queues are tidied up each day, in local time, or never.",
+            ),
+            Opt::new(
+                "keep-history",
+                "T",
+                Is(&["7d"]),
+                Kind::Duration(0, 3_650 * DAY, |c| &mut c.keep_history),
+                "How long the history of a message is kept after the message has left.",
+            ),
+            Opt::new(
+                "log-level",
+                "LEVEL",
+                Is(&["normal"]),
+                Kind::Level(|c| &mut c.log_level),
+                "How much is logged: minimal (errors and warnings), normal (and what happened to each message), \
+                 informational (and sessions) or verbose (and every line of every dialogue).",
+            ),
+            Opt::new(
+                "log-file",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.log_file),
+                "The file that the log is appended to. Without it the log goes to standard error.",
+            ),
+            Opt::new(
+                "syslog",
+                "",
+                Is(&["off"]),
+                Kind::Switch(|c| &mut c.syslog),
+                "Log to the system's log in place of a file.",
+            )
+            .later(),
+            Opt::new(
+                "http",
+                "ADDR:PORT",
+                Nothing("none"),
+                Kind::Listener(|c| &mut c.http),
+                "Where metrics and the status page are served.",
+            )
+            .later(),
+        ],
+    },
+    Section {
+        title: "Daemon",
+        options: &[
+            Opt::new(
+                "pid-file",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.pid_file),
+                "A file that tells the process ID, besides smtpmta.pid in the spool.",
+            ),
+            Opt::new(
+                "daemon",
+                "",
+                Is(&["off"]),
+                Kind::Switch(|c| &mut c.daemon),
+                "Go to the background once mail is accepted.",
+            )
+            .short('d')
+            .later(),
+            Opt::new(
+                "user",
+                "NAME",
+                Nothing("none"),
+                Kind::Owner(|c| &mut c.user),
+                "Become this user once the listeners are open.",
+            )
+            .later(),
+            Opt::new(
+                "group",
+                "NAME",
+                Nothing("none"),
+                Kind::Owner(|c| &mut c.group),
+                "Become this group once the listeners are open.",
+            )
+            .later(),
+        ],
+    },
+];
+
+/// A word that may follow the options, with what it does.
+pub struct Subcommand {
+    /// The word.
+    pub name: &'static str,
+    /// What follows it, for the help.
+    pub words: &'static str,
+    /// What it does, in one sentence.
+    pub help: &'static str,
+    /// Whether it takes `--json`.
+    pub json: bool,
+    /// Whether it can be used now.
+    pub available: bool,
+}
+
+const fn now(name: &'static str, words: &'static str, json: bool, help: &'static str) -> Subcommand {
+    Subcommand {
+        name,
+        words,
+        help,
+        json,
+        available: true,
+    }
+}
+
+const fn later(name: &'static str, words: &'static str, json: bool, help: &'static str) -> Subcommand {
+    Subcommand {
+        name,
+        words,
+        help,
+        json,
+        available: false,
+    }
+}
+
+/// The words that may follow the options.
+pub static SUBCOMMANDS: &[Subcommand] = &[
+    now(
+        "show",
+        "tasks|config|stat|version|queue|lists|hops",
+        true,
+        "Show what the running MTA does or holds.",
+    ),
+    now(
+        "tell",
+        "WORDS",
+        false,
+        "Give the running MTA an operator's command, in any case: [smtpmta] quit, start|stop \
+         [inbound|outbound [transport|conversion]], start|stop drtask, refresh, housekeeping, show WHAT.",
+    ),
+    later(
+        "queue",
+        "VERB",
+        true,
+        "Look into the work queues and change them.",
+    ),
+    later(
+        "trace",
+        "ID|ADDRESS",
+        true,
+        "Show everything that happened to a message.",
+    ),
+    later("why", "ID", true, "Say what a message waits for."),
+    later(
+        "route",
+        "ADDRESS",
+        true,
+        "Say where mail for an address would go.",
+    ),
+    later("sendmail", "ARGS", false, "Submit a message, as sendmail does."),
+    later("mailq", "", false, "Show the queue, as sendmail does."),
+    later("newaliases", "", false, "Do nothing: aliases need no database."),
+    later(
+        "session",
+        "",
+        false,
+        "Try an inbound dialogue; nothing is queued.",
+    ),
+    later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
+    later("verify", "DIR", false, "Check a copy of the work queues."),
+    later("doctor", "", false, "Look for what keeps mail from flowing."),
+    later("passwd", "NAME", false, "Set the password of an account."),
+    later(
+        "sink",
+        "",
+        false,
+        "Receive mail for tests and trials, and misbehave to order.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_name_and_every_letter_stands_for_one_option() {
+        let names: HashSet<&str> = options().map(|option| option.name).collect();
+        assert_eq!(names.len(), options().count());
+        let letters: Vec<char> = options().filter_map(|option| option.short).collect();
+        assert_eq!(letters.iter().collect::<HashSet<_>>().len(), letters.len());
+        assert_eq!(find("I").map(|option| option.name), Some("max-inbound-handlers"));
+        assert!(find("").is_none() && find("nonsense").is_none());
+    }
+
+    #[test]
+    fn every_default_and_every_example_is_a_value_of_its_option() {
+        for option in options() {
+            let mut config = Config::embedded("mail.example.org");
+            assert_eq!(
+                option.take(&mut config, option.default.values()),
+                [],
+                "{}",
+                option.name
+            );
+            if let Follows(_, example) = option.default {
+                assert_eq!(option.take(&mut config, &[example]), [], "{}", option.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_is_read_back_as_it_is_shown() {
+        for option in options().filter(|option| !option.flag_only()) {
+            let mut config = Config::embedded("mail.example.org");
+            let texts = option.texts(&mut config);
+            assert!(!texts.is_empty(), "{}", option.name);
+            let mut again = config.clone();
+            assert_eq!(option.take(&mut again, &texts), [], "{}: {texts:?}", option.name);
+            assert_eq!(again, config, "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn none_empties_a_list_and_stands_alone() {
+        let mut config = Config::embedded("mail.example.org");
+        let relay_from = find("relay-from").unwrap();
+        assert_eq!(relay_from.take(&mut config, &["none"]), []);
+        assert!(config.relay_from.is_empty());
+        let wrong = relay_from.take(&mut config, &["10.0.0.0/8", "none"]);
+        assert_eq!(wrong, [(1, Expected("none alone, or values without it".into()))]);
+        assert!(!find("listen").unwrap().take(&mut config, &["none"]).is_empty());
+    }
+
+    #[test]
+    fn help_is_in_whole_sentences() {
+        let words = SUBCOMMANDS.iter().map(|word| (word.name, word.help));
+        for (name, help) in options().map(|option| (option.name, option.help)).chain(words) {
+            assert!(
+                help.ends_with('.') && help.starts_with(|c: char| c.is_ascii_uppercase()),
+                "{name}"
+            );
+            assert!(!help.contains("  ") && !help.contains('\\'), "{name}");
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! The way in: what the command line and the configuration file ask for, checked as a whole.
+//!
+//! Reads one file and touches nothing else. Finds everything that is wrong, not only the first.
+
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::contradiction::contradictions;
+use super::decision::{Decisions, decide, given_by_file};
+use super::problem::Problem;
+use super::{Config, ConfigError, Origin, command_line, file, flags};
+
+/// Where the configuration is looked for when nobody names it.
+const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
+/// A configuration file is never longer than this; a device or a log taken for one would be.
+const LONGEST_FILE: u64 = 4 << 20;
+
+/// What the program was asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Invocation {
+    /// Every setting, with its value.
+    pub config: Config,
+    /// What to do.
+    pub command: Command,
+    /// Every setting in the words of the operator, with where it comes from; in the order of the table, and
+    /// a repeatable one once for each value.
+    pub settings: Vec<Setting>,
+    /// The configuration file that was read, if there was one.
+    pub file: Option<PathBuf>,
+    source: Source,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run in the foreground: LOAD SMTPMTA.
+    Run,
+    /// `--check`: say that the configuration is in order.
+    Check,
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// `show WHAT`: the words after `show`, never none; and whether the answer is to be JSON.
+    Show {
+        /// What to show.
+        words: Vec<String>,
+        /// `--json`.
+        json: bool,
+    },
+    /// `tell WORDS`: an operator's command, never empty.
+    Tell(Vec<String>),
+}
+
+/// One option with one value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The option, without dashes.
+    pub name: &'static str,
+    /// The value in the text that the configuration file takes.
+    pub value: String,
+    /// Who decided it.
+    pub origin: Origin,
+}
+
+/// What an invocation was read from, kept so that it can be read again.
+#[derive(Clone, Debug, PartialEq)]
+struct Source {
+    args: Vec<String>,
+    machine: String,
+    default_file: PathBuf,
+}
+
+/// Reads the command line (without the program's own name) and the configuration file that it names, or
+/// the default one where it exists. `hostname` says what this machine calls itself.
+///
+/// # Errors
+/// Everything that is wrong; nothing of it holds then.
+pub fn read(args: &[String], hostname: impl Fn() -> String) -> Result<Invocation, ConfigError> {
+    Source {
+        args: args.to_vec(),
+        machine: hostname(),
+        default_file: DEFAULT_FILE.into(),
+    }
+    .read()
+}
+
+impl Invocation {
+    /// Reads the same command line and the file as it is now: what `tell refresh` asks for.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn reread(&self) -> Result<Invocation, ConfigError> {
+        self.source.read()
+    }
+
+    /// What `show config` says: a configuration file that gives these very settings, with a comment behind
+    /// each that tells where it comes from.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let lines: Vec<String> = self
+            .settings
+            .iter()
+            .map(|s| file::line(s.name, &s.value))
+            .collect();
+        let width = lines
+            .iter()
+            .map(|line| line.chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(48);
+        let file = match &self.file {
+            Some(path) => format!("# configuration file {}\n", path.display()),
+            None => "# no configuration file\n".to_owned(),
+        };
+        let shown = lines.iter().zip(&self.settings);
+        file + &shown
+            .map(|(line, s)| format!("{line:width$}  # {}\n", s.origin))
+            .collect::<String>()
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<Invocation, ConfigError> {
+        let mut asked = command_line::parse(&self.args);
+        if matches!(asked.command, Command::Help | Command::Version) {
+            // Whoever asks for help gets it, whatever else is wrong.
+            return Ok(self.invocation(Config::embedded(&self.machine), asked.command, Vec::new(), None));
+        }
+        let mut problems = std::mem::take(&mut asked.problems);
+        let (path, named) = match &asked.file {
+            Some(path) => (path.as_path(), true),
+            None => (self.default_file.as_path(), false),
+        };
+        let (from_file, path) = match content(path, named) {
+            Ok(Some(text)) => (given_by_file(&text, path, &mut problems), Some(path.to_owned())),
+            Ok(None) => (Vec::new(), None),
+            Err(problem) => {
+                problems.push(problem);
+                (Vec::new(), None)
+            }
+        };
+        let mut config = Config::undecided();
+        let decisions = decide(&mut config, [asked.given, from_file], &mut problems);
+        config.derive(&self.machine, |name| decisions.contains_key(name));
+        contradictions(&config, &decisions, &mut problems);
+        if problems.is_empty() {
+            let settings = settings(&mut config.clone(), &decisions);
+            Ok(self.invocation(config, asked.command, settings, path))
+        } else {
+            Err(ConfigError { problems })
+        }
+    }
+
+    fn invocation(
+        &self,
+        config: Config,
+        command: Command,
+        settings: Vec<Setting>,
+        file: Option<PathBuf>,
+    ) -> Invocation {
+        Invocation {
+            config,
+            command,
+            settings,
+            file,
+            source: self.clone(),
+        }
+    }
+}
+
+/// What the file holds; `None` where nobody named it and there is none.
+fn content(path: &Path, named: bool) -> Result<Option<Vec<u8>>, Problem> {
+    let whole = |what: String| {
+        let origin = Origin::File(Arc::new(path.to_owned()), 0);
+        Problem {
+            origin,
+            option: String::new(),
+            what,
+        }
+    };
+    let mut text = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut text));
+    match read {
+        Ok(octets) if octets as u64 > LONGEST_FILE => Err(whole("expected a file of 4M at most".into())),
+        Ok(_) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound && !named => Ok(None),
+        Err(error) => Err(whole(format!("cannot be read: {error}"))),
+    }
+}
+
+/// Every option with its values and who decided them.
+fn settings(config: &mut Config, decisions: &Decisions) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for option in flags::options().filter(|option| !option.flag_only()) {
+        let given = decisions.get(option.name).map_or(&[][..], Vec::as_slice);
+        for (index, value) in option.texts(config).into_iter().enumerate() {
+            let by = given.get(index).or(given.first());
+            let origin = by.map_or(Origin::Default, |given| given.origin.clone());
+            settings.push(Setting {
+                name: option.name,
+                value,
+                origin,
+            });
+        }
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    /// A configuration file of this text in a folder of its own; the folder ends with the returned value.
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("conf");
+        fs::write(&path, text).unwrap();
+        let path = path.display().to_string();
+        (folder, path)
+    }
+
+    fn source(args: &[&str]) -> Source {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Source {
+            args,
+            machine: "Mail.Example.org".into(),
+            default_file: "/nonexistent/conf".into(),
+        }
+    }
+
+    fn asked(args: &[&str]) -> Invocation {
+        source(args).read().unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    fn wrong(args: &[&str]) -> String {
+        source(args).read().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nothing_said_is_the_embedded_default() {
+        let asked = asked(&[]);
+        assert_eq!(asked.config, Config::embedded("mail.example.org"));
+        assert_eq!((asked.command, asked.file), (Command::Run, None));
+        assert!(
+            asked
+                .settings
+                .iter()
+                .all(|setting| setting.origin == Origin::Default)
+        );
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_a_repeatable_one_replaces_its_list() {
+        let (_folder, path) =
+            file("expire 3d\nlist-messages 7\nlocal-domain a.example\nlocal-domain B.example\n");
+        let by_file = asked(&["-c", &path]);
+        assert_eq!(by_file.config.expire, Duration::from_secs(3 * 86_400));
+        assert_eq!(by_file.config.local_domains, ["a.example", "b.example"]);
+        assert_eq!(by_file.file, Some(PathBuf::from(&path)));
+        let by_flag = asked(&["-c", &path, "--expire=2d", "--local-domain", "c.example"]);
+        assert_eq!(by_flag.config.expire, Duration::from_secs(2 * 86_400));
+        assert_eq!(by_flag.config.local_domains, ["c.example"]);
+        assert_eq!(by_flag.config.list_messages, 7);
+    }
+
+    #[test]
+    fn every_setting_tells_who_decided_it() {
+        let (_folder, path) = file("\nlocal-domain a.example\nlocal-domain b.example\nlist-messages 7\n");
+        let asked = asked(&["--config", &path, "-O", "3", "--relay-from", "none"]);
+        let told: Vec<String> = asked
+            .settings
+            .iter()
+            .filter(|setting| setting.origin != Origin::Default)
+            .map(|setting| {
+                format!("{} {} {}", setting.name, setting.value, setting.origin).replace(&path, "conf")
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "local-domain a.example conf:2",
+                "local-domain b.example conf:3",
+                "relay-from none command line",
+                "max-outbound-handlers 3 command line",
+                "list-messages 7 conf:4",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_show_config_says_gives_the_same_configuration_when_it_is_read() {
+        let args = [
+            &[
+                "-s",
+                "/var/spool/smtp mta # 1",
+                "-n",
+                "MX.example.org",
+                "-l",
+                "[::1]:0",
+                "-l",
+                "127.0.0.1:25",
+            ][..],
+            &[
+                "--relay-from",
+                "10.0.0.0/8",
+                "--relay-from",
+                "2001:db8::/32",
+                "--relay-host",
+                "[::1]:2525",
+            ],
+            &[
+                "--route",
+                "a.example=b.example",
+                "--route",
+                ".a.example=192.0.2.1:26",
+                "--dns",
+                "192.0.2.53",
+            ],
+            &[
+                "--retry-schedule",
+                "1s 90m 1d",
+                "--delay-warning",
+                "0",
+                "--housekeeping",
+                "never",
+                "-I",
+                "6",
+            ],
+            &[
+                "--mail-dir",
+                "/srv/%d/%u/\"Mail\"",
+                "--log-level",
+                "verbose",
+                "--log-file",
+                "/tmp/log",
+            ],
+        ]
+        .concat();
+        for args in [&args[..], &[], &["--relay-from", "none"], &["--expire", "1h"]] {
+            let first = asked(args);
+            let (_folder, path) = file(&first.show());
+            let again = asked(&["-c", &path]);
+            assert_eq!(again.config, first.config, "{}", first.show());
+            assert_eq!(again.show().lines().count(), first.show().lines().count());
+        }
+    }
+
+    #[test]
+    fn rereading_sees_what_the_file_says_now() {
+        let (_folder, path) = file("list-messages 7\n");
+        let asked = asked(&["-c", &path, "-O", "3"]);
+        fs::write(&path, "list-messages 8\nmax-outbound-handlers 9\n").unwrap();
+        let again = asked.reread().unwrap();
+        assert_eq!(
+            (again.config.list_messages, again.config.max_outbound_handlers),
+            (8, 3)
+        );
+        fs::write(&path, "list-messages x\n").unwrap();
+        assert_eq!(asked.reread().unwrap_err().exit().status(), 78);
+    }
+
+    #[test]
+    fn the_default_file_is_read_where_it_exists_and_a_named_one_must_exist() {
+        let (_folder, path) = file("list-messages 7\n");
+        let with_default = Source {
+            default_file: path.into(),
+            ..source(&[])
+        };
+        assert_eq!(with_default.read().unwrap().config.list_messages, 7);
+        let missing = source(&["-c", "/nonexistent/conf"]).read().unwrap_err();
+        assert!(
+            missing
+                .to_string()
+                .starts_with("/nonexistent/conf: cannot be read: "),
+            "{missing}"
+        );
+        assert_eq!(missing.exit().status(), 78);
+        assert_eq!(source(&["-c", "/"]).read().unwrap_err().exit().status(), 78);
+        assert!(wrong(&["-c", "/dev/zero"]).contains("expected a file of 4M at most"));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_and_not_only_the_first() {
+        let (_folder, path) = file("expire x\nexpires 5d\nlisten 25\n");
+        let told = wrong(&[
+            "-c",
+            &path,
+            "-I",
+            "many",
+            "--nonsense",
+            "--relay-hsot",
+            "x",
+            "--smtp-port",
+            "0",
+        ]);
+        let told = told.replace(&path, "conf");
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "smtpmta: --nonsense: no such option",
+                "smtpmta: --relay-hsot: no such option; did you mean --relay-host?",
+                "conf:2: \"expires\": no such option; did you mean expire?",
+                "smtpmta: --max-inbound-handlers: \"many\": expected a whole number from 1 to 100000",
+                "conf:1: expire: \"x\": expected a duration from 1s to 365d, such as 30s, 5m, 4h or 5d",
+                "conf:3: listen: \"25\": expected an IP address and a port, such as 127.0.0.1:2525 or [::]:25",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_beaten_is_checked_all_the_same() {
+        let (_folder, path) = file("expire x\n");
+        assert!(wrong(&["-c", &path, "--expire", "5d"]).contains("conf:1: expire: \"x\": expected"));
+    }
+
+    #[test]
+    fn options_of_later_versions_are_checked_and_then_refused() {
+        assert_eq!(
+            wrong(&["--tls-cert", "a", "--tls-key=b", "--http", "nowhere", "-d"])
+                .lines()
+                .collect::<Vec<_>>(),
+            [
+                "smtpmta: --tls-cert: not available in this version",
+                "smtpmta: --tls-key: not available in this version",
+                "smtpmta: --http: \"nowhere\": expected an IP address and a port, such as 127.0.0.1:2525 or \
+                 [::]:25, or none",
+                "smtpmta: --http: not available in this version",
+                "smtpmta: --daemon: not available in this version",
+            ]
+        );
+        let (_folder, path) = file("tls-cert none\nsyslog off\ndaemon off\nhttp none\n");
+        assert_eq!(asked(&["-c", &path]).config, Config::embedded("mail.example.org"));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(wrong(&["--expire", "2h", "--delay-warning", "2h"]).contains("expected less than expire"));
+        assert_eq!(asked(&["--expire", "2h"]).config.delay_warning, None);
+        assert!(wrong(&["--tls-cert", "a"]).contains("--tls-cert: expected tls-key beside it"));
+        assert!(wrong(&["--route", "a=b", "--route", "A.=c"]).contains("--route: \"A.=c\": expected a once"));
+        assert!(wrong(&["-l", "127.0.0.1:25", "-l", "127.0.0.1:25"]).contains("expected 127.0.0.1:25 once"));
+        assert_eq!(
+            asked(&["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"])
+                .config
+                .listen
+                .len(),
+            2
+        );
+        assert!(wrong(&["--expire", "5d", "--expire", "5d"]).contains("--expire: \"5d\": expected once"));
+    }
+
+    #[test]
+    fn commands_keep_their_words() {
+        let show = |words: &[&str], json| Command::Show {
+            words: words.iter().map(|w| (*w).into()).collect(),
+            json,
+        };
+        assert_eq!(asked(&["show", "tasks"]).command, show(&["tasks"], false));
+        assert_eq!(
+            asked(&["-s", "/q", "show", "queue", "--json"]).command,
+            show(&["queue"], true)
+        );
+        let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
+        assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
+        assert_eq!(asked(&["--check"]).command, Command::Check);
+    }
+
+    #[test]
+    fn wrong_commands_are_told_with_64() {
+        for (args, expected) in [
+            (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
+            (
+                &["queue", "list"],
+                "queue: this command is not available in this version",
+            ),
+            (
+                &["sendmail", "-t"],
+                "sendmail: this command is not available in this version",
+            ),
+            (
+                &["show"],
+                "show: expected tasks, config, stat, version, queue, lists, hops behind it",
+            ),
+            (&["tell"], "tell: expected WORDS behind it"),
+            (&["tell", "refresh", "--json"], "tell: \"--json\": no such option"),
+            (
+                &["show", "tasks", "--spool", "x"],
+                "--spool: expected before show, not behind it",
+            ),
+            (
+                &["show", "tasks", "-s", "x"],
+                "-s: expected before show, not behind it",
+            ),
+            (
+                &["--check", "show"],
+                "--check: \"show\": expected no command beside it",
+            ),
+            (&["--spool"], "--spool: expected DIR behind it"),
+            (&["--check=yes"], "--check: expected no value"),
+            (&["-x"], "-x: no such option"),
+            (&["--", "-x"], "\"-x\": no such command"),
+            (&["-c", "a", "-c", "b"], "--config: \"b\": expected once"),
+        ] {
+            let error = source(args).read().unwrap_err();
+            assert_eq!(
+                error.to_string().lines().next(),
+                Some(&*format!("smtpmta: {expected}"))
+            );
+            assert_eq!(error.exit().status(), 64, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn help_is_given_whatever_else_is_wrong() {
+        for args in [
+            &["--help"][..],
+            &["-h", "--nonsense", "-I", "x"],
+            &["-c", "/nonexistent/x", "show", "-h"],
+        ] {
+            assert_eq!(asked(args).command, Command::Help);
+        }
+        assert_eq!(asked(&["-V"]).command, Command::Version);
+    }
+}
