@@ -181,7 +181,8 @@ pub static SECTIONS: &[Section] = &[
                 Follows("/etc/smtpmta/smtpmta.conf where it exists", ""),
                 Kind::ConfigFile,
                 "Read this configuration file. Its lines are the long options of this list without their \
-                 dashes. An option on the command line beats the file; a repeatable one replaces the file's list.",
+                 dashes. An option on the command line beats the file; a repeatable one replaces the file's \
+                 list.",
             )
             .short('c'),
             Opt::new(

@@ -9,8 +9,8 @@ use log::Level;
 /// The most octets of one line; what is beyond is cut off, and `…` stands for it.
 pub const LONGEST: usize = 4096;
 
-/// `iseshlr0 INFO message`: the thread (`-` if it has no name; the main thread is the task smtpmta), the level,
-/// and the clean message. The scribe puts the time before it.
+/// `iseshlr0 INFO message`: the thread (`-` if it has no name; the main thread is the task smtpmta), the
+/// level, and the clean message. The scribe puts the time before it.
 #[must_use]
 pub fn line(thread: Option<&str>, level: Level, message: &fmt::Arguments) -> String {
     let mut clean = Clean {
