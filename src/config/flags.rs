@@ -173,8 +173,22 @@ pub static SECTIONS: &[Section] = &[
     Section {
         title: "Command line",
         options: &[
-            Opt::new("help", "", Nothing("off"), Kind::Act, "Say what the options are, and end.").short('h'),
-            Opt::new("version", "", Nothing("off"), Kind::Act, "Say the version, and end.").short('V'),
+            Opt::new(
+                "help",
+                "",
+                Nothing("off"),
+                Kind::Act,
+                "Say what the options are, and end.",
+            )
+            .short('h'),
+            Opt::new(
+                "version",
+                "",
+                Nothing("off"),
+                Kind::Act,
+                "Say the version, and end.",
+            )
+            .short('V'),
             Opt::new(
                 "config",
                 "FILE",
