@@ -9,6 +9,8 @@ mod support {
 }
 
 mod rooms {
+    mod bad_configs;
+    mod generated;
     mod inbound_dialogues;
     mod outbound_dialogues;
     mod outbound_on_the_wire;

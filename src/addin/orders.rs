@@ -15,6 +15,7 @@ impl Addin {
     /// Does what `request` asks for and answers it; whether the MTA is to stop.
     pub(super) fn obey(&mut self, request: &Request) -> bool {
         let command = Command::parse(&request.words);
+        let quit = command == Ok(Command::Quit);
         let answer = match command {
             Err(refusal) => Answer { status: Exit::Usage.status(), text: format!("{refusal}\n") },
             Ok(Command::Show(what)) => match self.show(what) {
@@ -33,7 +34,7 @@ impl Addin {
         };
         // Whoever asked may have hung up.
         let _ = request.answer.send(answer);
-        command == Ok(Command::Quit)
+        quit
     }
 
     fn show(&self, what: What) -> Result<Screen, QueueError> {

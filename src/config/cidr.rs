@@ -23,8 +23,8 @@ impl Cidr {
         (prefix <= longest).then_some(Cidr { address, prefix })
     }
 
-    /// Reads `192.0.2.0/24`; an address alone is a block of one. IPv4 in IPv6 clothes (`::ffff:192.0.2.0/120`)
-    /// becomes IPv4, as [`Cidr::contains`] looks at it.
+    /// Reads `192.0.2.0/24`; an address alone is a block of one. IPv4 in IPv6 clothes
+    /// (`::ffff:192.0.2.0/120`) becomes IPv4, as [`Cidr::contains`] looks at it.
     ///
     /// # Errors
     /// Says the form, or the block that the prefix would give when bits are set behind it.
@@ -75,7 +75,8 @@ impl Cidr {
         }
     }
 
-    /// Whether `address` lies in this block. An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`) counts as IPv4.
+    /// Whether `address` lies in this block. An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`) counts as
+    /// IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {

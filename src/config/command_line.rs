@@ -144,7 +144,7 @@ fn behind(known: &Subcommand, fail: &Fail) -> String {
     }
 }
 
-/// The table in the words of getopts. Every option may be repeated, so that we can say what is wrong with that.
+/// The table in the words of getopts. Every option may be repeated, so that we can say what is wrong with it.
 fn table() -> Options {
     let mut options = Options::new();
     options.parsing_style(ParsingStyle::StopAtFirstFree);
@@ -171,7 +171,9 @@ fn cut(options: &Options, args: &[String], problems: &mut Vec<Problem>) -> Optio
         let name = name_in(&fail);
         let option = flags::find(&name);
         let what = match (&fail, option) {
-            (Fail::ArgumentMissing(_), Some(option)) => format!("expected {} behind it", option.value),
+            (Fail::ArgumentMissing(_), Some(option)) => {
+                format!("expected a value ({}) behind it", option.value)
+            }
             (Fail::UnexpectedArgument(_), _) => "expected no value".to_owned(),
             _ => match nearest(&name, flags::options().map(|option| option.name)) {
                 Some(meant) => format!("no such option; did you mean --{meant}?"),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::flags::{self, Opt};
 use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
-use super::values::Expected;
 use super::{Config, Origin, file};
 
 /// A value that somebody gave.
@@ -121,21 +120,24 @@ fn by_option(source: Vec<Given>) -> Vec<Vec<Given>> {
 }
 
 /// Checks the values that one source gives for one option while it reads them; says whether all are right.
+/// One whose feature comes later is refused besides.
 fn check_group(group: &[Given], config: &mut Config, problems: &mut Vec<Problem>) -> bool {
     let option = group[0].option;
     let before = problems.len();
-    let mut wrong = |given: &Given, what: String| {
+    let problem = |given: &Given, what: String| {
         let origin = given.origin.clone();
-        problems.push(Problem {
+        Problem {
             origin,
             option: option.name.to_owned(),
             what,
-        });
+        }
     };
     let values: Vec<&str> = group.iter().map(|given| given.value.as_str()).collect();
-    for (index, Expected(what)) in option.take(config, &values) {
-        let word = values.get(index).copied().unwrap_or_default();
-        wrong(&group[index], format!("{}: expected {what}", quoted(word)));
+    for (index, expected) in option.take(config, &values) {
+        problems.push(problem(
+            &group[index],
+            format!("{}: {expected}", quoted(values[index])),
+        ));
     }
     if !option.kind.repeatable() {
         for again in &group[1..] {
@@ -143,12 +145,17 @@ fn check_group(group: &[Given], config: &mut Config, problems: &mut Vec<Problem>
                 Origin::File(_, line) => format!("; it stands on line {line} already"),
                 _ => String::new(),
             };
-            wrong(again, format!("{}: expected once{first}", quoted(&again.value)));
+            problems.push(problem(
+                again,
+                format!("{}: expected once{first}", quoted(&again.value)),
+            ));
         }
     }
+    let right = problems.len() == before;
+    // Its default may stand there: `show config` says it, too.
     let decides = |given: &&Given| given.value != "off" && Some(given.value.as_str()) != option.nothing();
     if let Some(given) = group.iter().find(decides).filter(|_| !option.available) {
-        wrong(given, "not available in this version".into());
+        problems.push(problem(given, "not available in this version".into()));
     }
-    problems.len() == before
+    right
 }

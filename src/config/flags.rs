@@ -173,15 +173,30 @@ pub static SECTIONS: &[Section] = &[
     Section {
         title: "Command line",
         options: &[
-            Opt::new("help", "", Nothing("off"), Kind::Act, "Say what the options are, and end.").short('h'),
-            Opt::new("version", "", Nothing("off"), Kind::Act, "Say the version, and end.").short('V'),
+            Opt::new(
+                "help",
+                "",
+                Nothing("off"),
+                Kind::Act,
+                "Say what the options are, and end.",
+            )
+            .short('h'),
+            Opt::new(
+                "version",
+                "",
+                Nothing("off"),
+                Kind::Act,
+                "Say the version, and end.",
+            )
+            .short('V'),
             Opt::new(
                 "config",
                 "FILE",
                 Follows("/etc/smtpmta/smtpmta.conf where it exists", ""),
                 Kind::ConfigFile,
-                "Read this configuration file. Its lines are the long options of this list without their dashes. \
-                 An option on the command line beats the file; a repeatable one replaces the file's list.",
+                "Read this configuration file. Its lines are the long options of this list without their \
+                 dashes. An option on the command line beats the file; a repeatable one replaces the file's \
+                 list.",
             )
             .short('c'),
             Opt::new(
@@ -201,8 +216,8 @@ pub static SECTIONS: &[Section] = &[
                 "DIR",
                 Is(&["./spool"]),
                 Kind::Folder(|c| &mut c.spool),
-                "The folder of the work queues: queue.db, content, control.sock and smtpmta.pid. It also says \
-                 which running MTA the commands speak to.",
+                "The folder of the work queues: queue.db, content, control.sock and smtpmta.pid. It also \
+                 says which running MTA the commands speak to.",
             )
             .short('s'),
             Opt::new(
@@ -311,7 +326,8 @@ pub static SECTIONS: &[Section] = &[
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.accounts),
-                "Who may log in and who has a mailbox. Without it every local part of a local domain is a mailbox.",
+                "Who may log in and who has a mailbox. Without it every local part of a local domain is a \
+                 mailbox.",
             )
             .later(),
             Opt::new(
@@ -327,8 +343,8 @@ pub static SECTIONS: &[Section] = &[
                 "TEMPLATE",
                 Is(&["SPOOL/mail/%d/%u"]),
                 Kind::MailDir(|c| &mut c.mail_dir),
-                "The Maildir of a local recipient: %d is the domain, %u the local part, SPOOL at the start is \
-                 the value of --spool.",
+                "The Maildir of a local recipient: %d is the domain, %u the local part, SPOOL at the start \
+                 is the value of --spool.",
             ),
         ],
     },
@@ -377,8 +393,8 @@ pub static SECTIONS: &[Section] = &[
                 "CIDR",
                 Nothing("none"),
                 Kind::Blocks(|c| &mut c.allow_next_hop),
-                "Hosts found by MX may have these addresses although they are loopback, unspecified, link-local \
-                 or multicast, which are refused otherwise.",
+                "Hosts found by MX may have these addresses although they are loopback, unspecified, \
+                 link-local or multicast, which are refused otherwise.",
             ),
             Opt::new(
                 "poll-interval",
@@ -468,8 +484,8 @@ pub static SECTIONS: &[Section] = &[
                 "LEVEL",
                 Is(&["normal"]),
                 Kind::Level(|c| &mut c.log_level),
-                "How much is logged: minimal (errors and warnings), normal (and what happened to each message), \
-                 informational (and sessions) or verbose (and every line of every dialogue).",
+                "How much is logged: minimal (errors and warnings), normal (and what happened to each \
+                 message), informational (and sessions) or verbose (and every line of every dialogue).",
             ),
             Opt::new(
                 "log-file",

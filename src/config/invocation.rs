@@ -149,6 +149,10 @@ impl Source {
             let settings = settings(&mut config.clone(), &decisions);
             Ok(self.invocation(config, asked.command, settings, path))
         } else {
+            problems.sort_by_key(|problem| match problem.origin {
+                Origin::File(_, line) => (1, line),
+                Origin::CommandLine | Origin::Default => (0, 0),
+            });
             Err(ConfigError { problems })
         }
     }
@@ -404,10 +408,11 @@ mod tests {
             [
                 "smtpmta: --nonsense: no such option",
                 "smtpmta: --relay-hsot: no such option; did you mean --relay-host?",
-                "conf:2: \"expires\": no such option; did you mean expire?",
                 "smtpmta: --max-inbound-handlers: \"many\": expected a whole number from 1 to 100000",
                 "conf:1: expire: \"x\": expected a duration from 1s to 365d, such as 30s, 5m, 4h or 5d",
-                "conf:3: listen: \"25\": expected an IP address and a port, such as 127.0.0.1:2525 or [::]:25",
+                "conf:2: \"expires\": no such option; did you mean expire?",
+                "conf:3: listen: \"25\": expected an IP address and a port, such as 127.0.0.1:2525 or \
+                 [::]:25",
             ]
         );
     }
@@ -500,7 +505,7 @@ mod tests {
                 &["--check", "show"],
                 "--check: \"show\": expected no command beside it",
             ),
-            (&["--spool"], "--spool: expected DIR behind it"),
+            (&["--spool"], "--spool: expected a value (DIR) behind it"),
             (&["--check=yes"], "--check: expected no value"),
             (&["-x"], "-x: no such option"),
             (&["--", "-x"], "\"-x\": no such command"),

@@ -22,13 +22,13 @@ pub fn version() -> String {
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
-        "Usage: smtpmta [OPTIONS]               run in the foreground\n       \
-         smtpmta [OPTIONS] COMMAND ...   speak to the MTA that runs on the same spool\n\nCommands:\n",
+        "Usage: smtpmta [OPTIONS]              run in the foreground\n       \
+         smtpmta [OPTIONS] COMMAND ...  speak to the MTA that runs on this spool\n\nCommands:\n",
     );
     for word in SUBCOMMANDS.iter().filter(|word| word.available) {
         let json = if word.json { " [--json]" } else { "" };
         text += &format!("  {} {}{json}\n", word.name, word.words);
-        text += &wrapped(word.help, "      ");
+        text += &wrapped(word.help, "          ");
     }
     let later: Vec<&str> = SUBCOMMANDS
         .iter()
@@ -43,7 +43,7 @@ pub fn help() -> String {
                 .short
                 .map_or_else(|| "   ".into(), |letter| format!("-{letter},"));
             text += &format!("  {letter} --{}\n", with_value(option));
-            text += &wrapped(&described(option), "      ");
+            text += &wrapped(&described(option), "          ");
         }
     }
     text + "\nSee smtpmta(8) and smtpmta.conf(5).\n"

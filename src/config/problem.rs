@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: each problem names the place, the word and what was expected.
+//! What is wrong with a configuration: each problem names the place, the word and what was expected.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -40,8 +40,8 @@ pub struct Problem {
     pub what: String,
 }
 
-/// `smtpmta.conf:12: expire: "x": expected …` from the file, `smtpmta: --expire: "x": expected …` from the
-/// command line.
+/// `smtpmta.conf:12: expire: "x": expected …` from the file; from the command line
+/// `smtpmta: --expire: "x": expected …`.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dashes = match &self.origin {
@@ -61,7 +61,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, one line each, in the order in which it was found; never empty.
+/// Everything that is wrong, one line each: the command line first, then the file line by line; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The problems.

@@ -9,8 +9,8 @@ use log::Level;
 /// The most octets of one line; what is beyond is cut off, and `…` stands for it.
 pub const LONGEST: usize = 4096;
 
-/// `iseshlr0 INFO message`: the thread (`-` if it has no name), the level, and the clean message. The scribe
-/// puts the time before it.
+/// `iseshlr0 INFO message`: the thread (`-` if it has no name; the main thread is the task smtpmta), the
+/// level, and the clean message. The scribe puts the time before it.
 #[must_use]
 pub fn line(thread: Option<&str>, level: Level, message: &fmt::Arguments) -> String {
     let mut clean = Clean {
@@ -18,7 +18,8 @@ pub fn line(thread: Option<&str>, level: Level, message: &fmt::Arguments) -> Str
         full: false,
     };
     // A `Display` that fails leaves what it wrote so far, and that is still worth a line.
-    let _ = write!(clean, "{} {level} {message}", thread.unwrap_or("-"));
+    let thread = thread.map_or("-", |name| if name == "main" { "smtpmta" } else { name });
+    let _ = write!(clean, "{thread} {level} {message}");
     clean.text
 }
 
@@ -74,6 +75,10 @@ mod tests {
     fn a_line_names_thread_and_level() {
         let told = line(Some("iseshlr0"), Level::Info, &format_args!("id={} stored", "A1"));
         assert_eq!(told, "iseshlr0 INFO id=A1 stored");
+        assert_eq!(
+            line(Some("main"), Level::Warn, &format_args!("x")),
+            "smtpmta WARN x"
+        );
         assert_eq!(line(None, Level::Warn, &format_args!("x")), "- WARN x");
     }
 

@@ -36,7 +36,7 @@ impl<J> Clone for HandlerTable<J> {
 
 impl<J> fmt::Debug for HandlerTable<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HandlerTable({} of {} busy)", self.busy(), self.shared.places.max)
+        write!(f, "HandlerTable({} places)", self.shared.places.max)
     }
 }
 

@@ -285,7 +285,7 @@ fn make_list(
         let mut rows = statement.query((hop.0, now.0))?;
         while let Some(row) = rows.next()? {
             let (id, n) = (MessageId(row.get(0)?), row.get::<_, u32>(1)?);
-            let path = mailbox_of(row.get_ref(2)?.as_str()?)?;
+            let path = mailbox_of(&row.get::<_, String>(2)?)?;
             let goes_to = (claim.router)(&path);
             if goes_to != next_hop {
                 strayed.push((id, n, goes_to));

@@ -2,7 +2,7 @@
 //!
 //! Never resolves a name.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Expected, Parsed, domain};
 use crate::domain_list::next_hop::NextHop;
@@ -59,12 +59,9 @@ pub fn next_hop(text: &str) -> Parsed<NextHop> {
         Some((host, port)) => (host, self::port(port).map_err(|_| form())?),
         None => (text, SMTP),
     };
-    let host = match (address(host), host.contains(':')) {
-        // Without brackets nobody can tell where an IPv6 address ends and its port begins.
-        (Some(IpAddr::V6(_)), _) if !host.starts_with('[') => return Err(form()),
-        (Some(address), _) => address.to_string(),
-        (None, true) => return Err(form()),
-        (None, false) => domain::name(host).map_err(|_| form())?,
+    let host = match address(host) {
+        Some(address) => address.to_string(),
+        None => domain::name(host).map_err(|_| form())?,
     };
     Ok(NextHop::Host(host, port))
 }
@@ -83,11 +80,11 @@ pub fn route(text: &str) -> Parsed<(String, NextHop)> {
     Ok((format!("{dot}{name}"), next_hop(host).map_err(|_| form())?))
 }
 
-/// A bare IPv4 or IPv6 address, or an IPv6 address in brackets.
+/// An IPv4 address, or an IPv6 address in brackets: without them nobody can tell whether `::1:25` has a port.
 fn address(text: &str) -> Option<IpAddr> {
     match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => text.parse().ok(),
+        None => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
 }
 
@@ -107,7 +104,6 @@ mod tests {
         assert_eq!(next_hop("192.0.2.1:2525"), host("192.0.2.1", 2525));
         assert_eq!(next_hop("[2001:DB8::1]:2525"), host("2001:db8::1", 2525));
         assert_eq!(next_hop("[::1]"), host("::1", 25));
-        assert_eq!(next_hop("::1"), host("::1", 25));
     }
 
     #[test]
@@ -125,6 +121,8 @@ mod tests {
             "a:b:c",
             "[::1",
             "::1]:25",
+            "::1",
+            "2001:db8::1:25",
             "192.0.2.300",
             "mail=x",
             "[]",
@@ -170,7 +168,6 @@ mod tests {
     fn dns_servers_listen_on_port_53_unless_told_otherwise() {
         assert_eq!(dns_server("192.0.2.53").unwrap().to_string(), "192.0.2.53:53");
         assert_eq!(dns_server("[::1]").unwrap().to_string(), "[::1]:53");
-        assert_eq!(dns_server("::1").unwrap().to_string(), "[::1]:53");
         assert_eq!(
             dns_server("127.0.0.1:5353").unwrap().to_string(),
             "127.0.0.1:5353"

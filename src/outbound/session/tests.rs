@@ -19,8 +19,8 @@ fn says(code: u16) -> Input {
     }
 }
 
-fn envelope(number: i64, recipients: i64) -> Envelope {
-    let mailbox = |n: i64| Mailbox::parse(&format!("recipient{n}@example.org")).unwrap();
+fn envelope(number: i64, recipients: u32) -> Envelope {
+    let mailbox = |n: u32| Mailbox::parse(&format!("recipient{n}@example.org")).unwrap();
     Envelope {
         message: MessageId(number),
         reverse_path: ReversePath(None),
@@ -178,7 +178,7 @@ proptest! {
     #[test]
     fn no_recipient_is_lost_and_none_settled_twice(
         offers in prop::sample::subsequence(vec!["PIPELINING", "SIZE 999", "8BITMIME"], 0..=3),
-        sizes in prop::collection::vec((0_i64..4, 990_u64..1010), 0..6),
+        sizes in prop::collection::vec((0_u32..4, 990_u64..1010), 0..6),
         codes in prop::collection::vec(
             (prop::sample::select(vec![RIGHT, RIGHT, RIGHT, RIGHT, 250, 354, 421, 450, 452, 503, 550, 552]),
              prop::bool::weighted(0.05)),
