@@ -108,19 +108,30 @@ impl Addin {
         }
         let mut crew = Crew::new(queue.clone());
         crew.board.write(Task::Addin, "Running");
-        if config.accounts.is_none() {
-            let domains = config.local_domains.join(", ");
-            log_book::say(&screen::addin_says(&format!(
-                "No accounts: every local part of {domains} is a mailbox"
-            )));
-        }
         for part in Part::All.members() {
             crew.start(*part, config)?;
         }
+        if config.accounts.is_none() {
+            let domains = config.local_domains.join(", ");
+            let note = format!("No accounts: every local part of {domains} is a mailbox");
+            log_book::say(&screen::addin_says(&note));
+        }
         let housekeeper = Housekeeper::new(queue.clone(), config);
         server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
-        log::info!("smtpmta {} started, spool {}", env!("CARGO_PKG_VERSION"), config.spool.display());
-        Ok(Addin { invocation, queue, crew, housekeeper, requests, signals, pid_file })
+        log::info!(
+            "smtpmta {} started, spool {}",
+            env!("CARGO_PKG_VERSION"),
+            config.spool.display()
+        );
+        Ok(Addin {
+            invocation,
+            queue,
+            crew,
+            housekeeper,
+            requests,
+            signals,
+            pid_file,
+        })
     }
 
     /// Obeys until it is told to stop, and stops.
@@ -151,7 +162,9 @@ impl Addin {
         log_book::say(&screen::addin_says("Stopping"));
         exit_on_second_signal(self.signals);
         if !self.crew.stop_all(GRACE) {
-            log::warn!("some sessions did not end in time; what they had in hand is sent again at the next start");
+            log::warn!(
+                "some sessions did not end in time; what they had in hand is sent again at the next start"
+            );
         }
         self.queue.close();
         let socket = self.invocation.config.spool.join(server::SOCKET);
@@ -167,13 +180,15 @@ impl Addin {
 fn hear_signals() -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if heard.send(signal).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if heard.send(signal).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(receiver)
 }
 
@@ -186,7 +201,10 @@ fn exit_on_second_signal(signals: Receiver<i32>) {
             std::process::exit(1);
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("stop-now".to_owned()).spawn(wait) {
+    if let Err(error) = std::thread::Builder::new()
+        .name("stop-now".to_owned())
+        .spawn(wait)
+    {
         log::warn!("a second signal will not be heard: {error}");
     }
 }

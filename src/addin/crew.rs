@@ -143,7 +143,10 @@ impl Crew {
             log_book::say(&screen::stopped(task));
             let _ = tell.send(());
         };
-        if let Err(error) = std::thread::Builder::new().name(format!("stop-{task}")).spawn(halt) {
+        if let Err(error) = std::thread::Builder::new()
+            .name(format!("stop-{task}"))
+            .spawn(halt)
+        {
             // The member was dropped with the thread that did not start: it stops when it notices.
             log::error!("{task} is stopped without being waited for: {error}");
             return Some(false);
@@ -162,8 +165,13 @@ impl Crew {
         }
         let members = std::mem::take(&mut self.running);
         std::thread::scope(|scope| {
-            let halts: Vec<_> = members.into_values().map(|member| scope.spawn(move || member.halt(grace))).collect();
-            halts.into_iter().fold(true, |all, halt| halt.join().unwrap_or(false) && all)
+            let halts: Vec<_> = members
+                .into_values()
+                .map(|member| scope.spawn(move || member.halt(grace)))
+                .collect();
+            halts
+                .into_iter()
+                .fold(true, |all, halt| halt.join().unwrap_or(false) && all)
         })
     }
 
@@ -175,8 +183,15 @@ impl Crew {
 
     /// The handlers that have been started.
     pub(super) fn handler_rows(&self) -> Vec<HandlerRow> {
-        let running = self.running.values().filter_map(|member| member.handlers.as_ref());
-        let still_ending = self.ending.iter().filter(|(_, ended)| ended.is_empty()).map(|(handlers, _)| handlers);
+        let running = self
+            .running
+            .values()
+            .filter_map(|member| member.handlers.as_ref());
+        let still_ending = self
+            .ending
+            .iter()
+            .filter(|(_, ended)| ended.is_empty())
+            .map(|(handlers, _)| handlers);
         running.chain(still_ending).flat_map(Handlers::rows).collect()
     }
 
@@ -246,7 +261,9 @@ impl Crew {
             table: table.clone(),
         };
         let handlers = Handlers::Outbound(table);
-        self.spawn(Task::OutboundController, Some(handlers), None, move |stop| controller.run(stop))
+        self.spawn(Task::OutboundController, Some(handlers), None, move |stop| {
+            controller.run(stop)
+        })
     }
 
     fn start_isesctl(&mut self, config: &Config) -> Result<Member, StartError> {
@@ -280,10 +297,14 @@ impl Crew {
             table: table.clone(),
         };
         let handlers = Handlers::Inbound(table);
-        let member =
-            self.spawn(Task::InboundController, Some(handlers), Some(wake), move |stop| controller.run(stop))?;
+        let member = self.spawn(Task::InboundController, Some(handlers), Some(wake), move |stop| {
+            controller.run(stop)
+        })?;
         for port in ports {
-            log_book::say(&screen::said_by(Task::InboundController, &screen::listening_on(&port.to_string())));
+            log_book::say(&screen::said_by(
+                Task::InboundController,
+                &screen::listening_on(&port.to_string()),
+            ));
         }
         Ok(member)
     }
@@ -292,7 +313,11 @@ impl Crew {
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
         for (place, asked) in config.listen.iter().enumerate() {
-            let again = self.bound.get(place).filter(|(before, _)| before == asked).map_or(*asked, |(_, got)| *got);
+            let again = self
+                .bound
+                .get(place)
+                .filter(|(before, _)| before == asked)
+                .map_or(*asked, |(_, got)| *got);
             let broken = |error| StartError::Listen(again, error);
             let listener = TcpListener::bind(again).map_err(broken)?;
             listener.set_nonblocking(true).map_err(broken)?;
@@ -322,7 +347,12 @@ impl Crew {
                 }
             })
             .map_err(StartError::System)?;
-        Ok(Member { stop, thread, handlers, wake })
+        Ok(Member {
+            stop,
+            thread,
+            handlers,
+            wake,
+        })
     }
 }
 
@@ -335,9 +365,15 @@ fn mailboxes(config: &Config) -> Mailboxes {
 }
 
 fn router(config: &Config) -> Router {
-    Router { routes: config.routes.clone(), relay_host: config.relay_host.clone() }
+    Router {
+        routes: config.routes.clone(),
+        relay_host: config.relay_host.clone(),
+    }
 }
 
 fn retry(config: &Config) -> RetryPolicy {
-    RetryPolicy { schedule: config.retry_schedule.clone(), expire: config.expire }
+    RetryPolicy {
+        schedule: config.retry_schedule.clone(),
+        expire: config.expire,
+    }
 }

@@ -27,8 +27,14 @@ impl Housekeeper {
     pub(super) fn new(queue: WorkQueue, config: &Config) -> Housekeeper {
         let (tell, done) = bounded(1);
         let started = queue.message_id();
-        let keeper =
-            Housekeeper { queue, started, at: config.housekeeping, done, tell, busy: Default::default() };
+        let keeper = Housekeeper {
+            queue,
+            started,
+            at: config.housekeeping,
+            done,
+            tell,
+            busy: Default::default(),
+        };
         keeper.begin(config);
         keeper
     }
@@ -40,7 +46,11 @@ impl Housekeeper {
         let now = Local::now().naive_local();
         let at = NaiveTime::from_num_seconds_from_midnight_opt(minutes * 60, 0).unwrap_or_default();
         let today = now.date().and_time(at);
-        let next = if today > now { today } else { today.checked_add_days(Days::new(1)).unwrap_or(today) };
+        let next = if today > now {
+            today
+        } else {
+            today.checked_add_days(Days::new(1)).unwrap_or(today)
+        };
         (next - now).to_std().unwrap_or(DAY)
     }
 
@@ -57,14 +67,20 @@ impl Housekeeper {
             }
             match queue.sweep(started) {
                 Ok(swept) if swept.removed > 0 => {
-                    log::info!("housekeeping: {} content files that belonged to nobody removed", swept.removed);
+                    log::info!(
+                        "housekeeping: {} content files that belonged to nobody removed",
+                        swept.removed
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => log::error!("housekeeping: {error}"),
             }
             let _ = tell.try_send(());
         };
-        if let Err(error) = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(work) {
+        if let Err(error) = std::thread::Builder::new()
+            .name("housekeeping".to_owned())
+            .spawn(work)
+        {
             log::error!("housekeeping could not begin: {error}");
         }
     }

@@ -17,11 +17,17 @@ impl Addin {
         let command = Command::parse(&request.words);
         let quit = command == Ok(Command::Quit);
         let answer = match command {
-            Err(refusal) => Answer { status: Exit::Usage.status(), text: format!("{refusal}\n") },
+            Err(refusal) => Answer {
+                status: Exit::Usage.status(),
+                text: format!("{refusal}\n"),
+            },
             Ok(Command::Show(what)) => match self.show(what) {
                 Ok(screen) if request.json => done(format!("{}\n", screen.json)),
                 Ok(screen) => done(screen.text),
-                Err(error) => Answer { status: Exit::TryLater.status(), text: format!("{error}\n") },
+                Err(error) => Answer {
+                    status: Exit::TryLater.status(),
+                    text: format!("{error}\n"),
+                },
             },
             Ok(Command::Quit) => done("SMTPMTA stops\n".to_owned()),
             Ok(Command::Start(part)) => self.start(part),
@@ -42,7 +48,8 @@ impl Addin {
         Ok(match what {
             What::Tasks => screen::tasks(&self.crew.primary_rows(), &self.crew.handler_rows()),
             What::Config => {
-                let row = |s: &crate::config::Setting| (s.name.to_owned(), s.value.clone(), s.origin.to_string());
+                let row =
+                    |s: &crate::config::Setting| (s.name.to_owned(), s.value.clone(), s.origin.to_string());
                 let settings: Vec<_> = self.invocation.settings.iter().map(row).collect();
                 screen::config(&self.invocation.show(), &settings)
             }
@@ -89,7 +96,10 @@ impl Addin {
             Ok(fresh) => fresh,
             Err(wrong) => {
                 let text = format!("{wrong}\nthe configuration stays as it was\n");
-                return Answer { status: Exit::Configuration.status(), text };
+                return Answer {
+                    status: Exit::Configuration.status(),
+                    text,
+                };
             }
         };
         if let Err(error) = log_book::reopen(fresh.config.log_file.as_deref()) {
@@ -101,7 +111,10 @@ impl Addin {
         }
         if fresh.config.spool != self.invocation.config.spool {
             let text = "the spool can not be changed while the MTA runs; the configuration stays as it was\n";
-            return Answer { status: Exit::Configuration.status(), text: text.to_owned() };
+            return Answer {
+                status: Exit::Configuration.status(),
+                text: text.to_owned(),
+            };
         }
         self.invocation = fresh;
         let mut text = "the configuration has been read again\n".to_owned();
@@ -125,7 +138,11 @@ impl Addin {
             Err(error) => return log::error!("housekeeping: {error}"),
         }
         let members = Part::All.members();
-        let running: Vec<Part> = members.iter().copied().filter(|m| self.crew.stop(*m).is_some()).collect();
+        let running: Vec<Part> = members
+            .iter()
+            .copied()
+            .filter(|m| self.crew.stop(*m).is_some())
+            .collect();
         match self.queue.compact() {
             Ok(()) => log::info!("housekeeping: the work queue has been compacted"),
             Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
@@ -139,5 +156,8 @@ impl Addin {
 }
 
 fn done(text: String) -> Answer {
-    Answer { status: Exit::Done.status(), text }
+    Answer {
+        status: Exit::Done.status(),
+        text,
+    }
 }

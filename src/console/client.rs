@@ -23,6 +23,11 @@ pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
     stream.write_all(format!("{json}{line}\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (status, text) = answer.split_once('\n').unwrap_or(("75", "the MTA did not answer\n"));
-    Ok(Answer { status: status.parse().unwrap_or(75), text: text.to_owned() })
+    let (status, text) = answer
+        .split_once('\n')
+        .unwrap_or(("75", "the MTA did not answer\n"));
+    Ok(Answer {
+        status: status.parse().unwrap_or(75),
+        text: text.to_owned(),
+    })
 }

@@ -190,7 +190,9 @@ fn part_named(words: &[&str]) -> Result<Part, Refusal> {
 }
 
 fn is_handler(word: &str) -> bool {
-    let number = word.strip_prefix("iseshlr").or_else(|| word.strip_prefix("oseshlr"));
+    let number = word
+        .strip_prefix("iseshlr")
+        .or_else(|| word.strip_prefix("oseshlr"));
     number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -234,7 +236,11 @@ mod tests {
 
     #[test]
     fn a_handler_can_not_be_stopped_and_the_refusal_says_who_can() {
-        for line in ["tell smtpmta stop oseshlr0", "tell iseshlr12 quit", "stop OSESHLR3"] {
+        for line in [
+            "tell smtpmta stop oseshlr0",
+            "tell iseshlr12 quit",
+            "stop OSESHLR3",
+        ] {
             let refusal = parse(line).unwrap_err();
             assert!(refusal.0.contains("its controller"), "{line}: {refusal}");
         }
@@ -242,7 +248,15 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_gets_a_sentence_that_says_what_was_expected() {
-        for line in ["", "tell", "show", "show me", "tell smtpmta dance", "stop sideways", "stop inbound x"] {
+        for line in [
+            "",
+            "tell",
+            "show",
+            "show me",
+            "tell smtpmta dance",
+            "stop sideways",
+            "stop inbound x",
+        ] {
             let refusal = parse(line).unwrap_err();
             assert!(refusal.0.contains("expected"), "{line}: {refusal}");
         }

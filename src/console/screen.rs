@@ -64,7 +64,10 @@ pub fn addin_says(what: &str) -> String {
 #[must_use]
 pub fn version() -> Screen {
     let version = env!("CARGO_PKG_VERSION");
-    Screen { text: format!("smtpmta {version}\n"), json: json!({ "name": "smtpmta", "version": version }) }
+    Screen {
+        text: format!("smtpmta {version}\n"),
+        json: json!({ "name": "smtpmta", "version": version }),
+    }
 }
 
 /// `show tasks`: one line for each primary task, then one for each handler that has been started.
@@ -86,16 +89,20 @@ pub fn tasks(primary: &[(Task, String)], handlers: &[HandlerRow]) -> Screen {
         let _ = writeln!(text, "SMTPMTA {} {doing} (for {since}s)", row.task);
         json.push(json!({ "task": row.task.to_string(), "doing": doing, "seconds": since }));
     }
-    Screen { text, json: Value::Array(json) }
+    Screen {
+        text,
+        json: Value::Array(json),
+    }
 }
 
 /// `show config`: every option, its value, and where that comes from. The text is a configuration file.
 #[must_use]
 pub fn config(text: &str, settings: &[(String, String, String)]) -> Screen {
-    let row = |(name, value, origin): &(String, String, String)| {
-        json!({ "name": name, "value": value, "origin": origin })
-    };
-    Screen { text: text.to_owned(), json: settings.iter().map(row).collect() }
+    let row = |(name, value, origin): &(String, String, String)| json!({ "name": name, "value": value, "origin": origin });
+    Screen {
+        text: text.to_owned(),
+        json: settings.iter().map(row).collect(),
+    }
 }
 
 /// `show stat`.
@@ -105,14 +112,27 @@ pub fn statistics(counters: &[(String, i64)]) -> Screen {
     for (name, value) in counters {
         let _ = writeln!(text, "{name} = {value}");
     }
-    let json = counters.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    Screen { text, json: Value::Object(json) }
+    let json = counters
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    Screen {
+        text,
+        json: Value::Object(json),
+    }
 }
 
 /// `show queue`: what waits for each next hop.
 #[must_use]
 pub fn queue(rows: &[QueueRow], now: Stamp) -> Screen {
-    let mut table = Table::new(["Recipients", "Locked", "Oldest", "Next try", "Next hop", "Last error"]);
+    let mut table = Table::new([
+        "Recipients",
+        "Locked",
+        "Oldest",
+        "Next try",
+        "Next hop",
+        "Last error",
+    ]);
     let mut json = Vec::new();
     for row in rows {
         table.add([
@@ -129,13 +149,24 @@ pub fn queue(rows: &[QueueRow], now: Stamp) -> Screen {
             "next_attempt": row.next_attempt.map(Stamp::to_console), "last_error": row.last_error,
         }));
     }
-    Screen { text: table.text("The outbound work queue is empty."), json: Value::Array(json) }
+    Screen {
+        text: table.text("The outbound work queue is empty."),
+        json: Value::Array(json),
+    }
 }
 
 /// `show lists`: the domain lists.
 #[must_use]
 pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
-    let mut table = Table::new(["List", "Messages", "Recipients", "Unsettled", "Age", "Handler", "Next hop"]);
+    let mut table = Table::new([
+        "List",
+        "Messages",
+        "Recipients",
+        "Unsettled",
+        "Age",
+        "Handler",
+        "Next hop",
+    ]);
     let mut json = Vec::new();
     for row in rows {
         let handler = row.handler.map(|n| format!("oseshlr{n}"));
@@ -153,7 +184,10 @@ pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
             "recipients": row.recipients, "unsettled": row.unsettled, "made": row.made.to_console(),
         }));
     }
-    Screen { text: table.text("There are no domain lists."), json: Value::Array(json) }
+    Screen {
+        text: table.text("There are no domain lists."),
+        json: Value::Array(json),
+    }
 }
 
 /// `show hops`: the next hops.
@@ -168,7 +202,9 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
             until(now, row.due),
             age(now, row.used),
             row.next_hop.clone(),
-            error.map(|(text, at)| format!("{text} ({} ago)", age(now, *at))).unwrap_or_default(),
+            error
+                .map(|(text, at)| format!("{text} ({} ago)", age(now, *at)))
+                .unwrap_or_default(),
         ]);
         json.push(json!({
             "next_hop": row.next_hop, "lists": row.lists, "next_attempt": row.due.map(Stamp::to_console),
@@ -176,7 +212,10 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
             "last_error_at": error.map(|(_, at)| at.to_console()),
         }));
     }
-    Screen { text: table.text("No next hop has been used yet."), json: Value::Array(json) }
+    Screen {
+        text: table.text("No next hop has been used yet."),
+        json: Value::Array(json),
+    }
 }
 
 /// How long ago, in the largest unit that fits.
@@ -209,7 +248,9 @@ struct Table<const N: usize> {
 
 impl<const N: usize> Table<N> {
     fn new(heads: [&str; N]) -> Table<N> {
-        Table { rows: vec![heads.map(str::to_owned)] }
+        Table {
+            rows: vec![heads.map(str::to_owned)],
+        }
     }
 
     fn add(&mut self, row: [String; N]) {
@@ -220,7 +261,13 @@ impl<const N: usize> Table<N> {
         if self.rows.len() == 1 {
             return format!("{when_empty}\n");
         }
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..N).map(width).collect();
         let mut text = String::new();
         for row in &self.rows {
@@ -243,7 +290,10 @@ mod tests {
 
     #[test]
     fn show_tasks_is_a_line_for_each_task_in_the_seeds_words() {
-        let primary = [(Task::Addin, "Running".to_owned()), (Task::InboundController, listening_on("127.0.0.1:25"))];
+        let primary = [
+            (Task::Addin, "Running".to_owned()),
+            (Task::InboundController, listening_on("127.0.0.1:25")),
+        ];
         let handler = HandlerRow {
             task: Task::InboundHandler(0),
             busy: false,

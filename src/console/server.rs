@@ -54,7 +54,10 @@ pub(super) fn reachable(spool: &Path) -> io::Result<(PathBuf, Option<File>)> {
         return Ok((path, None));
     }
     let folder = File::open(spool)?;
-    Ok((PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(SOCKET), Some(folder)))
+    Ok((
+        PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(SOCKET),
+        Some(folder),
+    ))
 }
 
 /// Starts to listen on `control.sock`. One that a crash left behind is replaced: the spool is ours.
@@ -69,14 +72,16 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
     }
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-    std::thread::Builder::new().name("console".to_owned()).spawn(move || {
-        for stream in listener.incoming() {
-            let served = stream.and_then(|stream| serve(&stream, &to_addin));
-            if let Err(error) = served {
-                log::debug!("console: {error}");
+    std::thread::Builder::new()
+        .name("console".to_owned())
+        .spawn(move || {
+            for stream in listener.incoming() {
+                let served = stream.and_then(|stream| serve(&stream, &to_addin));
+                if let Err(error) = served {
+                    log::debug!("console: {error}");
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
@@ -98,10 +103,13 @@ fn serve(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
 fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool) -> Answer {
     let (answer, answered) = bounded(1);
     let asked = to_addin.send(Request { words, json, answer });
-    asked.ok().and_then(|()| answered.recv().ok()).unwrap_or_else(|| Answer {
-        status: 75,
-        text: "the MTA is stopping\n".to_owned(),
-    })
+    asked
+        .ok()
+        .and_then(|()| answered.recv().ok())
+        .unwrap_or_else(|| Answer {
+            status: 75,
+            text: "the MTA is stopping\n".to_owned(),
+        })
 }
 
 /// Reads commands from the terminal, if standard input is one; shows the answers with `say`.
@@ -112,13 +120,15 @@ pub fn read_terminal(to_addin: Sender<Request>, say: fn(&str)) -> io::Result<()>
     if !io::stdin().is_terminal() {
         return Ok(());
     }
-    std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            if !words.is_empty() {
-                say(ask(&to_addin, words, false).text.trim_end());
+    std::thread::Builder::new()
+        .name("terminal".to_owned())
+        .spawn(move || {
+            for line in io::stdin().lock().lines().map_while(Result::ok) {
+                let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+                if !words.is_empty() {
+                    say(ask(&to_addin, words, false).text.trim_end());
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }

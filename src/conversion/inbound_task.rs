@@ -48,7 +48,11 @@ impl InboundConversion {
             let due = self.queue.next_inbound_due().ok().flatten();
             let until_due = due.map_or(self.poll_interval, |due| due.since(self.queue.now()));
             // A message that is due, and yet was not converted, waits for the next poll.
-            let pause = if until_due.is_zero() { self.poll_interval } else { until_due.min(self.poll_interval) };
+            let pause = if until_due.is_zero() {
+                self.poll_interval
+            } else {
+                until_due.min(self.poll_interval)
+            };
             rest(&self.bells.imsgcnv, stop, pause);
         }
     }
@@ -64,7 +68,10 @@ impl InboundConversion {
                 converted.push(self.convert(message));
             }
             let any = |wanted: fn(&Delivery) -> bool| {
-                converted.iter().flat_map(|c| &c.deliveries).any(|(_, delivery)| wanted(delivery))
+                converted
+                    .iter()
+                    .flat_map(|c| &c.deliveries)
+                    .any(|(_, delivery)| wanted(delivery))
             };
             let passed_on = any(|d| matches!(d, Delivery::PassOn));
             let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
@@ -87,7 +94,12 @@ impl InboundConversion {
                 (None, for_all(message, |_| Delivery::Hold(reason.clone())))
             }
         };
-        Converted { id: message.id, null_sender: message.reverse_path.0.is_none(), structure, deliveries }
+        Converted {
+            id: message.id,
+            null_sender: message.reverse_path.0.is_none(),
+            structure,
+            deliveries,
+        }
     }
 
     fn look_at(&self, message: &Waiting) -> (Option<Structure>, Vec<(u32, Delivery)>) {
@@ -122,7 +134,12 @@ impl InboundConversion {
             match content.read(&mut piece) {
                 Ok(0) => return Ok(reader.finish()),
                 Ok(n) => reader.feed(&piece[..n]),
-                Err(error) => return Err(QueueError::File { path: self.queue.spool().join("content"), error }),
+                Err(error) => {
+                    return Err(QueueError::File {
+                        path: self.queue.spool().join("content"),
+                        error,
+                    });
+                }
             }
         }
     }
@@ -133,7 +150,10 @@ impl InboundConversion {
         }
         let address = recipient.path.to_string();
         if structure.was_delivered_to(&address) {
-            let reason = Reason::here(EnhancedCode(5, 4, 6), "it has been delivered to this address before: it loops");
+            let reason = Reason::here(
+                EnhancedCode(5, 4, 6),
+                "it has been delivered to this address before: it loops",
+            );
             return Delivery::GiveUp(reason);
         }
         let delivered = self
@@ -142,7 +162,13 @@ impl InboundConversion {
             .map_err(|e| e.to_string())
             .and_then(|content| {
                 self.mailboxes
-                    .deliver(message.id, recipient.n, &message.reverse_path, &recipient.path, content)
+                    .deliver(
+                        message.id,
+                        recipient.n,
+                        &message.reverse_path,
+                        &recipient.path,
+                        content,
+                    )
                     .map_err(|e| e.to_string())
             });
         match delivered {
@@ -159,7 +185,10 @@ impl InboundConversion {
 
     fn later(&self, message: &Waiting, recipient: &WaitingRecipient, reason: Reason) -> Delivery {
         let attempts = recipient.attempts + 1;
-        match self.retry.next_attempt(message.id.arrived(), attempts, self.queue.now()) {
+        match self
+            .retry
+            .next_attempt(message.id.arrived(), attempts, self.queue.now())
+        {
             Some(next) => Delivery::Later(reason, next),
             None => Delivery::GiveUp(reason),
         }
@@ -167,5 +196,9 @@ impl InboundConversion {
 }
 
 fn for_all(message: &Waiting, mut ends: impl FnMut(&WaitingRecipient) -> Delivery) -> Vec<(u32, Delivery)> {
-    message.recipients.iter().map(|recipient| (recipient.n, ends(recipient))).collect()
+    message
+        .recipients
+        .iter()
+        .map(|recipient| (recipient.n, ends(recipient)))
+        .collect()
 }

@@ -66,7 +66,10 @@ impl OutboundConversion {
                 (any(|w| matches!(w, Way::GiveUp(_))), &self.bells.drt),
             ];
             self.queue.routed(routed)?;
-            kicks.iter().filter(|(wanted, _)| *wanted).for_each(|(_, bell)| bell.kick());
+            kicks
+                .iter()
+                .filter(|(wanted, _)| *wanted)
+                .for_each(|(_, bell)| bell.kick());
         }
         Ok(())
     }
@@ -114,7 +117,10 @@ impl OutboundConversion {
         });
         let mut piece = vec![0; 64 * 1024];
         let mut out = Vec::new();
-        let broken = |error| QueueError::File { path: self.queue.spool().join("content"), error };
+        let broken = |error| QueueError::File {
+            path: self.queue.spool().join("content"),
+            error,
+        };
         loop {
             let n = content.read(&mut piece).map_err(broken)?;
             if n == 0 {

@@ -57,7 +57,9 @@ impl DeliveryReport {
     /// How often the walks through the messages that are late are made: often enough for the shortest of the
     /// times that they watch.
     fn patience(&self) -> Duration {
-        let shortest = self.delay_warning.map_or(self.expire, |delay| delay.min(self.expire));
+        let shortest = self
+            .delay_warning
+            .map_or(self.expire, |delay| delay.min(self.expire));
         (shortest / 10).max(Duration::from_millis(100))
     }
 
@@ -75,7 +77,11 @@ impl DeliveryReport {
             }
             let notices = due.iter().map(|due| {
                 let failed = due.recipients.iter().map(|r| r.n).collect();
-                Notice { about: due.id, failed, report: self.write(due, Kind::Bounce) }
+                Notice {
+                    about: due.id,
+                    failed,
+                    report: self.write(due, Kind::Bounce),
+                }
             });
             self.queue.report(notices.collect(), None)?;
             self.bells.omsgcnv.kick();
@@ -84,13 +90,24 @@ impl DeliveryReport {
     }
 
     fn report_delays(&self, stop: &Stop) -> Result<(), QueueError> {
-        let Some(delay) = self.delay_warning else { return Ok(()) };
+        let Some(delay) = self.delay_warning else {
+            return Ok(());
+        };
         while !stop.is_given() {
             let (late, reached) = self.queue.delayed(self.queue.now().minus(delay))?;
             let notice = |due: &Due| {
                 let retry_until = due.id.arrived().plus(self.expire).to_rfc5322();
-                let report = self.write(due, Kind::Delay { retry_until: &retry_until });
-                Notice { about: due.id, failed: Vec::new(), report }
+                let report = self.write(
+                    due,
+                    Kind::Delay {
+                        retry_until: &retry_until,
+                    },
+                );
+                Notice {
+                    about: due.id,
+                    failed: Vec::new(),
+                    report,
+                }
             };
             let notices: Vec<_> = late.iter().map(notice).collect();
             let any = !notices.is_empty();
@@ -115,7 +132,11 @@ impl DeliveryReport {
                 break;
             }
         }
-        if given_up > 0 { self.report_failures(stop) } else { Ok(()) }
+        if given_up > 0 {
+            self.report_failures(stop)
+        } else {
+            Ok(())
+        }
     }
 
     /// The report about `due`; `None` when nobody can be told.
@@ -145,7 +166,11 @@ impl DeliveryReport {
             sender,
             envelope_id: None,
             recipients: &recipients,
-            original: if whole { Original::Message(&original) } else { Original::Headers(&original) },
+            original: if whole {
+                Original::Message(&original)
+            } else {
+                Original::Headers(&original)
+            },
         };
         let content = Content::from_bytes(report.content().octets);
         log::info!("id={id} report about id={} to=<{sender}>", due.id);
@@ -173,10 +198,12 @@ impl DeliveryReport {
             log::warn!("id={} its content can not be read for the report", due.id);
         }
         if due.size > original.len() as u64 {
-            let end = memchr::memmem::find(&original, b"\r\n\r\n").map(|at| at + 2).or_else(|| {
-                // A header that does not end within the bound is cut at a line.
-                memchr::memrchr(b'\n', &original).map(|at| at + 1)
-            });
+            let end = memchr::memmem::find(&original, b"\r\n\r\n")
+                .map(|at| at + 2)
+                .or_else(|| {
+                    // A header that does not end within the bound is cut at a line.
+                    memchr::memrchr(b'\n', &original).map(|at| at + 1)
+                });
             original.truncate(end.unwrap_or(0));
         }
         original

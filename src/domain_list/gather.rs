@@ -18,14 +18,20 @@ impl Gather {
     /// An empty list for at most `most_messages` messages.
     #[must_use]
     pub fn new(most_messages: usize) -> Gather {
-        Gather { most_messages, messages: 0, recipients: Vec::new() }
+        Gather {
+            most_messages,
+            messages: 0,
+            recipients: Vec::new(),
+        }
     }
 
     /// Takes recipient `n` of message `id`, which has to come in the order of messages; `false` when the list
     /// is full without it.
     pub fn take(&mut self, id: MessageId, n: u32) -> bool {
         let same_message = self.recipients.last().is_some_and(|(last, _)| *last == id);
-        if self.recipients.len() >= Self::MOST_RECIPIENTS || (!same_message && self.messages >= self.most_messages) {
+        if self.recipients.len() >= Self::MOST_RECIPIENTS
+            || (!same_message && self.messages >= self.most_messages)
+        {
             return false;
         }
         self.messages += usize::from(!same_message);

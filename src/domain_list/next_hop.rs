@@ -20,7 +20,10 @@ impl NextHop {
         if let Some((host, port)) = name.rsplit_once(':')
             && let Ok(port) = port.parse()
         {
-            let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+            let bare = host
+                .strip_prefix('[')
+                .and_then(|h| h.strip_suffix(']'))
+                .unwrap_or(host);
             return NextHop::Host(bare.to_owned(), port);
         }
         NextHop::Domain(name.to_owned())
@@ -44,7 +47,9 @@ impl Router {
             .routes
             .iter()
             .filter(|(pattern, _)| match pattern.strip_prefix('.') {
-                Some(parent) => domain.strip_suffix(parent).is_some_and(|sub| sub.ends_with('.') && sub.len() > 1),
+                Some(parent) => domain
+                    .strip_suffix(parent)
+                    .is_some_and(|sub| sub.ends_with('.') && sub.len() > 1),
                 None => pattern == domain,
             })
             .max_by_key(|(pattern, _)| (!pattern.starts_with('.'), pattern.len()));
@@ -95,7 +100,10 @@ mod tests {
             ],
             relay_host: None,
         };
-        assert_eq!(router.next_hop("example.net"), NextHop::Domain("example.net".to_owned()));
+        assert_eq!(
+            router.next_hop("example.net"),
+            NextHop::Domain("example.net".to_owned())
+        );
         router.relay_host = Some(host("relay"));
         assert_eq!(router.next_hop("example.net"), host("relay"));
         assert_eq!(router.next_hop("notexample.org"), host("relay"));

@@ -36,15 +36,20 @@ impl Turns {
     /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand. It is
     /// counted as begun.
     pub fn next(&mut self, per_next_hop: usize) -> Option<DomainList> {
-        let place = self.waiting.iter().position(|list| self.busy(list.hop) < per_next_hop)?;
+        let place = self
+            .waiting
+            .iter()
+            .position(|list| self.busy(list.hop) < per_next_hop)?;
         self.take(place)
     }
 
     /// A handler that has just finished a list of `hop` asks whether to carry on over the same connection: the
     /// next list of that next hop, provided that no other next hop waits for a handler. It is counted as begun.
     pub fn carry_on(&mut self, hop: HopId, per_next_hop: usize) -> Option<DomainList> {
-        let others_wait =
-            self.waiting.iter().any(|list| list.hop != hop && self.busy(list.hop) < per_next_hop);
+        let others_wait = self
+            .waiting
+            .iter()
+            .any(|list| list.hop != hop && self.busy(list.hop) < per_next_hop);
         if others_wait {
             return None;
         }

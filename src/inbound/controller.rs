@@ -63,7 +63,10 @@ impl Seats {
             return None;
         }
         *taken += 1;
-        Some(Seat { seats: self.clone(), client })
+        Some(Seat {
+            seats: self.clone(),
+            client,
+        })
     }
 }
 
@@ -112,7 +115,8 @@ impl InboundController {
         let ports = self.ports();
         let seats = Seats::default();
         let mut last_told: Option<Instant> = None;
-        self.board.write(Task::InboundController, screen::listening_on(&ports));
+        self.board
+            .write(Task::InboundController, screen::listening_on(&ports));
         while !stop.is_given() {
             if !self.table.has_room() {
                 self.wait_for_room(stop, &ports, &mut last_told);
@@ -136,10 +140,14 @@ impl InboundController {
     /// The seed: when all of the handlers are busy the controller stops listening until one is available.
     fn wait_for_room(&self, stop: &Stop, ports: &str, last_told: &mut Option<Instant>) {
         let tell = last_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
-        self.board.write(Task::InboundController, screen::not_listening_on(ports));
+        self.board
+            .write(Task::InboundController, screen::not_listening_on(ports));
         if tell {
             *last_told = Some(Instant::now());
-            (self.say)(&screen::said_by(Task::InboundController, &screen::not_listening_on(ports)));
+            (self.say)(&screen::said_by(
+                Task::InboundController,
+                &screen::not_listening_on(ports),
+            ));
         }
         while !self.table.has_room() && !stop.is_given() {
             select! {
@@ -147,9 +155,13 @@ impl InboundController {
                 recv(stop.heard()) -> _ => {}
             }
         }
-        self.board.write(Task::InboundController, screen::listening_on(ports));
+        self.board
+            .write(Task::InboundController, screen::listening_on(ports));
         if tell && !stop.is_given() {
-            (self.say)(&screen::said_by(Task::InboundController, &screen::listening_again_on(ports)));
+            (self.say)(&screen::said_by(
+                Task::InboundController,
+                &screen::listening_again_on(ports),
+            ));
         }
     }
 
@@ -159,8 +171,11 @@ impl InboundController {
 
     /// Waits for callers, and hands over at most one from each listener.
     fn accept_ready(&self, seats: &Seats) -> std::io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> =
-            self.listeners.iter().map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<PollFd<'_>> = self
+            .listeners
+            .iter()
+            .map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN))
+            .collect();
         fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -191,12 +206,24 @@ impl InboundController {
     fn receive(&self, stream: TcpStream, client: SocketAddr, seats: &Seats) -> std::io::Result<()> {
         let address = client.ip().to_canonical();
         let Some(seat) = seats.take(address, self.sessions_per_client) else {
-            log::info!("{address} has {} sessions already and was turned away", self.sessions_per_client);
+            log::info!(
+                "{address} has {} sessions already and was turned away",
+                self.sessions_per_client
+            );
             turn_away(stream, &self.hostname);
             return Ok(());
         };
-        let Some(number) = self.table.reserve() else { return Ok(()) };
-        match self.table.hand_over(number, Caller { stream, client, seat: Some(seat) }) {
+        let Some(number) = self.table.reserve() else {
+            return Ok(());
+        };
+        match self.table.hand_over(
+            number,
+            Caller {
+                stream,
+                client,
+                seat: Some(seat),
+            },
+        ) {
             Ok(started) => {
                 if started {
                     (self.say)(&screen::started(Task::InboundHandler(number)));

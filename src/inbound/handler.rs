@@ -113,7 +113,8 @@ enum Heard {
 impl Dialogue<'_> {
     fn run(&mut self) -> std::io::Result<()> {
         self.stream.set_nodelay(true)?;
-        self.stream.set_write_timeout(Some(self.handler.session_timeout))?;
+        self.stream
+            .set_write_timeout(Some(self.handler.session_timeout))?;
         let mut splitter = LineSplitter::new(LONGEST_LINE);
         let mut buffer = vec![0; SMALL_READ];
         self.give(Input::Connected);
@@ -123,7 +124,10 @@ impl Dialogue<'_> {
             if self.is_closed() {
                 return Ok(());
             }
-            let began = self.incoming.as_ref().map_or(command_began, |incoming| incoming.began);
+            let began = self
+                .incoming
+                .as_ref()
+                .map_or(command_began, |incoming| incoming.began);
             let heard = match self.read(&mut buffer, began)? {
                 Heard::Octets(n) => n,
                 Heard::HungUp => return Ok(()),
@@ -177,7 +181,10 @@ impl Dialogue<'_> {
             } else {
                 self.handler.session_timeout
             };
-            let earned = self.incoming.as_ref().map_or(0, |incoming| incoming.decoder.size() / SLOWEST);
+            let earned = self
+                .incoming
+                .as_ref()
+                .map_or(0, |incoming| incoming.decoder.size() / SLOWEST);
             let deadline = began + timeout + Duration::from_secs(earned);
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -228,9 +235,16 @@ impl Dialogue<'_> {
 
     /// Takes the octets of content off `input`.
     fn receive(&mut self, input: &mut &[u8]) {
-        let Some(incoming) = &mut self.incoming else { return };
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
         let most = self.session.as_ref().map_or(0, Session::max_message_size);
-        let Incoming { decoder, content, kept, .. } = incoming;
+        let Incoming {
+            decoder,
+            content,
+            kept,
+            ..
+        } = incoming;
         let mut size = decoder.size();
         let decoded = decoder.decode(input, &mut |piece| {
             size += piece.len() as u64;
@@ -250,7 +264,9 @@ impl Dialogue<'_> {
         if let Input::Line(text) = input {
             log::trace!("C: {}", String::from_utf8_lossy(text));
         }
-        let Some(session) = self.session.take() else { return };
+        let Some(session) = self.session.take() else {
+            return;
+        };
         let (session, steps) = session.advance(input);
         self.session = Some(session);
         for step in steps {
@@ -274,7 +290,9 @@ impl Dialogue<'_> {
         let id = self.handler.queue.message_id();
         let mut content = self.handler.queue.content_writer(id);
         let received = facts.line(id, &id.arrived().to_rfc5322());
-        let kept = content.write(received.as_bytes()).map_err(|error| refusal(&error));
+        let kept = content
+            .write(received.as_bytes())
+            .map_err(|error| refusal(&error));
         Some(Incoming {
             id,
             decoder: Decoder::new(),
@@ -307,7 +325,10 @@ impl Dialogue<'_> {
         });
         match stored {
             Ok(size) => {
-                log::info!("id={id} from=<{from}> to={recipients} size={size} client={} stored", self.client);
+                log::info!(
+                    "id={id} from=<{from}> to={recipients} size={size} client={} stored",
+                    self.client
+                );
                 // The seed: the handler kicks the conversion if it is idle. A ring while it works is one ring.
                 self.handler.imsgcnv.kick();
                 Ok(id)
@@ -321,5 +342,9 @@ impl Dialogue<'_> {
 }
 
 fn refusal(error: &QueueError) -> StoreRefusal {
-    if error.is_out_of_space() { StoreRefusal::OutOfSpace } else { StoreRefusal::QueueTrouble }
+    if error.is_out_of_space() {
+        StoreRefusal::OutOfSpace
+    } else {
+        StoreRefusal::QueueTrouble
+    }
 }

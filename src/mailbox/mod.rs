@@ -41,6 +41,14 @@ impl Mailboxes {
         content: impl Read,
     ) -> Result<PathBuf, MaildirError> {
         let (template, hostname) = (&self.template, &self.hostname);
-        Delivery { template, recipient, reverse_path, id, number: n.into(), hostname }.deliver(content)
+        Delivery {
+            template,
+            recipient,
+            reverse_path,
+            id,
+            number: n.into(),
+            hostname,
+        }
+        .deliver(content)
     }
 }

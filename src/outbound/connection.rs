@@ -40,7 +40,12 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&peer.address, CONNECT_DEADLINE)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(BLOCK_DEADLINE))?;
-        Ok(Connection { stream, out: Vec::new(), input: Vec::new(), used: 0 })
+        Ok(Connection {
+            stream,
+            out: Vec::new(),
+            input: Vec::new(),
+            used: 0,
+        })
     }
 
     /// The socket, to be shut down from outside.
@@ -118,7 +123,10 @@ impl Connection {
             return Err(Trouble::Timeout);
         }
         let mut piece = [0; 4096];
-        let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece));
+        let read = self
+            .stream
+            .set_read_timeout(Some(left))
+            .and_then(|()| self.stream.read(&mut piece));
         match read {
             Ok(0) => Err(Trouble::Closed),
             Ok(n) => {

@@ -123,13 +123,19 @@ impl OutboundController {
     fn until_due(&self) -> Duration {
         let due = self.queue.next_due().ok().flatten();
         let until = due.map_or(self.poll_interval, |due| due.since(self.queue.now()));
-        if until.is_zero() { self.poll_interval } else { until.min(self.poll_interval) }
+        if until.is_zero() {
+            self.poll_interval
+        } else {
+            until.min(self.poll_interval)
+        }
     }
 
     /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made.
     fn hand_out_waiting(&self) -> Result<(), QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
-            let Some(mut list) = self.dispatch.turns.lock().next(self.per_next_hop) else { break };
+            let Some(mut list) = self.dispatch.turns.lock().next(self.per_next_hop) else {
+                break;
+            };
             if let Err(error) = self.queue.lock_list(list.id, number) {
                 self.dispatch.turns.lock().put_back(list);
                 return Err(error);
@@ -164,7 +170,12 @@ impl OutboundController {
                 self.dispatch.turns.lock().begin(list.hop);
                 self.hand_over(list);
             } else {
-                log::debug!("list {} for {}: {} messages wait for a handler", list.id, list.next_hop, list.messages);
+                log::debug!(
+                    "list {} for {}: {} messages wait for a handler",
+                    list.id,
+                    list.next_hop,
+                    list.messages
+                );
                 self.dispatch.turns.lock().wait(list);
             }
         }
@@ -179,7 +190,11 @@ impl OutboundController {
     /// The list is locked for the handler that is the next to be reserved.
     fn hand_over(&self, list: DomainList) {
         let (id, hop, next_hop) = (list.id, list.hop, list.next_hop.clone());
-        log::debug!("list {id} for {next_hop}: {} messages, {} recipients", list.messages, list.recipients);
+        log::debug!(
+            "list {id} for {next_hop}: {} messages, {} recipients",
+            list.messages,
+            list.recipients
+        );
         let refused = match self.table.reserve() {
             None => "the table is full".to_owned(),
             Some(number) => match self.table.hand_over(number, list) {

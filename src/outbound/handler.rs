@@ -18,9 +18,7 @@ use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::table::Desk;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{
-    DomainList, ListedMessage, Pending, QueueError, Settled, Settlement, WorkQueue,
-};
+use crate::work_queue::{DomainList, ListedMessage, Pending, QueueError, Settled, Settlement, WorkQueue};
 
 /// How long DNS may be asked for the hosts of a next hop.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
@@ -71,7 +69,10 @@ impl OutboundHandler {
         };
         let peers = hosts.into_iter().flat_map(|host| {
             let name = host.name;
-            host.addresses.into_iter().map(move |address| Peer { name: name.clone(), address })
+            host.addresses.into_iter().map(move |address| Peer {
+                name: name.clone(),
+                address,
+            })
         });
         let mut last: Option<(String, Reason)> = None;
         for peer in peers.take(MOST_TRIES) {
@@ -104,7 +105,10 @@ impl OutboundHandler {
     fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, desk: &Desk) -> (End, bool) {
         desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
         match Connection::open(peer) {
-            Err(error) => (End::Refused(Reason::no_connection(peer, &error.to_string())), false),
+            Err(error) => (
+                End::Refused(Reason::no_connection(peer, &error.to_string())),
+                false,
+            ),
             Ok(mut connection) => {
                 let lent = desk.lend(connection.socket());
                 let before = hand.settled;
@@ -177,7 +181,10 @@ impl OutboundHandler {
 
 impl OutboundHandler {
     fn send_content(&self, connection: &mut Connection, id: MessageId) -> Result<(), Trouble> {
-        let content = self.queue.content(id).map_err(|error| Trouble::Content(error.to_string()))?;
+        let content = self
+            .queue
+            .content(id)
+            .map_err(|error| Trouble::Content(error.to_string()))?;
         connection.send_content(content)
     }
 }
@@ -230,11 +237,18 @@ impl<'h> Hand<'h> {
             self.carry_on();
         }
         let message = self.todo.pop_front()?;
-        desk.write(format!("Sending {} of list {} to {host}", message.id, self.list.id));
+        desk.write(format!(
+            "Sending {} of list {} to {host}",
+            message.id, self.list.id
+        ));
         let envelope = Envelope {
             message: message.id,
             reverse_path: message.reverse_path.clone(),
-            recipients: message.recipients.iter().map(|r| (RecipientKey(r.n), r.path.clone())).collect(),
+            recipients: message
+                .recipients
+                .iter()
+                .map(|r| (RecipientKey(r.n), r.path.clone()))
+                .collect(),
             size: message.size,
             eight_bit: message.eight_bit,
         };
@@ -243,7 +257,13 @@ impl<'h> Hand<'h> {
     }
 
     fn carry_on(&mut self) {
-        let Some(next) = self.handler.dispatch.carry_on(self.list.hop, self.handler.per_next_hop) else { return };
+        let Some(next) = self
+            .handler
+            .dispatch
+            .carry_on(self.list.hop, self.handler.per_next_hop)
+        else {
+            return;
+        };
         self.finish();
         let (id, number) = (next.id, self.number);
         self.list = next;
@@ -255,12 +275,23 @@ impl<'h> Hand<'h> {
     }
 
     /// `interrupted`: the connection was cut by our own stop; what that did to a message is no attempt.
-    fn settle(&mut self, id: MessageId, outcomes: Vec<(RecipientKey, Outcome)>, host: &str, interrupted: bool) {
-        let Some(place) = self.in_flight.iter().position(|message| message.id == id) else { return };
+    fn settle(
+        &mut self,
+        id: MessageId,
+        outcomes: Vec<(RecipientKey, Outcome)>,
+        host: &str,
+        interrupted: bool,
+    ) {
+        let Some(place) = self.in_flight.iter().position(|message| message.id == id) else {
+            return;
+        };
         let message = self.in_flight.remove(place);
         let ends = |outcome: &Outcome| !interrupted || !matches!(outcome, Outcome::TryLater(_));
-        let outcomes: Vec<_> =
-            outcomes.into_iter().filter(|(_, outcome)| ends(outcome)).map(|(key, outcome)| (key.0, outcome)).collect();
+        let outcomes: Vec<_> = outcomes
+            .into_iter()
+            .filter(|(_, outcome)| ends(outcome))
+            .map(|(key, outcome)| (key.0, outcome))
+            .collect();
         self.settled += 1;
         self.record(&message, host, outcomes);
     }
@@ -274,19 +305,30 @@ impl<'h> Hand<'h> {
     /// The same outcome for all that is left.
     fn settle_rest(&mut self, host: &str, outcome: &Outcome) {
         for message in std::mem::take(&mut self.todo) {
-            let outcomes = message.recipients.iter().map(|r| (r.n, outcome.clone())).collect();
+            let outcomes = message
+                .recipients
+                .iter()
+                .map(|r| (r.n, outcome.clone()))
+                .collect();
             self.record(&message, host, outcomes);
         }
     }
 
     fn record(&mut self, message: &ListedMessage, host: &str, outcomes: Vec<(u32, Outcome)>) {
         for (n, outcome) in &outcomes {
-            let to = message.recipients.iter().find(|r| r.n == *n).map(|r| r.path.to_string()).unwrap_or_default();
+            let to = message
+                .recipients
+                .iter()
+                .find(|r| r.n == *n)
+                .map(|r| r.path.to_string())
+                .unwrap_or_default();
             match outcome {
                 Outcome::Delivered(reply) => {
                     log::info!("id={} to=<{to}> host={host} transmitted {reply}", message.id);
                 }
-                Outcome::TryLater(reason) => log::info!("id={} to=<{to}> deferred {}", message.id, reason.text),
+                Outcome::TryLater(reason) => {
+                    log::info!("id={} to=<{to}> deferred {}", message.id, reason.text)
+                }
                 Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
             }
         }
@@ -307,7 +349,9 @@ impl<'h> Hand<'h> {
 
     /// What was sent has to be recorded, or it would be sent again.
     fn wait_for_record(&mut self) {
-        let Some((settlement, pending)) = self.unrecorded.pop_front() else { return };
+        let Some((settlement, pending)) = self.unrecorded.pop_front() else {
+            return;
+        };
         let mut first = Some(pending);
         let recorded = self.insist(|queue| match first.take() {
             Some(pending) => pending.wait(),

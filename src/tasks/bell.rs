@@ -54,7 +54,10 @@ pub struct Stop {
 impl Default for Stop {
     fn default() -> Stop {
         let (given, heard) = bounded(0);
-        Stop { given: std::sync::Arc::new(parking_lot::Mutex::new(Some(given))), heard }
+        Stop {
+            given: std::sync::Arc::new(parking_lot::Mutex::new(Some(given))),
+            heard,
+        }
     }
 }
 

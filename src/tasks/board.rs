@@ -25,6 +25,10 @@ impl Board {
     /// What `task` wrote last.
     #[must_use]
     pub fn line(&self, task: Task) -> Option<String> {
-        self.0.lock().iter().find(|(t, _)| *t == task).map(|(_, doing)| doing.to_string())
+        self.0
+            .lock()
+            .iter()
+            .find(|(t, _)| *t == task)
+            .map(|(_, doing)| doing.to_string())
     }
 }

@@ -30,7 +30,9 @@ pub struct HandlerTable<J> {
 
 impl<J> Clone for HandlerTable<J> {
     fn clone(&self) -> Self {
-        HandlerTable { shared: Arc::clone(&self.shared) }
+        HandlerTable {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -100,9 +102,15 @@ impl<J: Send + 'static> HandlerTable<J> {
             freed,
             stop: Stop::default(),
         };
-        let shared =
-            Shared { task, serve: Box::new(serve), jobs: Mutex::new(Vec::new()), places: Arc::new(places) };
-        HandlerTable { shared: Arc::new(shared) }
+        let shared = Shared {
+            task,
+            serve: Box::new(serve),
+            jobs: Mutex::new(Vec::new()),
+            places: Arc::new(places),
+        };
+        HandlerTable {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The next places that [`HandlerTable::reserve`] would give, at most `most`: idle handlers first, then new
@@ -110,8 +118,14 @@ impl<J: Send + 'static> HandlerTable<J> {
     #[must_use]
     pub fn available(&self, most: usize) -> Vec<usize> {
         let rows = self.shared.places.rows.lock();
-        let idle = rows.iter().enumerate().filter(|(_, place)| !place.busy).map(|(number, _)| number);
-        idle.chain(rows.len()..self.shared.places.max).take(most).collect()
+        let idle = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| !place.busy)
+            .map(|(number, _)| number);
+        idle.chain(rows.len()..self.shared.places.max)
+            .take(most)
+            .collect()
     }
 
     /// Reserves the first available place: an idle handler, else a new one while there is room.
@@ -174,16 +188,22 @@ impl<J: Send + 'static> HandlerTable<J> {
 
     fn start(&self, number: usize, work: Receiver<J>) -> std::io::Result<()> {
         let task = (self.shared.task)(number);
-        let desk = Desk { places: Arc::clone(&self.shared.places), number };
+        let desk = Desk {
+            places: Arc::clone(&self.shared.places),
+            number,
+        };
         let shared = Arc::clone(&self.shared);
         *shared.places.running.lock() += 1;
-        let started = std::thread::Builder::new().name(task.to_string()).stack_size(STACK).spawn(move || {
-            while let Ok(job) = work.recv() {
-                let _ = guarded(task, || (shared.serve)(job, &desk));
-                desk.places.free(number);
-            }
-            desk.places.leave();
-        });
+        let started = std::thread::Builder::new()
+            .name(task.to_string())
+            .stack_size(STACK)
+            .spawn(move || {
+                while let Ok(job) = work.recv() {
+                    let _ = guarded(task, || (shared.serve)(job, &desk));
+                    desk.places.free(number);
+                }
+                desk.places.leave();
+            });
         if started.is_err() {
             self.shared.places.leave();
         }
@@ -228,7 +248,10 @@ impl<J: Send + 'static> HandlerTable<J> {
 impl Places {
     fn free(&self, number: usize) {
         let mut rows = self.rows.lock();
-        rows[number] = Place { since: Some(Instant::now()), ..Place::default() };
+        rows[number] = Place {
+            since: Some(Instant::now()),
+            ..Place::default()
+        };
         self.busy.fetch_sub(1, Ordering::SeqCst);
         drop(rows);
         self.freed.kick();
@@ -349,7 +372,10 @@ mod tests {
             // Holds the session until the test has received.
             let _ = done.send(());
         };
-        (HandlerTable::new(Task::InboundHandler, max, freed.clone(), serve), freed)
+        (
+            HandlerTable::new(Task::InboundHandler, max, freed.clone(), serve),
+            freed,
+        )
     }
 
     #[test]
@@ -361,7 +387,14 @@ mod tests {
         assert!(table.hand_over(table.reserve().unwrap(), first).unwrap());
         assert!(table.hand_over(table.reserve().unwrap(), second).unwrap());
         assert_eq!(table.reserve(), None);
-        assert_eq!(table.rows().iter().map(|r| r.task.to_string()).collect::<Vec<_>>(), ["iseshlr0", "iseshlr1"]);
+        assert_eq!(
+            table
+                .rows()
+                .iter()
+                .map(|r| r.task.to_string())
+                .collect::<Vec<_>>(),
+            ["iseshlr0", "iseshlr1"]
+        );
         second_done.recv().unwrap();
         freed.heard().recv().unwrap();
         assert_eq!(table.available(9), [1], "the handler that is idle is used again");
@@ -377,7 +410,10 @@ mod tests {
         table.hand_over(table.reserve().unwrap(), None).unwrap();
         freed.heard().recv().unwrap();
         let (job, done) = bounded(1);
-        assert!(!table.hand_over(table.reserve().unwrap(), Some(job)).unwrap(), "the same thread goes on");
+        assert!(
+            !table.hand_over(table.reserve().unwrap(), Some(job)).unwrap(),
+            "the same thread goes on"
+        );
         done.recv().unwrap();
         assert!(table.stop(Duration::from_secs(10)));
     }

@@ -1,12 +1,12 @@
 //! How a message comes into the queue: from a session into the inbound work queue, from a local
 //! submission or a report into SMTP.BOX.
 
+use super::WorkQueue;
 use super::content::{Content, Home};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::states::State;
 use super::store::Ledger;
-use super::WorkQueue;
 use crate::smtp::path::{Mailbox, ReversePath};
 
 /// Who brought a message.
@@ -64,7 +64,10 @@ impl WorkQueue {
     pub fn put(&self, mut arrival: Arrival) -> Result<(), QueueError> {
         let adopted = arrival.content.adopt();
         let file = adopted.name.clone();
-        let committed = self.store.write(move |ledger| put(ledger, &arrival, file.as_deref())).wait();
+        let committed = self
+            .store
+            .write(move |ledger| put(ledger, &arrival, file.as_deref()))
+            .wait();
         adopted.settle(&committed);
         committed
     }
@@ -92,12 +95,21 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
         ),
     )?;
     if let Home::Database(bytes) = &arrival.content.home {
-        ledger.run("INSERT INTO content (message, bytes) VALUES (?, ?)", (arrival.id.0, bytes))?;
+        ledger.run(
+            "INSERT INTO content (message, bytes) VALUES (?, ?)",
+            (arrival.id.0, bytes),
+        )?;
     }
     for (n, recipient) in arrival.recipients.iter().enumerate() {
         ledger.run(
             "INSERT INTO recipient (message, n, path, state, in_box) VALUES (?, ?, ?, ?, ?)",
-            (arrival.id.0, n, recipient.to_string(), State::PendingConversion.number(), in_box),
+            (
+                arrival.id.0,
+                n,
+                recipient.to_string(),
+                State::PendingConversion.number(),
+                in_box,
+            ),
         )?;
     }
     ledger.record(arrival.id, None, "accepted", &arrival.story())?;

@@ -1,9 +1,9 @@
 //! What the console shows of the queue: counts, next hops, lists. Reads, and changes nothing.
 
+use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::store;
-use super::WorkQueue;
 use crate::clock::Stamp;
 
 /// What waits for one next hop.
@@ -147,15 +147,34 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn statistics(&self) -> Result<Vec<(String, i64)>, QueueError> {
         self.store.read(|db| {
-            let mut counters =
-                store::rows(db, "SELECT name, value FROM statistic", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let mut counters = store::rows(db, "SELECT name, value FROM statistic", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
             let now: [(&str, &'static str); 6] = [
-                ("Mail.WaitingInbound", "SELECT count(*) FROM message WHERE inbound_due IS NOT NULL"),
-                ("Mail.WaitingInBox", "SELECT count(*) FROM message WHERE box_due IS NOT NULL"),
-                ("Mail.TotalPending", "SELECT count(*) FROM recipient WHERE state = 2 AND list IS NULL"),
-                ("Mail.OnLists", "SELECT count(*) FROM recipient WHERE list IS NOT NULL"),
-                ("Mail.Held", "SELECT count(*) FROM recipient WHERE state IN (5, 6) AND state = 5"),
-                ("Mail.Dead", "SELECT count(*) FROM recipient WHERE state IN (5, 6) AND state = 6"),
+                (
+                    "Mail.WaitingInbound",
+                    "SELECT count(*) FROM message WHERE inbound_due IS NOT NULL",
+                ),
+                (
+                    "Mail.WaitingInBox",
+                    "SELECT count(*) FROM message WHERE box_due IS NOT NULL",
+                ),
+                (
+                    "Mail.TotalPending",
+                    "SELECT count(*) FROM recipient WHERE state = 2 AND list IS NULL",
+                ),
+                (
+                    "Mail.OnLists",
+                    "SELECT count(*) FROM recipient WHERE list IS NOT NULL",
+                ),
+                (
+                    "Mail.Held",
+                    "SELECT count(*) FROM recipient WHERE state IN (5, 6) AND state = 5",
+                ),
+                (
+                    "Mail.Dead",
+                    "SELECT count(*) FROM recipient WHERE state IN (5, 6) AND state = 6",
+                ),
             ];
             for (name, sql) in now {
                 let count: Option<i64> = store::row(db, sql, [], |row| row.get(0))?;

@@ -33,7 +33,11 @@ impl ContentWriter {
     /// content (1) from the one that arrived (0).
     #[must_use]
     pub(super) fn new(spool: &Path, id: MessageId, edition: u8) -> ContentWriter {
-        let name = if edition == 0 { id.to_string() } else { format!("{id}.{edition}") };
+        let name = if edition == 0 {
+            id.to_string()
+        } else {
+            format!("{id}.{edition}")
+        };
         ContentWriter {
             path: spool.join(FOLDER).join(name),
             buffer: Vec::new(),
@@ -67,7 +71,13 @@ impl ContentWriter {
     fn spill(&mut self, piece: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
             let mut options = OpenOptions::new();
-            self.file = Some(options.write(true).create_new(true).mode(0o600).open(&self.path)?);
+            self.file = Some(
+                options
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&self.path)?,
+            );
         }
         if let Some(file) = &mut self.file {
             file.write_all(&self.buffer)?;
@@ -88,13 +98,19 @@ impl ContentWriter {
     /// When the file can not be written or synced.
     pub fn finish(mut self) -> Result<Content, QueueError> {
         if self.file.is_some() {
-            self.spill(&[]).and_then(|()| self.sync()).map_err(|e| QueueError::file(&self.path, e))?;
+            self.spill(&[])
+                .and_then(|()| self.sync())
+                .map_err(|e| QueueError::file(&self.path, e))?;
         }
         let home = match self.file.take() {
             None => Home::Database(std::mem::take(&mut self.buffer)),
             Some(_) => Home::File(Orphan(Some(self.path.clone()))),
         };
-        Ok(Content { size: self.size, eight_bit: self.eight_bit, home })
+        Ok(Content {
+            size: self.size,
+            eight_bit: self.eight_bit,
+            home,
+        })
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -129,7 +145,11 @@ impl Content {
     /// Content that is at hand as a whole, such as a report of our own: goes to the database.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Content {
-        Content { size: bytes.len() as u64, eight_bit: !bytes.is_ascii(), home: Home::Database(bytes) }
+        Content {
+            size: bytes.len() as u64,
+            eight_bit: !bytes.is_ascii(),
+            home: Home::Database(bytes),
+        }
     }
 
     /// Octets.
@@ -142,20 +162,30 @@ impl Content {
     pub(super) fn file_name(&self) -> Option<String> {
         match &self.home {
             Home::Database(_) => None,
-            Home::File(orphan) => {
-                orphan.0.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned())
-            }
+            Home::File(orphan) => orphan
+                .0
+                .as_deref()
+                .and_then(Path::file_name)
+                .map(|n| n.to_string_lossy().into_owned()),
         }
     }
 
     /// Hands its file over to the row that is about to be committed.
     pub(super) fn adopt(&mut self) -> Adopted {
         match &mut self.home {
-            Home::Database(_) => Adopted { name: None, path: None },
+            Home::Database(_) => Adopted {
+                name: None,
+                path: None,
+            },
             Home::File(_) => {
                 let name = self.file_name();
-                let Home::File(orphan) = &mut self.home else { return Adopted { name, path: None } };
-                Adopted { name, path: orphan.0.take() }
+                let Home::File(orphan) = &mut self.home else {
+                    return Adopted { name, path: None };
+                };
+                Adopted {
+                    name,
+                    path: orphan.0.take(),
+                }
             }
         }
     }

@@ -132,7 +132,8 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn next_inbound_due(&self) -> Result<Option<Stamp>, QueueError> {
         self.store.read(|db| {
-            let sql = "SELECT inbound_due FROM message WHERE inbound_due IS NOT NULL ORDER BY inbound_due LIMIT 1";
+            let sql =
+                "SELECT inbound_due FROM message WHERE inbound_due IS NOT NULL ORDER BY inbound_due LIMIT 1";
             store::row(db, sql, [], |row| row.get(0).map(Stamp))
         })
     }
@@ -151,13 +152,21 @@ impl WorkQueue {
     /// # Errors
     /// When it could not be recorded: the messages wait as before.
     pub fn routed(&self, mut messages: Vec<Routed>) -> Result<(), QueueError> {
-        let adopted: Vec<_> =
-            messages.iter_mut().map(|m| m.content.as_mut().map(Content::adopt)).collect();
-        let files: Vec<_> = adopted.iter().map(|a| a.as_ref().and_then(|a| a.name.clone())).collect();
+        let adopted: Vec<_> = messages
+            .iter_mut()
+            .map(|m| m.content.as_mut().map(Content::adopt))
+            .collect();
+        let files: Vec<_> = adopted
+            .iter()
+            .map(|a| a.as_ref().and_then(|a| a.name.clone()))
+            .collect();
         let committed = self
             .store
             .write(move |ledger| {
-                messages.iter().zip(&files).try_for_each(|(message, file)| routed(ledger, message, file.as_deref()))
+                messages
+                    .iter()
+                    .zip(&files)
+                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref()))
             })
             .wait();
         for adopted in adopted.into_iter().flatten() {
@@ -235,7 +244,14 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueEr
                 ledger.record(id, Some(*n), "deferred", &reason.text)?;
                 later = Some(later.map_or(*due, |l| l.min(*due)));
             }
-            Delivery::GiveUp(reason) => give_up(ledger, id, *n, State::PendingConversion, message.null_sender, reason)?,
+            Delivery::GiveUp(reason) => give_up(
+                ledger,
+                id,
+                *n,
+                State::PendingConversion,
+                message.null_sender,
+                reason,
+            )?,
             Delivery::Hold(reason) => {
                 if end(ledger, id, *n, State::Held, Some(reason))? {
                     ledger.record(id, Some(*n), "held", &reason.text)?;
@@ -265,8 +281,10 @@ fn routed(ledger: &mut Ledger<'_>, message: &Routed, file: Option<&str>) -> Resu
             (content.size, file, content.eight_bit, id.0),
         )?;
         match &content.home {
-            Home::Database(bytes) => ledger
-                .run("INSERT OR REPLACE INTO content (message, bytes) VALUES (?, ?)", (id.0, bytes))?,
+            Home::Database(bytes) => ledger.run(
+                "INSERT OR REPLACE INTO content (message, bytes) VALUES (?, ?)",
+                (id.0, bytes),
+            )?,
             Home::File(_) => ledger.run("DELETE FROM content WHERE message = ?", [id.0])?,
         };
     }
@@ -296,10 +314,22 @@ fn routed(ledger: &mut Ledger<'_>, message: &Routed, file: Option<&str>) -> Resu
                     (id.0, n),
                 )?;
                 ledger.run("UPDATE message SET inbound_due = 0 WHERE id = ?", [id.0])?;
-                ledger.record(id, Some(*n), "converted", "local: passed to the inbound work queue by omsgcnv")?;
+                ledger.record(
+                    id,
+                    Some(*n),
+                    "converted",
+                    "local: passed to the inbound work queue by omsgcnv",
+                )?;
             }
             Way::GiveUp(reason) => {
-                give_up(ledger, id, *n, State::PendingConversion, message.null_sender, reason)?;
+                give_up(
+                    ledger,
+                    id,
+                    *n,
+                    State::PendingConversion,
+                    message.null_sender,
+                    reason,
+                )?;
             }
         }
     }
@@ -360,7 +390,11 @@ pub(super) fn give_up(
     null_sender: bool,
     reason: &Reason,
 ) -> Result<(), QueueError> {
-    let to = if null_sender { State::Dead } else { State::PendingReport };
+    let to = if null_sender {
+        State::Dead
+    } else {
+        State::PendingReport
+    };
     debug_assert!(from.may_become(to));
     let changed = ledger.run(
         "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ? \
@@ -378,7 +412,14 @@ pub(super) fn give_up(
     if changed > 0 {
         let what = if null_sender { "dead" } else { "given up" };
         ledger.record(id, Some(n), what, &reason.text)?;
-        ledger.count(if null_sender { "Mail.Dead" } else { "Mail.TotalFailures" }, 1);
+        ledger.count(
+            if null_sender {
+                "Mail.Dead"
+            } else {
+                "Mail.TotalFailures"
+            },
+            1,
+        );
     }
     Ok(())
 }

@@ -60,7 +60,10 @@ impl QueueError {
     }
 
     pub(super) fn file(path: &Path, error: io::Error) -> QueueError {
-        QueueError::File { path: path.to_owned(), error }
+        QueueError::File {
+            path: path.to_owned(),
+            error,
+        }
     }
 }
 
@@ -76,14 +79,20 @@ impl fmt::Display for QueueError {
             QueueError::Database(error) => write!(f, "queue.db: {error}"),
             QueueError::File { path, error } => write!(f, "{}: {error}", path.display()),
             QueueError::InUse { path, by } => {
-                write!(f, "{}: this spool is in use by another smtpmta, process {by}", path.display())
+                write!(
+                    f,
+                    "{}: this spool is in use by another smtpmta, process {by}",
+                    path.display()
+                )
             }
             QueueError::Newer { found, known } => write!(
                 f,
                 "queue.db was written by a newer smtpmta (schema {found}, this version knows up to {known})"
             ),
             QueueError::Stopped => f.write_str("the work queue has been closed"),
-            QueueError::Panicked => f.write_str("the work queue met an error in the program; nothing was changed"),
+            QueueError::Panicked => {
+                f.write_str("the work queue met an error in the program; nothing was changed")
+            }
         }
     }
 }

@@ -78,7 +78,9 @@ impl WorkQueue {
             let entry = entry.map_err(broken)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let Ok(id) = name.split('.').next().unwrap_or_default().parse::<MessageId>() else { continue };
+            let Ok(id) = name.split('.').next().unwrap_or_default().parse::<MessageId>() else {
+                continue;
+            };
             if id >= started {
                 continue;
             }
@@ -103,7 +105,11 @@ impl WorkQueue {
     pub fn is_worth_compacting(&self) -> Result<bool, QueueError> {
         let free = self.store.read(|db| {
             let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            Ok((pragma("freelist_count")?, pragma("page_count")?, pragma("page_size")?))
+            Ok((
+                pragma("freelist_count")?,
+                pragma("page_count")?,
+                pragma("page_size")?,
+            ))
         })?;
         let (free, pages, page_size) = free;
         Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS)

@@ -129,7 +129,9 @@ impl WorkQueue {
     /// When the database refused: everything is pending as before.
     pub fn claim(&self, claim: Claim) -> Result<Vec<DomainList>, QueueError> {
         let now = self.now();
-        self.store.write(move |ledger| make_lists(ledger, &claim, now)).wait()
+        self.store
+            .write(move |ledger| make_lists(ledger, &claim, now))
+            .wait()
     }
 
     /// Gives a list that waited to handler `handler`: from this commit on its rows are locked.
@@ -137,7 +139,9 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: the list waits as before.
     pub fn lock_list(&self, list: ListId, handler: usize) -> Result<(), QueueError> {
-        self.store.write(move |ledger| lock_list(ledger, list, handler)).wait()
+        self.store
+            .write(move |ledger| lock_list(ledger, list, handler))
+            .wait()
     }
 
     /// The messages of a list that are not settled yet, in their order.
@@ -153,7 +157,10 @@ impl WorkQueue {
                  WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
                 [list.0],
                 |row| {
-                    let recipient = ListedRecipient { n: row.get(1)?, path: mailbox_of(row.get_ref(2)?.as_str()?)? };
+                    let recipient = ListedRecipient {
+                        n: row.get(1)?,
+                        path: mailbox_of(row.get_ref(2)?.as_str()?)?,
+                    };
                     Ok(ListedMessage {
                         id: MessageId(row.get(0)?),
                         reverse_path: reverse_path_of(row.get_ref(3)?.as_str()?)?,
@@ -186,7 +193,9 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused; the next start finds the list and does it then.
     pub fn end_list(&self, list: ListId) -> Result<(), QueueError> {
-        self.store.write(move |ledger| end_list(ledger, list, "released")).wait()
+        self.store
+            .write(move |ledger| end_list(ledger, list, "released"))
+            .wait()
     }
 
     /// When the next recipient falls due, of those that are on no list.
@@ -213,7 +222,9 @@ impl WorkQueue {
             })
             .wait()?;
         if lists > 0 {
-            log::warn!("{lists} domain lists were in hand when the MTA stopped: their messages are pending again");
+            log::warn!(
+                "{lists} domain lists were in hand when the MTA stopped: their messages are pending again"
+            );
         }
         Ok(())
     }
@@ -300,7 +311,10 @@ fn make_list(
     for (id, n, goes_to) in strayed {
         let name = goes_to.to_string();
         let other = now_due(ledger, &name, Stamp::EPOCH)?;
-        ledger.run("UPDATE recipient SET hop = ? WHERE message = ? AND n = ?", (other, id.0, n))?;
+        ledger.run(
+            "UPDATE recipient SET hop = ? WHERE message = ? AND n = ?",
+            (other, id.0, n),
+        )?;
         ledger.record(id, Some(n), "rerouted", &name)?;
     }
     let list = if gather.recipients().is_empty() {
@@ -316,7 +330,10 @@ fn make_list(
         };
         Some(write_list(ledger, made, gather.recipients())?)
     };
-    ledger.run("UPDATE next_hop SET used_at = ? WHERE id = ?", (ledger.now().0, hop.0))?;
+    ledger.run(
+        "UPDATE next_hop SET used_at = ? WHERE id = ?",
+        (ledger.now().0, hop.0),
+    )?;
     refresh_due(ledger, hop)?;
     Ok(list)
 }
@@ -328,14 +345,30 @@ fn write_list(
 ) -> Result<DomainList, QueueError> {
     ledger.run(
         "INSERT INTO domain_list (hop, messages, recipients, handler, made_at) VALUES (?, ?, ?, ?, ?)",
-        (list.hop.0, list.messages, list.recipients, list.handler, ledger.now().0),
+        (
+            list.hop.0,
+            list.messages,
+            list.recipients,
+            list.handler,
+            ledger.now().0,
+        ),
     )?;
     list.id = ListId(ledger.db().last_insert_rowid());
-    let state = if list.handler.is_some() { State::LockedForXmit } else { State::PendingXmit };
+    let state = if list.handler.is_some() {
+        State::LockedForXmit
+    } else {
+        State::PendingXmit
+    };
     debug_assert!(State::PendingXmit.may_become(state));
     let story = match list.handler {
-        Some(handler) => format!("list {} for {}, given to oseshlr{handler}", list.id, list.next_hop),
-        None => format!("list {} for {}, which waits for a handler", list.id, list.next_hop),
+        Some(handler) => format!(
+            "list {} for {}, given to oseshlr{handler}",
+            list.id, list.next_hop
+        ),
+        None => format!(
+            "list {} for {}, which waits for a handler",
+            list.id, list.next_hop
+        ),
     };
     let mut told = None;
     for (id, n) in recipients {
@@ -352,13 +385,19 @@ fn write_list(
 }
 
 fn lock_list(ledger: &mut Ledger<'_>, list: ListId, handler: usize) -> Result<(), QueueError> {
-    ledger.run("UPDATE domain_list SET handler = ? WHERE id = ?", (handler, list.0))?;
+    ledger.run(
+        "UPDATE domain_list SET handler = ? WHERE id = ?",
+        (handler, list.0),
+    )?;
     let messages = ledger.rows(
         "SELECT DISTINCT message FROM recipient WHERE list = ? AND state = 2",
         [list.0],
         |row| row.get(0).map(MessageId),
     )?;
-    ledger.run("UPDATE recipient SET state = 3 WHERE list = ? AND state = 2", [list.0])?;
+    ledger.run(
+        "UPDATE recipient SET state = 3 WHERE list = ? AND state = 2",
+        [list.0],
+    )?;
     let story = format!("list {list} given to oseshlr{handler}");
     for id in messages {
         ledger.record(id, None, "locked", &story)?;
@@ -367,13 +406,18 @@ fn lock_list(ledger: &mut Ledger<'_>, list: ListId, handler: usize) -> Result<()
 }
 
 fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result<(), QueueError> {
-    let hop = ledger.row("SELECT hop FROM domain_list WHERE id = ?", [list.0], |row| row.get(0).map(HopId))?;
+    let hop = ledger.row("SELECT hop FROM domain_list WHERE id = ?", [list.0], |row| {
+        row.get(0).map(HopId)
+    })?;
     let messages = ledger.rows(
         "SELECT DISTINCT message FROM recipient WHERE list = ?",
         [list.0],
         |row| row.get(0).map(MessageId),
     )?;
-    ledger.run("UPDATE recipient SET state = 2, list = NULL WHERE list = ?", [list.0])?;
+    ledger.run(
+        "UPDATE recipient SET state = 2, list = NULL WHERE list = ?",
+        [list.0],
+    )?;
     for id in &messages {
         ledger.record(*id, None, what, &format!("list {list} ended before its turn"))?;
     }
@@ -415,21 +459,38 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
                     }
                     None => {
                         let expired = expired(reason);
-                        give_up(ledger, id, *n, State::LockedForXmit, settlement.null_sender, &expired)?;
+                        give_up(
+                            ledger,
+                            id,
+                            *n,
+                            State::LockedForXmit,
+                            settlement.null_sender,
+                            &expired,
+                        )?;
                         settled.given_up += 1;
                     }
                 }
             }
             Outcome::GiveUp(reason) => {
                 attempted(ledger, settlement, *n)?;
-                give_up(ledger, id, *n, State::LockedForXmit, settlement.null_sender, reason)?;
+                give_up(
+                    ledger,
+                    id,
+                    *n,
+                    State::LockedForXmit,
+                    settlement.null_sender,
+                    reason,
+                )?;
                 settled.given_up += 1;
             }
         }
     }
     if settled.transmitted > 0 {
         ledger.count("Mail.Transferred", 1);
-        ledger.count("Mail.TransferredRecipients", i64::try_from(settled.transmitted).unwrap_or(0));
+        ledger.count(
+            "Mail.TransferredRecipients",
+            i64::try_from(settled.transmitted).unwrap_or(0),
+        );
         settle_if_done(ledger, id)?;
     }
     Ok(settled)
@@ -477,7 +538,10 @@ fn defer(
 pub(super) fn expired(last: &Reason) -> Reason {
     Reason {
         status: EnhancedCode(5, 4, 7),
-        text: format!("the message could not be delivered in time; the last attempt ended so: {}", last.text),
+        text: format!(
+            "the message could not be delivered in time; the last attempt ended so: {}",
+            last.text
+        ),
         reply: last.reply.clone(),
     }
 }

@@ -48,7 +48,10 @@ impl WorkQueue {
     /// # Errors
     /// When another MTA has the spool, or the database can not be opened.
     pub fn open(spool: &Path, clock: Clock) -> Result<WorkQueue, QueueError> {
-        let queue = WorkQueue { store: Arc::new(Store::open(spool, clock.clone())?), clock };
+        let queue = WorkQueue {
+            store: Arc::new(Store::open(spool, clock.clone())?),
+            clock,
+        };
         queue.recover()?;
         Ok(queue)
     }
@@ -103,13 +106,20 @@ fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError>
             db,
             "SELECT m.file, c.bytes FROM message m LEFT JOIN content c ON c.message = m.id WHERE m.id = ?",
             [id.0],
-            |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)),
+            |row| {
+                Ok((
+                    row.get::<_, Option<String>>(0)?,
+                    row.get::<_, Option<Vec<u8>>>(1)?,
+                ))
+            },
         )
     })?;
     match home {
         Some((Some(file), _)) => {
             let path = store.spool().join(content::FOLDER).join(file);
-            std::fs::File::open(&path).map(ContentReader::File).map_err(|e| QueueError::file(&path, e))
+            std::fs::File::open(&path)
+                .map(ContentReader::File)
+                .map_err(|e| QueueError::file(&path, e))
         }
         Some((None, Some(bytes))) => Ok(ContentReader::Bytes(std::io::Cursor::new(bytes))),
         _ => Err(QueueError::Database(rusqlite::Error::QueryReturnedNoRows)),

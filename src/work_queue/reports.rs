@@ -71,7 +71,9 @@ impl WorkQueue {
                 [limit],
                 |row| row.get(0).map(MessageId),
             )?;
-            ids.into_iter().map(|id| due(db, id, |state| state == State::PendingReport)).collect()
+            ids.into_iter()
+                .map(|id| due(db, id, |state| state == State::PendingReport))
+                .collect()
         })
     }
 
@@ -128,7 +130,14 @@ impl WorkQueue {
                     let due = due(ledger.db(), *id, |state| state == State::PendingXmit)?;
                     for late in &due.recipients {
                         let null_sender = due.reverse_path.0.is_none();
-                        give_up(ledger, *id, late.n, State::PendingXmit, null_sender, &expired(&late.reason))?;
+                        give_up(
+                            ledger,
+                            *id,
+                            late.n,
+                            State::PendingXmit,
+                            null_sender,
+                            &expired(&late.reason),
+                        )?;
                         given_up += 1;
                     }
                 }
@@ -144,7 +153,15 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
     let told = match &notice.report {
         Some(report) => {
             put(ledger, report, None)?;
-            format!("report {} to <{}>", report.id, report.recipients.first().map(ToString::to_string).unwrap_or_default())
+            format!(
+                "report {} to <{}>",
+                report.id,
+                report
+                    .recipients
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            )
         }
         None => "nobody can be told".to_owned(),
     };
@@ -168,9 +185,12 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
 }
 
 fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result<Due, QueueError> {
-    let message = store::row(db, "SELECT reverse_path, size FROM message WHERE id = ?", [id.0], |row| {
-        Ok((reverse_path_of(row.get_ref(0)?.as_str()?)?, row.get(1)?))
-    })?;
+    let message = store::row(
+        db,
+        "SELECT reverse_path, size FROM message WHERE id = ?",
+        [id.0],
+        |row| Ok((reverse_path_of(row.get_ref(0)?.as_str()?)?, row.get(1)?)),
+    )?;
     let (reverse_path, size) = message.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))?;
     let recipients = store::rows(
         db,
@@ -182,7 +202,9 @@ fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool)
             if !State::ALL.iter().any(|s| s.number() == state && wanted(*s)) {
                 return Ok(None);
             }
-            let status = row.get::<_, Option<String>>(4)?.and_then(|text| EnhancedCode::take(&text).map(|(code, _)| code));
+            let status = row
+                .get::<_, Option<String>>(4)?
+                .and_then(|text| EnhancedCode::take(&text).map(|(code, _)| code));
             Ok(Some(Failure {
                 n: row.get(0)?,
                 path: mailbox_of(row.get_ref(1)?.as_str()?)?,
@@ -195,7 +217,12 @@ fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool)
             }))
         },
     )?;
-    Ok(Due { id, reverse_path, size, recipients: recipients.into_iter().flatten().collect() })
+    Ok(Due {
+        id,
+        reverse_path,
+        size,
+        recipients: recipients.into_iter().flatten().collect(),
+    })
 }
 
 /// The next messages of a walk in the order of arrival, and how far it has come with them.
@@ -204,8 +231,10 @@ fn walk(
     name: &'static str,
     cutoff: Stamp,
 ) -> Result<(Vec<MessageId>, Stamp), QueueError> {
-    let from: i64 =
-        store::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| row.get(0))?.unwrap_or(0);
+    let from: i64 = store::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| {
+        row.get(0)
+    })?
+    .unwrap_or(0);
     let ids = store::rows(
         db,
         "SELECT id FROM message WHERE id > ? AND id <= ? AND left_at IS NULL ORDER BY id LIMIT ?",

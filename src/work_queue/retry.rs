@@ -24,7 +24,12 @@ impl RetryPolicy {
             return None;
         }
         let step = usize::try_from(attempts).unwrap_or(usize::MAX).saturating_sub(1);
-        let pause = self.schedule.get(step).or(self.schedule.last()).copied().unwrap_or_default();
+        let pause = self
+            .schedule
+            .get(step)
+            .or(self.schedule.last())
+            .copied()
+            .unwrap_or_default();
         Some(now.plus(pause).min(expiry))
     }
 }
@@ -35,7 +40,10 @@ mod tests {
 
     fn policy() -> RetryPolicy {
         let minutes = |m: u64| Duration::from_secs(60 * m);
-        RetryPolicy { schedule: vec![minutes(5), minutes(15)], expire: minutes(60) }
+        RetryPolicy {
+            schedule: vec![minutes(5), minutes(15)],
+            expire: minutes(60),
+        }
     }
 
     fn at(minutes: u64) -> Stamp {

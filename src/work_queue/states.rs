@@ -58,9 +58,16 @@ impl State {
     #[must_use]
     pub fn moves(self) -> &'static [State] {
         match self {
-            PendingConversion => {
-                &[PendingConversion, PendingXmit, Delivered, Expanded, PendingReport, Dead, Held, Removed]
-            }
+            PendingConversion => &[
+                PendingConversion,
+                PendingXmit,
+                Delivered,
+                Expanded,
+                PendingReport,
+                Dead,
+                Held,
+                Removed,
+            ],
             PendingXmit => &[PendingXmit, LockedForXmit, PendingReport, Dead, Held, Removed],
             LockedForXmit => &[PendingXmit, Transmitted, PendingReport, Dead, Held, Removed],
             PendingReport => &[Failed, Dead, Held, Removed],
@@ -121,7 +128,10 @@ mod tests {
     fn an_end_is_reached_from_every_state_that_is_not_one() {
         for state in State::ALL {
             assert_eq!(state.is_end(), state.number() >= Delivered.number(), "{state}");
-            assert!(state.is_end() || state.may_become(Removed), "{state} can not be removed");
+            assert!(
+                state.is_end() || state.may_become(Removed),
+                "{state} can not be removed"
+            );
         }
     }
 

@@ -77,11 +77,13 @@ impl Store {
         let (to_writer, work) = bounded(WAITING);
         let (to_sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let folder = spool.join(FOLDER);
-        let sweeper = std::thread::Builder::new().name("wq-sweeper".to_owned()).spawn(move || {
-            for name in discarded.iter().flatten() {
-                remove(&folder.join(name));
-            }
-        });
+        let sweeper = std::thread::Builder::new()
+            .name("wq-sweeper".to_owned())
+            .spawn(move || {
+                for name in discarded.iter().flatten() {
+                    remove(&folder.join(name));
+                }
+            });
         sweeper.map_err(|e| QueueError::file(spool, e))?;
         let writer = std::thread::Builder::new()
             .name("wq-writer".to_owned())
@@ -117,7 +119,11 @@ impl Store {
         let to_writer = self.to_writer.lock().clone();
         if let Some(to_writer) = to_writer {
             // An error is a writer that has stopped: the answer's sender is dropped with the work.
-            let _ = to_writer.send(Box::new(Verb { verb, outcome: None, answer }));
+            let _ = to_writer.send(Box::new(Verb {
+                verb,
+                outcome: None,
+                answer,
+            }));
         }
         Pending(pending)
     }
@@ -392,7 +398,12 @@ fn in_one_transaction(
 ) -> Result<Vec<String>, QueueError> {
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut ledger = Ledger { db, stamps, counts: HashMap::new(), discarded: Vec::new() };
+        let mut ledger = Ledger {
+            db,
+            stamps,
+            counts: HashMap::new(),
+            discarded: Vec::new(),
+        };
         for work in group.iter_mut() {
             work.run(&mut ledger)?;
         }
@@ -429,7 +440,12 @@ fn open_writer(path: &Path) -> Result<Connection, QueueError> {
             db.execute_batch("COMMIT")?;
         }
         SCHEMA => {}
-        newer => return Err(QueueError::Newer { found: newer, known: SCHEMA }),
+        newer => {
+            return Err(QueueError::Newer {
+                found: newer,
+                known: SCHEMA,
+            });
+        }
     }
     Ok(db)
 }
@@ -457,14 +473,22 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 fn lock(path: &Path) -> Result<File, QueueError> {
     let broken = |e| QueueError::file(path, e);
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o644);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644);
     let mut file = options.open(path).map_err(broken)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut by = String::new();
             let _ = file.read_to_string(&mut by);
-            return Err(QueueError::InUse { path: path.to_owned(), by: by.trim().to_owned() });
+            return Err(QueueError::InUse {
+                path: path.to_owned(),
+                by: by.trim().to_owned(),
+            });
         }
         Err(TryLockError::Error(e)) => return Err(broken(e)),
     }
