@@ -169,9 +169,11 @@ impl Crew {
                 .into_values()
                 .map(|member| scope.spawn(move || member.halt(grace)))
                 .collect();
-            halts
+            let ended: Vec<bool> = halts
                 .into_iter()
-                .fold(true, |all, halt| halt.join().unwrap_or(false) && all)
+                .map(|halt| halt.join().unwrap_or(false))
+                .collect();
+            ended.iter().all(|ended| *ended)
         })
     }
 
