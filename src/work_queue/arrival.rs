@@ -5,8 +5,8 @@ use super::WorkQueue;
 use super::content::{Content, Home};
 use super::error::QueueError;
 use super::id::MessageId;
+use super::ledger::Ledger;
 use super::states::State;
-use super::store::Ledger;
 use crate::smtp::path::{Mailbox, ReversePath};
 
 /// Who brought a message.

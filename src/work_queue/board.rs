@@ -3,7 +3,7 @@
 use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
-use super::store;
+use super::ledger;
 use crate::clock::Stamp;
 
 /// What waits for one next hop.
@@ -64,7 +64,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn queue_rows(&self, limit: usize) -> Result<Vec<QueueRow>, QueueError> {
         self.store.read(|db| {
-            store::rows(
+            ledger::rows(
                 db,
                 "SELECT h.name, count(*), sum(w.locked), min(w.message), h.due, h.last_error FROM ( \
                    SELECT hop, message, 0 AS locked FROM recipient WHERE state = 2 AND list IS NULL \
@@ -92,7 +92,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn list_rows(&self, limit: usize) -> Result<Vec<ListRow>, QueueError> {
         self.store.read(|db| {
-            store::rows(
+            ledger::rows(
                 db,
                 "SELECT l.id, h.name, l.handler, l.messages, l.recipients, \
                    (SELECT count(*) FROM recipient r WHERE r.list = l.id), l.made_at \
@@ -119,7 +119,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn hop_rows(&self, limit: usize) -> Result<Vec<HopRow>, QueueError> {
         self.store.read(|db| {
-            store::rows(
+            ledger::rows(
                 db,
                 "SELECT h.name, h.due, (SELECT count(*) FROM domain_list l WHERE l.hop = h.id), \
                    h.last_error, h.error_at, h.used_at \
@@ -147,9 +147,18 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn statistics(&self) -> Result<Vec<(String, i64)>, QueueError> {
         self.store.read(|db| {
-            let mut counters = store::rows(db, "SELECT name, value FROM statistic", [], |row| {
+            let mut counters = ledger::rows(db, "SELECT name, value FROM statistic", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
+            for (name, by) in self.store.uncounted() {
+                match counters
+                    .iter_mut()
+                    .find(|(counted, _): &&mut (String, i64)| counted == name)
+                {
+                    Some((_, value)) => *value += by,
+                    None => counters.push((name.to_owned(), by)),
+                }
+            }
             let now: [(&str, &'static str); 6] = [
                 (
                     "Mail.WaitingInbound",
@@ -177,7 +186,7 @@ impl WorkQueue {
                 ),
             ];
             for (name, sql) in now {
-                let count: Option<i64> = store::row(db, sql, [], |row| row.get(0))?;
+                let count: Option<i64> = ledger::row(db, sql, [], |row| row.get(0))?;
                 counters.retain(|(counted, _)| counted != name);
                 counters.push((name.to_owned(), count.unwrap_or(0)));
             }

@@ -5,9 +5,10 @@ use super::arrival::Origin;
 use super::content::{Content, Home};
 use super::error::QueueError;
 use super::id::MessageId;
+use super::ledger::{self, Ledger};
 use super::lists::{now_due, settle_if_done};
 use super::states::State;
-use super::store::{self, Ledger, Store};
+use super::store::Store;
 use super::{WorkQueue, mailbox_of, reverse_path_of};
 use crate::clock::Stamp;
 use crate::conversion::from_internet::Structure;
@@ -134,7 +135,7 @@ impl WorkQueue {
         self.store.read(|db| {
             let sql =
                 "SELECT inbound_due FROM message WHERE inbound_due IS NOT NULL ORDER BY inbound_due LIMIT 1";
-            store::row(db, sql, [], |row| row.get(0).map(Stamp))
+            ledger::row(db, sql, [], |row| row.get(0).map(Stamp))
         })
     }
 
@@ -184,7 +185,7 @@ fn waiting(
     limit: usize,
 ) -> Result<Vec<Waiting>, QueueError> {
     store.read(|db| {
-        let mut messages = store::rows(db, sql, (now.0, limit), |row| {
+        let mut messages = ledger::rows(db, sql, (now.0, limit), |row| {
             Ok(Waiting {
                 id: MessageId(row.get(0)?),
                 reverse_path: reverse_path_of(row.get_ref(1)?.as_str()?)?,
@@ -194,7 +195,7 @@ fn waiting(
             })
         })?;
         for message in &mut messages {
-            message.recipients = store::rows(
+            message.recipients = ledger::rows(
                 db,
                 "SELECT n, path, attempts FROM recipient \
                  WHERE message = ? AND state = 1 AND in_box = ? ORDER BY n",

@@ -7,7 +7,7 @@ use super::WorkQueue;
 use super::content::remove;
 use super::error::QueueError;
 use super::id::MessageId;
-use super::store;
+use super::ledger;
 
 /// What a sweep of the content folder found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl WorkQueue {
         let mut swept = Swept::default();
         let folder = self.spool().join(super::content::FOLDER);
         let broken = |e| QueueError::file(&folder, e);
-        for entry in store::content_files(self.spool()).map_err(broken)? {
+        for entry in std::fs::read_dir(&folder).map_err(broken)? {
             let entry = entry.map_err(broken)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
@@ -86,7 +86,7 @@ impl WorkQueue {
             }
             let needed = self.store.read(|db| {
                 let sql = "SELECT file FROM message WHERE id = ? AND left_at IS NULL";
-                store::row(db, sql, [id.0], |row| row.get::<_, Option<String>>(0))
+                ledger::row(db, sql, [id.0], |row| row.get::<_, Option<String>>(0))
             })?;
             if needed.flatten().as_deref() == Some(name) {
                 swept.kept += 1;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::conversion::give_up;
 use super::error::QueueError;
 use super::id::MessageId;
+use super::ledger::{self, Ledger};
 use super::retry::RetryPolicy;
 use super::states::State;
-use super::store::{self, Ledger};
 use super::{Pending, WorkQueue, mailbox_of, reverse_path_of};
 use crate::clock::Stamp;
 use crate::domain_list::gather::Gather;
@@ -150,7 +150,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn list_messages(&self, list: ListId) -> Result<Vec<ListedMessage>, QueueError> {
         let rows = self.store.read(|db| {
-            store::rows(
+            ledger::rows(
                 db,
                 "SELECT r.message, r.n, r.path, m.reverse_path, m.size, m.eight_bit \
                  FROM recipient r JOIN message m ON m.id = r.message \
@@ -205,7 +205,7 @@ impl WorkQueue {
     pub fn next_due(&self) -> Result<Option<Stamp>, QueueError> {
         self.store.read(|db| {
             let sql = "SELECT due FROM next_hop WHERE due IS NOT NULL ORDER BY due LIMIT 1";
-            store::row(db, sql, [], |row| row.get(0).map(Stamp))
+            ledger::row(db, sql, [], |row| row.get(0).map(Stamp))
         })
     }
 

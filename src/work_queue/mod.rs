@@ -9,23 +9,26 @@ mod board;
 mod content;
 mod conversion;
 mod error;
+mod hopper;
 mod housekeeping;
 pub mod id;
+mod ledger;
 mod lists;
 mod reports;
 pub mod retry;
 pub mod states;
 mod store;
+mod writer;
 
 pub use arrival::{Arrival, Origin};
 pub use board::{HopRow, ListRow, QueueRow};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
 pub use error::QueueError;
+pub use hopper::Pending;
 pub use housekeeping::Swept;
 pub use lists::{Claim, DomainList, HopId, ListId, ListedMessage, ListedRecipient, Settled, Settlement};
 pub use reports::{Due, Failure, Notice};
-pub use store::Pending;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -102,7 +105,7 @@ impl WorkQueue {
 
 fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError> {
     let home = store.read(|db| {
-        store::row(
+        ledger::row(
             db,
             "SELECT m.file, c.bytes FROM message m LEFT JOIN content c ON c.message = m.id WHERE m.id = ?",
             [id.0],

@@ -5,9 +5,9 @@ use super::arrival::{Arrival, put};
 use super::conversion::give_up;
 use super::error::QueueError;
 use super::id::MessageId;
+use super::ledger::{self, Ledger};
 use super::lists::{expired, settle_if_done};
 use super::states::State;
-use super::store::{self, Ledger};
 use super::{WorkQueue, mailbox_of, reverse_path_of};
 use crate::clock::Stamp;
 use crate::outbound::outcome::Reason;
@@ -65,7 +65,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn awaiting_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
         self.store.read(|db| {
-            let ids = store::rows(
+            let ids = ledger::rows(
                 db,
                 "SELECT DISTINCT message FROM recipient WHERE state = 4 ORDER BY message LIMIT ?",
                 [limit],
@@ -185,14 +185,14 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
 }
 
 fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result<Due, QueueError> {
-    let message = store::row(
+    let message = ledger::row(
         db,
         "SELECT reverse_path, size FROM message WHERE id = ?",
         [id.0],
         |row| Ok((reverse_path_of(row.get_ref(0)?.as_str()?)?, row.get(1)?)),
     )?;
     let (reverse_path, size) = message.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))?;
-    let recipients = store::rows(
+    let recipients = ledger::rows(
         db,
         "SELECT n, path, state, ifnull(last_host, ''), last_status, ifnull(last_error, '') \
          FROM recipient WHERE message = ? ORDER BY n",
@@ -231,11 +231,11 @@ fn walk(
     name: &'static str,
     cutoff: Stamp,
 ) -> Result<(Vec<MessageId>, Stamp), QueueError> {
-    let from: i64 = store::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| {
+    let from: i64 = ledger::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| {
         row.get(0)
     })?
     .unwrap_or(0);
-    let ids = store::rows(
+    let ids = ledger::rows(
         db,
         "SELECT id FROM message WHERE id > ? AND id <= ? AND left_at IS NULL ORDER BY id LIMIT ?",
         (from, cutoff.0, STEP),

@@ -1,0 +1,136 @@
+//! What a verb of the work queue writes with: the open transaction, and what goes with it.
+//!
+//! Bound parameters only: SQL is never put together from values.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Params, Row};
+
+use super::error::QueueError;
+use super::id::{MessageId, Stamps};
+use crate::clock::Stamp;
+
+/// Counters of `show stat`, by name.
+pub(super) type Counts = HashMap<&'static str, i64>;
+
+/// The transaction that a verb works in.
+pub(super) struct Ledger<'w> {
+    db: &'w Connection,
+    stamps: &'w Stamps,
+    counts: Counts,
+    discarded: Vec<String>,
+}
+
+impl<'w> Ledger<'w> {
+    /// For the transaction that is open on `db`.
+    pub(super) fn new(db: &'w Connection, stamps: &'w Stamps) -> Ledger<'w> {
+        Ledger {
+            db,
+            stamps,
+            counts: Counts::new(),
+            discarded: Vec::new(),
+        }
+    }
+
+    /// Runs one statement with bound parameters; gives the number of rows that it changed.
+    pub(super) fn run(&self, sql: &'static str, parameters: impl Params) -> Result<usize, QueueError> {
+        Ok(self.db.prepare_cached(sql)?.execute(parameters)?)
+    }
+
+    /// The rows that a query gives.
+    pub(super) fn rows<T>(
+        &self,
+        sql: &'static str,
+        parameters: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, QueueError> {
+        rows(self.db, sql, parameters, read)
+    }
+
+    /// The first row that a query gives.
+    pub(super) fn row<T>(
+        &self,
+        sql: &'static str,
+        parameters: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, QueueError> {
+        row(self.db, sql, parameters, read)
+    }
+
+    /// The database itself, for what has no bound on its rows.
+    pub(super) fn db(&self) -> &Connection {
+        self.db
+    }
+
+    /// The present moment, by the database's own rising clock.
+    pub(super) fn now(&self) -> Stamp {
+        self.stamps.next()
+    }
+
+    /// A row of history: `what` happened to message `id`, or to its recipient `n`.
+    pub(super) fn record(
+        &self,
+        id: MessageId,
+        n: Option<u32>,
+        what: &'static str,
+        text: &str,
+    ) -> Result<Stamp, QueueError> {
+        let stamp = self.stamps.next();
+        self.run(
+            "INSERT INTO event (message, stamp, what, n, text) VALUES (?, ?, ?, ?, ?)",
+            (id.0, stamp.0, what, n, text),
+        )?;
+        Ok(stamp)
+    }
+
+    /// Adds to a counter of `show stat`.
+    pub(super) fn count(&mut self, name: &'static str, by: i64) {
+        *self.counts.entry(name).or_default() += by;
+    }
+
+    /// Once this transaction is committed, nobody needs this content file any more.
+    pub(super) fn discard(&mut self, file: Option<String>) {
+        self.discarded.extend(file);
+    }
+
+    /// Adds counters up in the database.
+    pub(super) fn write_counts(&self, counts: &Counts) -> Result<(), QueueError> {
+        for (name, by) in counts {
+            self.run(
+                "INSERT INTO statistic (name, value) VALUES (?, ?) \
+                 ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                (name, by),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What the transaction leaves to be done after its commit: counters, and files to be removed.
+    pub(super) fn finish(self) -> (Counts, Vec<String>) {
+        (self.counts, self.discarded)
+    }
+}
+
+/// The rows that a query gives.
+pub(super) fn rows<T>(
+    db: &Connection,
+    sql: &'static str,
+    parameters: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, QueueError> {
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(parameters, read)?;
+    Ok(rows.collect::<rusqlite::Result<Vec<T>>>()?)
+}
+
+/// The first row that a query gives.
+pub(super) fn row<T>(
+    db: &Connection,
+    sql: &'static str,
+    parameters: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, QueueError> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut found = statement.query(parameters)?;
+    Ok(found.next()?.map(&mut read).transpose()?)
+}

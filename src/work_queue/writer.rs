@@ -1,0 +1,172 @@
+//! The one writer of `queue.db`: takes what waits, does it in one transaction, commits, answers.
+//!
+//! Whatever arrives while a commit is on its way to the disk goes into the next one: group commit without a
+//! timer. Nobody is answered before the commit that holds the work has returned. Never knows what a verb does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::error::QueueError;
+use super::hopper::{Hopper, Pending, Teller};
+use super::id::Stamps;
+use super::ledger::{Counts, Ledger};
+
+/// At most this many pieces of work share one commit.
+const GROUP: usize = 512;
+
+/// Counters go to the disk this often; every commit would be dearer for a page.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the writer sees of a verb.
+pub(super) trait Work: Send {
+    /// Does the work, in the transaction that is open.
+    fn run(&mut self, ledger: &mut Ledger<'_>) -> Result<(), QueueError>;
+    /// Its commit has returned.
+    fn committed(self: Box<Self>);
+    /// Nothing of it was done.
+    fn failed(self: Box<Self>, error: QueueError);
+}
+
+/// Work in a box that answers: see [`Pending`].
+pub(super) fn work<T: Send + 'static>(
+    verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
+) -> (Box<dyn Work>, Pending<T>) {
+    let (answer, pending) = Teller::new();
+    (
+        Box::new(Verb {
+            verb,
+            outcome: None,
+            answer,
+        }),
+        pending,
+    )
+}
+
+struct Verb<F, T> {
+    verb: F,
+    outcome: Option<T>,
+    answer: Teller<T>,
+}
+
+impl<F, T> Work for Verb<F, T>
+where
+    F: FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send,
+    T: Send,
+{
+    fn run(&mut self, ledger: &mut Ledger<'_>) -> Result<(), QueueError> {
+        self.outcome = Some((self.verb)(ledger)?);
+        Ok(())
+    }
+
+    fn committed(self: Box<Self>) {
+        self.answer.tell(self.outcome.ok_or(QueueError::Stopped));
+    }
+
+    fn failed(self: Box<Self>, error: QueueError) {
+        self.answer.tell(Err(error));
+    }
+}
+
+/// The writer, in its thread.
+pub(super) struct Writer {
+    /// The only connection that writes.
+    pub(super) db: Connection,
+    /// Gives the stamps of history.
+    pub(super) stamps: Arc<Stamps>,
+    /// What waits to be done.
+    pub(super) work: Arc<Hopper<Box<dyn Work>>>,
+    /// Whoever removes content files that nobody needs any more.
+    pub(super) sweeper: Sender<Vec<String>>,
+    /// What has been counted, and is not in the database yet.
+    pub(super) uncounted: Arc<Mutex<Counts>>,
+}
+
+impl Writer {
+    /// Writes until the hopper is closed and empty, then closes the database.
+    pub(super) fn run(self) {
+        let mut count_at: Option<Instant> = None;
+        while let Some(mut group) = self.work.take(GROUP, count_at) {
+            let counts = match count_at {
+                Some(at) if at <= Instant::now() => std::mem::take(&mut *self.uncounted.lock()),
+                _ => Counts::new(),
+            };
+            let counted = !counts.is_empty();
+            match self.in_one_transaction(&mut group, counts) {
+                Ok(()) => group.into_iter().for_each(Work::committed),
+                Err(error) => self.one_by_one(group, error),
+            }
+            if counted || count_at.is_none() {
+                count_at = (!self.uncounted.lock().is_empty()).then(|| Instant::now() + COUNT_EVERY);
+            }
+        }
+        let counts = std::mem::take(&mut *self.uncounted.lock());
+        if let Err(error) = self.in_one_transaction(&mut [], counts) {
+            log::error!("queue.db: the statistics could not be written: {error}");
+        }
+        if let Err((_, error)) = self.db.close() {
+            log::error!("queue.db: can not be closed: {error}");
+        }
+    }
+
+    /// One that fails fails nobody else: each gets a transaction of its own.
+    fn one_by_one(&self, group: Vec<Box<dyn Work>>, error: QueueError) {
+        let mut known = (group.len() == 1).then_some(error);
+        for mut work in group {
+            let failed = match known.take() {
+                Some(error) => Err(error),
+                None => self.in_one_transaction(std::slice::from_mut(&mut work), Counts::new()),
+            };
+            match failed {
+                Ok(()) => work.committed(),
+                Err(error) => {
+                    log::error!("{error}");
+                    work.failed(error);
+                }
+            }
+        }
+    }
+
+    fn in_one_transaction(&self, group: &mut [Box<dyn Work>], counts: Counts) -> Result<(), QueueError> {
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let mut ledger = Ledger::new(&self.db, &self.stamps);
+            for work in group.iter_mut() {
+                work.run(&mut ledger)?;
+            }
+            ledger.write_counts(&counts)?;
+            self.db.prepare_cached("COMMIT")?.execute([])?;
+            Ok(ledger.finish())
+        }));
+        match attempt.unwrap_or(Err(QueueError::Panicked)) {
+            Ok((counts, discarded)) => {
+                self.count(counts);
+                if !discarded.is_empty() {
+                    // A sweeper that has more than enough to do leaves them to the next sweep of the folder.
+                    let _ = self.sweeper.try_send(discarded);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.count(counts);
+                if !self.db.is_autocommit()
+                    && let Err(error) = self.db.execute_batch("ROLLBACK")
+                {
+                    log::error!("queue.db: can not roll back: {error}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn count(&self, counts: Counts) {
+        let mut uncounted = self.uncounted.lock();
+        for (name, by) in counts {
+            *uncounted.entry(name).or_default() += by;
+        }
+    }
+}
