@@ -94,7 +94,7 @@ impl DeliveryReport {
             return Ok(());
         };
         while !stop.is_given() {
-            let (late, reached) = self.queue.delayed(self.queue.now().minus(delay))?;
+            let (late, reached, more) = self.queue.delayed(self.queue.now().minus(delay))?;
             let notice = |due: &Due| {
                 let retry_until = due.id.arrived().plus(self.expire).to_rfc5322();
                 let report = self.write(
@@ -112,10 +112,12 @@ impl DeliveryReport {
             let notices: Vec<_> = late.iter().map(notice).collect();
             let any = !notices.is_empty();
             self.queue.report(notices, Some(reached))?;
-            if !any {
-                return Ok(());
+            if any {
+                self.bells.omsgcnv.kick();
             }
-            self.bells.omsgcnv.kick();
+            if !more {
+                break;
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! The loop is dull: what is said is up to the session, what a reply means is up to the outcome.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -222,7 +222,11 @@ impl<'h> Hand<'h> {
     fn load(&mut self) {
         match self.handler.queue.list_messages(self.list.id) {
             Ok(messages) => self.todo = messages.into(),
-            Err(error) => log::error!("list {} can not be read: {error}", self.list.id),
+            Err(error) => {
+                log::error!("list {} can not be read: {error}", self.list.id);
+                // The list goes back, and would be here again at once.
+                let _ = self.stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE);
+            }
         }
     }
 
@@ -285,14 +289,30 @@ impl<'h> Hand<'h> {
         let Some(place) = self.in_flight.iter().position(|message| message.id == id) else {
             return;
         };
-        let message = self.in_flight.remove(place);
+        let mut message = self.in_flight.remove(place);
         let ends = |outcome: &Outcome| !interrupted || !matches!(outcome, Outcome::TryLater(_));
-        let outcomes: Vec<_> = outcomes
+        let mut outcomes: Vec<_> = outcomes
             .into_iter()
             .filter(|(_, outcome)| ends(outcome))
             .map(|(key, outcome)| (key.0, outcome))
             .collect();
         self.settled += 1;
+        // RFC 5321 4.5.3.1.10: whom the host had no room for in this transaction gets one of his own.
+        let delivered = outcomes
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, Outcome::Delivered(_)));
+        let surplus: HashSet<u32> = outcomes
+            .iter()
+            .filter(|(_, outcome)| delivered && is_surplus(outcome))
+            .map(|(n, _)| *n)
+            .collect();
+        if !surplus.is_empty() {
+            outcomes.retain(|(n, _)| !surplus.contains(n));
+            let mut again = message.clone();
+            again.recipients.retain(|r| surplus.contains(&r.n));
+            message.recipients.retain(|r| !surplus.contains(&r.n));
+            self.todo.push_front(again);
+        }
         self.record(&message, host, outcomes);
     }
 
@@ -392,5 +412,16 @@ impl Drop for Hand<'_> {
     fn drop(&mut self) {
         self.finish();
         self.handler.dispatch.end(self.list.hop);
+    }
+}
+
+/// Whether the host refused a recipient only because there were too many before him.
+fn is_surplus(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::TryLater(reason) => {
+            let code = reason.reply.as_ref().map(|reply| reply.code);
+            matches!(code, Some(452 | 552)) && reason.status.1 == 5 && reason.status.2 == 3
+        }
+        _ => false,
     }
 }

@@ -1,15 +1,17 @@
 //! What the two conversion tasks ask of the queue: the messages that wait for them, and what became of
 //! each.
 
+use super::WorkQueue;
 use super::arrival::Origin;
 use super::content::{Content, Home};
+use super::damage::{mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::lists::{now_due, settle_if_done};
 use super::states::State;
-use super::store::Store;
-use super::{WorkQueue, mailbox_of, reverse_path_of};
+use rusqlite::Connection;
+
 use crate::clock::Stamp;
 use crate::conversion::from_internet::Structure;
 use crate::domain_list::next_hop::NextHop;
@@ -102,8 +104,7 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn waiting_inbound(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        waiting(
-            &self.store,
+        self.waiting(
             "SELECT id, reverse_path, origin, size FROM message \
              WHERE inbound_due IS NOT NULL AND inbound_due <= ? ORDER BY inbound_due, id LIMIT ?",
             0,
@@ -117,8 +118,7 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn waiting_in_box(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        waiting(
-            &self.store,
+        self.waiting(
             "SELECT id, reverse_path, origin, size FROM message \
              WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?",
             1,
@@ -177,40 +177,68 @@ impl WorkQueue {
     }
 }
 
-fn waiting(
-    store: &Store,
-    sql: &'static str,
-    in_box: u8,
-    now: Stamp,
-    limit: usize,
-) -> Result<Vec<Waiting>, QueueError> {
-    store.read(|db| {
-        let mut messages = ledger::rows(db, sql, (now.0, limit), |row| {
-            Ok(Waiting {
-                id: MessageId(row.get(0)?),
-                reverse_path: reverse_path_of(row.get_ref(1)?.as_str()?)?,
-                origin: Origin::from_number(row.get(2)?),
-                size: row.get(3)?,
-                recipients: Vec::new(),
-            })
+impl WorkQueue {
+    fn waiting(
+        &self,
+        sql: &'static str,
+        in_box: u8,
+        now: Stamp,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, QueueError> {
+        let (messages, damaged) = self.store.read(|db| {
+            let mut damaged = Vec::new();
+            let found = ledger::rows(db, sql, (now.0, limit), |row| {
+                let id = MessageId(row.get(0)?);
+                let Some(reverse_path) = reverse_path_in(row, 1) else {
+                    return Ok(Err(id));
+                };
+                let (origin, size) = (Origin::from_number(row.get(2)?), row.get(3)?);
+                Ok(Ok(Waiting {
+                    id,
+                    reverse_path,
+                    origin,
+                    size,
+                    recipients: Vec::new(),
+                }))
+            })?;
+            let mut messages = Vec::with_capacity(found.len());
+            for message in found {
+                match message.and_then(|message| with_recipients(db, message, in_box)) {
+                    Ok(message) => messages.push(message?),
+                    Err(id) => damaged.push(id),
+                }
+            }
+            Ok((messages, damaged))
         })?;
-        for message in &mut messages {
-            message.recipients = ledger::rows(
-                db,
-                "SELECT n, path, attempts FROM recipient \
-                 WHERE message = ? AND state = 1 AND in_box = ? ORDER BY n",
-                (message.id.0, in_box),
-                |row| {
-                    Ok(WaitingRecipient {
-                        n: row.get(0)?,
-                        path: mailbox_of(row.get_ref(1)?.as_str()?)?,
-                        attempts: row.get(2)?,
-                    })
-                },
-            )?;
-        }
+        self.hold_damaged(damaged)?;
         Ok(messages)
-    })
+    }
+}
+
+/// The message with its recipients that wait in the inbound work queue (0) or in SMTP.BOX (1); its ID, if one of them
+/// is damaged.
+fn with_recipients(
+    db: &Connection,
+    mut message: Waiting,
+    in_box: u8,
+) -> Result<Result<Waiting, QueueError>, MessageId> {
+    let recipients = ledger::rows(
+        db,
+        "SELECT n, path, attempts FROM recipient WHERE message = ? AND state = 1 AND in_box = ? ORDER BY n",
+        (message.id.0, in_box),
+        |row| {
+            let (n, attempts) = (row.get(0)?, row.get(2)?);
+            Ok(mailbox_in(row, 1).map(|path| WaitingRecipient { n, path, attempts }))
+        },
+    );
+    match recipients.map(|recipients| recipients.into_iter().collect::<Option<Vec<_>>>()) {
+        Ok(Some(recipients)) => {
+            message.recipients = recipients;
+            Ok(Ok(message))
+        }
+        Ok(None) => Err(message.id),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueError> {

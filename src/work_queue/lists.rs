@@ -6,12 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::conversion::give_up;
+use super::damage::{hold, mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::retry::RetryPolicy;
 use super::states::State;
-use super::{Pending, WorkQueue, mailbox_of, reverse_path_of};
+use super::{Pending, WorkQueue};
 use crate::clock::Stamp;
 use crate::domain_list::gather::Gather;
 use crate::domain_list::next_hop::NextHop;
@@ -157,20 +158,34 @@ impl WorkQueue {
                  WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
                 [list.0],
                 |row| {
-                    let recipient = ListedRecipient {
-                        n: row.get(1)?,
-                        path: mailbox_of(row.get_ref(2)?.as_str()?)?,
+                    let id = MessageId(row.get(0)?);
+                    let (n, size, eight_bit) = (row.get(1)?, row.get(4)?, row.get(5)?);
+                    let (Some(path), Some(reverse_path)) = (mailbox_in(row, 2), reverse_path_in(row, 3))
+                    else {
+                        return Ok(Err(id));
                     };
-                    Ok(ListedMessage {
-                        id: MessageId(row.get(0)?),
-                        reverse_path: reverse_path_of(row.get_ref(3)?.as_str()?)?,
-                        size: row.get(4)?,
-                        eight_bit: row.get(5)?,
-                        recipients: vec![recipient],
-                    })
+                    let recipients = vec![ListedRecipient { n, path }];
+                    Ok(Ok(ListedMessage {
+                        id,
+                        reverse_path,
+                        size,
+                        eight_bit,
+                        recipients,
+                    }))
                 },
             )
         })?;
+        let damaged: Vec<MessageId> = rows
+            .iter()
+            .filter_map(|row| row.as_ref().err())
+            .copied()
+            .collect();
+        let rows: Vec<ListedMessage> = rows
+            .into_iter()
+            .flatten()
+            .filter(|row| !damaged.contains(&row.id))
+            .collect();
+        self.hold_damaged(damaged)?;
         let mut messages: Vec<ListedMessage> = Vec::new();
         for row in rows {
             match messages.last_mut() {
@@ -288,6 +303,7 @@ fn make_list(
 ) -> Result<Option<DomainList>, QueueError> {
     let mut gather = Gather::new(claim.list_messages);
     let mut strayed = Vec::new();
+    let mut damaged = Vec::new();
     {
         let mut statement = ledger.db().prepare_cached(
             "SELECT message, n, path FROM recipient \
@@ -296,7 +312,10 @@ fn make_list(
         let mut rows = statement.query((hop.0, now.0))?;
         while let Some(row) = rows.next()? {
             let (id, n) = (MessageId(row.get(0)?), row.get::<_, u32>(1)?);
-            let path = mailbox_of(&row.get::<_, String>(2)?)?;
+            let Some(path) = mailbox_in(row, 2) else {
+                damaged.push(id);
+                continue;
+            };
             let goes_to = (claim.router)(&path);
             if goes_to != next_hop {
                 strayed.push((id, n, goes_to));
@@ -308,6 +327,8 @@ fn make_list(
             }
         }
     }
+    damaged.dedup();
+    damaged.into_iter().try_for_each(|id| hold(ledger, id))?;
     for (id, n, goes_to) in strayed {
         let name = goes_to.to_string();
         let other = now_due(ledger, &name, Stamp::EPOCH)?;

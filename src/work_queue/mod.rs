@@ -8,6 +8,7 @@ mod arrival;
 mod board;
 mod content;
 mod conversion;
+mod damage;
 mod error;
 mod hopper;
 mod housekeeping;
@@ -127,23 +128,4 @@ fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError>
         Some((None, Some(bytes))) => Ok(ContentReader::Bytes(std::io::Cursor::new(bytes))),
         _ => Err(QueueError::Database(rusqlite::Error::QueryReturnedNoRows)),
     }
-}
-
-/// A recipient's path as the queue holds it.
-fn mailbox_of(path: &str) -> rusqlite::Result<crate::smtp::path::Mailbox> {
-    path.parse().map_err(|_| {
-        rusqlite::Error::FromSqlConversionFailure(
-            0,
-            rusqlite::types::Type::Text,
-            format!("{path:?} is not a mailbox").into(),
-        )
-    })
-}
-
-/// A reverse path as the queue holds it.
-fn reverse_path_of(path: &str) -> rusqlite::Result<crate::smtp::path::ReversePath> {
-    if path.is_empty() {
-        return Ok(crate::smtp::path::ReversePath(None));
-    }
-    mailbox_of(path).map(|mailbox| crate::smtp::path::ReversePath(Some(mailbox)))
 }

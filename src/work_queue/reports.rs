@@ -1,14 +1,17 @@
 //! What the delivery report task asks of the queue: recipients whose sender has to be told, and the report
 //! that goes into SMTP.BOX in the same transaction as their end.
 
+use super::WorkQueue;
 use super::arrival::{Arrival, put};
 use super::conversion::give_up;
+use super::damage::{hold, mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::lists::{expired, settle_if_done};
 use super::states::State;
-use super::{WorkQueue, mailbox_of, reverse_path_of};
+use rusqlite::Connection;
+
 use crate::clock::Stamp;
 use crate::outbound::outcome::Reason;
 use crate::smtp::path::{Mailbox, ReversePath};
@@ -64,37 +67,34 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn awaiting_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
-        self.store.read(|db| {
+        let (dues, damaged) = self.store.read(|db| {
             let ids = ledger::rows(
                 db,
                 "SELECT DISTINCT message FROM recipient WHERE state = 4 ORDER BY message LIMIT ?",
                 [limit],
                 |row| row.get(0).map(MessageId),
             )?;
-            ids.into_iter()
-                .map(|id| due(db, id, |state| state == State::PendingReport))
-                .collect()
-        })
+            dues(db, ids, |state| state == State::PendingReport)
+        })?;
+        self.hold_damaged(damaged)?;
+        Ok(dues)
     }
 
     /// Messages that arrived before `cutoff`, are not through, and whose sender has not been told so: a step of
-    /// the walk, and how far it has come with it.
+    /// the walk, how far it has come with it, and whether there is more to walk through.
     ///
     /// # Errors
     /// When the database can not be read.
-    pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp), QueueError> {
-        self.store.read(|db| {
+    pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp, bool), QueueError> {
+        let (mut dues, damaged, reached) = self.store.read(|db| {
             let (ids, reached) = walk(db, DELAY, cutoff)?;
             let late = |state| matches!(state, State::PendingXmit | State::LockedForXmit);
-            let mut dues = Vec::new();
-            for id in ids {
-                let due = due(db, id, late)?;
-                if !due.recipients.is_empty() && due.reverse_path.0.is_some() {
-                    dues.push(due);
-                }
-            }
-            Ok((dues, reached))
-        })
+            let (dues, damaged) = dues(db, ids, late)?;
+            Ok((dues, damaged, reached))
+        })?;
+        self.hold_damaged(damaged)?;
+        dues.retain(|due| !due.recipients.is_empty() && due.reverse_path.0.is_some());
+        Ok((dues, reached, reached < cutoff))
     }
 
     /// Puts reports into SMTP.BOX and ends the recipients that they are about, in one transaction; `delay` is
@@ -127,7 +127,10 @@ impl WorkQueue {
             .write(move |ledger| {
                 let mut given_up = 0;
                 for id in &ids {
-                    let due = due(ledger.db(), *id, |state| state == State::PendingXmit)?;
+                    let Some(due) = due(ledger.db(), *id, |state| state == State::PendingXmit)? else {
+                        hold(ledger, *id)?;
+                        continue;
+                    };
                     for late in &due.recipients {
                         let null_sender = due.reverse_path.0.is_none();
                         give_up(
@@ -184,53 +187,71 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
     settle_if_done(ledger, notice.about)
 }
 
-fn due(db: &rusqlite::Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result<Due, QueueError> {
+/// What there is to tell about message `id`; `None` where its rows are damaged.
+fn due(db: &Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result<Option<Due>, QueueError> {
     let message = ledger::row(
         db,
         "SELECT reverse_path, size FROM message WHERE id = ?",
         [id.0],
-        |row| Ok((reverse_path_of(row.get_ref(0)?.as_str()?)?, row.get(1)?)),
+        |row| Ok((reverse_path_in(row, 0), row.get(1)?)),
     )?;
-    let (reverse_path, size) = message.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))?;
+    let Some((Some(reverse_path), size)) = message else {
+        return Ok(None);
+    };
     let recipients = ledger::rows(
         db,
-        "SELECT n, path, state, ifnull(last_host, ''), last_status, ifnull(last_error, '') \
+        "SELECT n, path, state, ifnull(last_host, ''), ifnull(last_status, ''), ifnull(last_error, '') \
          FROM recipient WHERE message = ? ORDER BY n",
         [id.0],
         |row| {
-            let state: u8 = row.get(2)?;
-            if !State::ALL.iter().any(|s| s.number() == state && wanted(*s)) {
-                return Ok(None);
-            }
-            let status = row
-                .get::<_, Option<String>>(4)?
-                .and_then(|text| EnhancedCode::take(&text).map(|(code, _)| code));
-            Ok(Some(Failure {
-                n: row.get(0)?,
-                path: mailbox_of(row.get_ref(1)?.as_str()?)?,
-                host: row.get(3)?,
-                reason: Reason {
-                    status: status.unwrap_or(EnhancedCode(4, 0, 0)),
-                    text: row.get(5)?,
-                    reply: None,
-                },
-            }))
+            let (n, state, host) = (row.get(0)?, row.get::<_, u8>(2)?, row.get(3)?);
+            let (status, text): (String, String) = (row.get(4)?, row.get(5)?);
+            let status = EnhancedCode::take(&status).map_or(EnhancedCode(4, 0, 0), |(code, _)| code);
+            let reason = Reason {
+                status,
+                text,
+                reply: None,
+            };
+            let failure = mailbox_in(row, 1).map(|path| Failure {
+                n,
+                path,
+                host,
+                reason,
+            });
+            Ok((State::ALL.into_iter().find(|s| s.number() == state), failure))
         },
     )?;
-    Ok(Due {
+    let told = recipients
+        .into_iter()
+        .filter(|(state, _)| state.is_some_and(&wanted))
+        .map(|(_, failure)| failure);
+    let recipients: Option<Vec<Failure>> = told.collect();
+    Ok(recipients.map(|recipients| Due {
         id,
         reverse_path,
         size,
-        recipients: recipients.into_iter().flatten().collect(),
-    })
+        recipients,
+    }))
+}
+
+/// As [`due`], for many; and those that are damaged.
+fn dues(
+    db: &Connection,
+    ids: Vec<MessageId>,
+    wanted: impl Fn(State) -> bool,
+) -> Result<(Vec<Due>, Vec<MessageId>), QueueError> {
+    let (mut dues, mut damaged) = (Vec::new(), Vec::new());
+    for id in ids {
+        match due(db, id, &wanted)? {
+            Some(due) => dues.push(due),
+            None => damaged.push(id),
+        }
+    }
+    Ok((dues, damaged))
 }
 
 /// The next messages of a walk in the order of arrival, and how far it has come with them.
-fn walk(
-    db: &rusqlite::Connection,
-    name: &'static str,
-    cutoff: Stamp,
-) -> Result<(Vec<MessageId>, Stamp), QueueError> {
+fn walk(db: &Connection, name: &'static str, cutoff: Stamp) -> Result<(Vec<MessageId>, Stamp), QueueError> {
     let from: i64 = ledger::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| {
         row.get(0)
     })?

@@ -1,0 +1,62 @@
+//! Rows that do not hold what they should: a message that has one is held for an operator, and the others
+//! flow.
+
+use rusqlite::Row;
+
+use super::WorkQueue;
+use super::error::QueueError;
+use super::id::MessageId;
+use super::ledger::Ledger;
+use super::states::State;
+use crate::smtp::path::{Mailbox, ReversePath};
+
+/// The mailbox in a column; `None` where the column holds something else.
+pub(super) fn mailbox_in(row: &Row<'_>, column: usize) -> Option<Mailbox> {
+    row.get_ref(column).ok()?.as_str().ok()?.parse().ok()
+}
+
+/// The reverse path in a column; `None` where the column holds something else.
+pub(super) fn reverse_path_in(row: &Row<'_>, column: usize) -> Option<ReversePath> {
+    match row.get_ref(column).ok()?.as_str().ok()? {
+        "" => Some(ReversePath(None)),
+        path => path.parse().ok().map(|mailbox| ReversePath(Some(mailbox))),
+    }
+}
+
+impl WorkQueue {
+    /// Holds messages that turned out to be damaged.
+    pub(super) fn hold_damaged(&self, mut ids: Vec<MessageId>) -> Result<(), QueueError> {
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.store
+            .write(move |ledger| ids.iter().try_for_each(|id| hold(ledger, *id)))
+            .wait()
+    }
+}
+
+/// Holds everything of a damaged message that is not settled.
+pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+    const REASON: &str = "the rows of this message in queue.db are damaged";
+    log::error!("id={id} held: {REASON}");
+    debug_assert!(
+        State::ALL
+            .iter()
+            .filter(|s| s.number() <= 4)
+            .all(|s| s.may_become(State::Held)),
+        "whatever waits may be held"
+    );
+    ledger.run(
+        "UPDATE recipient SET state = 5, list = NULL, last_status = '5.3.0', last_error = ? \
+         WHERE message = ? AND state BETWEEN 1 AND 4",
+        (REASON, id.0),
+    )?;
+    ledger.run(
+        "UPDATE message SET inbound_due = NULL, box_due = NULL WHERE id = ?",
+        [id.0],
+    )?;
+    ledger.record(id, None, "held", REASON)?;
+    Ok(())
+}
