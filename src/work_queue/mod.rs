@@ -31,6 +31,9 @@ pub use housekeeping::Swept;
 pub use lists::{Claim, DomainList, HopId, ListId, ListedMessage, ListedRecipient, Settled, Settlement};
 pub use reports::{Due, Failure, Notice};
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,0 +1,571 @@
+//! The work queue as its rooms use it, on a database of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::retry::RetryPolicy;
+use super::*;
+use crate::domain_list::next_hop::NextHop;
+use crate::outbound::outcome::{Outcome, Reason};
+use crate::smtp::path::{Mailbox, ReversePath};
+use crate::smtp::reply::{EnhancedCode, Reply};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct World {
+    folder: TempDir,
+    queue: WorkQueue,
+    clock: Clock,
+}
+
+impl World {
+    fn new() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Stamp(1_000_000_000_000_000));
+        let queue = WorkQueue::open(folder.path(), clock.clone()).unwrap();
+        World { folder, queue, clock }
+    }
+
+    fn put(&self, from: &str, to: &[&str]) -> MessageId {
+        let id = self.queue.message_id();
+        let mut content = self.queue.content_writer(id);
+        content.write(b"Subject: x\r\n\r\nbody\r\n").unwrap();
+        let sender = if from.is_empty() {
+            None
+        } else {
+            Some(mailbox(from))
+        };
+        let arrival = Arrival {
+            id,
+            reverse_path: ReversePath(sender),
+            recipients: to.iter().map(|to| mailbox(to)).collect(),
+            origin: Origin::Session,
+            client: "192.0.2.1".to_owned(),
+            helo: "client.example".to_owned(),
+            protocol: "ESMTP",
+            content: content.finish().unwrap(),
+        };
+        self.queue.put(arrival).unwrap();
+        id
+    }
+
+    /// As imsgcnv and omsgcnv do it with what is not local.
+    fn convert(&self) {
+        let waiting = self.queue.waiting_inbound(self.queue.now(), 1000).unwrap();
+        let passed = |w: &Waiting| Converted {
+            id: w.id,
+            null_sender: w.reverse_path.0.is_none(),
+            structure: None,
+            deliveries: w.recipients.iter().map(|r| (r.n, Delivery::PassOn)).collect(),
+        };
+        self.queue
+            .converted(waiting.iter().map(passed).collect())
+            .unwrap();
+        let waiting = self.queue.waiting_in_box(self.queue.now(), 1000).unwrap();
+        let routed = |w: &Waiting| Routed {
+            id: w.id,
+            structure: None,
+            content: None,
+            ways: w
+                .recipients
+                .iter()
+                .map(|r| (r.n, Way::Hop(hop_of(&r.path))))
+                .collect(),
+            null_sender: w.reverse_path.0.is_none(),
+        };
+        self.queue.routed(waiting.iter().map(routed).collect()).unwrap();
+    }
+
+    fn claim(&self, handlers: &[usize], waiting_room: usize) -> Vec<DomainList> {
+        self.queue.claim(claim(handlers, waiting_room)).unwrap()
+    }
+
+    fn settle(&self, list: &DomainList, id: MessageId, outcomes: Vec<(u32, Outcome)>) -> Settled {
+        let settlement = Settlement {
+            list: list.id,
+            id,
+            null_sender: self.sql(&format!(
+                "SELECT reverse_path = '' FROM message WHERE id = {}",
+                id.0
+            )) == "1",
+            host: "mx.example[192.0.2.9]".to_owned(),
+            outcomes,
+            retry: RetryPolicy {
+                schedule: vec![5 * MINUTE],
+                expire: 60 * MINUTE,
+            },
+        };
+        self.queue.settle(settlement).wait().unwrap()
+    }
+
+    /// The one value that a query gives, as somebody with `sqlite3` would see it.
+    fn sql(&self, query: &str) -> String {
+        let db = rusqlite::Connection::open(self.folder.path().join("queue.db")).unwrap();
+        db.query_row(query, [], |row| {
+            row.get::<_, rusqlite::types::Value>(0).map(|value| match value {
+                rusqlite::types::Value::Integer(n) => n.to_string(),
+                rusqlite::types::Value::Text(text) => text,
+                other => format!("{other:?}"),
+            })
+        })
+        .unwrap()
+    }
+
+    fn states(&self) -> String {
+        self.sql(
+            "SELECT ifnull(group_concat(t, ' '), '') FROM (SELECT s.name || ':' || count(*) AS t \
+                  FROM recipient r JOIN state s ON s.number = r.state GROUP BY s.number ORDER BY s.number)",
+        )
+    }
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    text.parse().unwrap()
+}
+
+fn hop_of(path: &Mailbox) -> NextHop {
+    NextHop::Domain(path.domain().to_owned())
+}
+
+fn claim(handlers: &[usize], waiting_room: usize) -> Claim {
+    Claim {
+        handlers: handlers.to_vec(),
+        waiting_room,
+        waiting: HashSet::new(),
+        busy: HashMap::new(),
+        per_next_hop: 20,
+        list_messages: 100,
+        router: Arc::new(hop_of),
+    }
+}
+
+fn said(code: u16, text: &str) -> Reply {
+    Reply {
+        code,
+        enhanced: None,
+        lines: vec![text.to_owned()],
+    }
+}
+
+fn later() -> Outcome {
+    Outcome::TryLater(Reason::here(EnhancedCode(4, 4, 1), "no answer"))
+}
+
+fn never() -> Outcome {
+    Outcome::GiveUp(Reason::here(EnhancedCode(5, 1, 1), "no such user"))
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered(said(250, "ok"))
+}
+
+#[test]
+fn a_message_goes_through_its_states_and_leaves_its_history() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["b@lotus.com"]);
+    assert_eq!(
+        world.sql("SELECT state FROM inbound_work_queue"),
+        "WQ_PENDING_CONVERSION"
+    );
+    world.convert();
+    assert_eq!(
+        world.sql("SELECT state FROM outbound_work_queue"),
+        "WQ_PENDING_XMIT"
+    );
+    let lists = world.claim(&[0], 0);
+    assert_eq!(
+        world.sql("SELECT state || handler FROM outbound_work_queue"),
+        "WQ_MSG_LOCKED_FOR_XMIT0"
+    );
+    let messages = world.queue.list_messages(lists[0].id).unwrap();
+    assert_eq!(messages.iter().map(|m| m.id).collect::<Vec<_>>(), [id]);
+    let mut content = String::new();
+    world
+        .queue
+        .content(id)
+        .unwrap()
+        .read_to_string(&mut content)
+        .unwrap();
+    assert_eq!(content, "Subject: x\r\n\r\nbody\r\n");
+    assert_eq!(world.settle(&lists[0], id, vec![(0, delivered())]).transmitted, 1);
+    world.queue.end_list(lists[0].id).unwrap();
+    assert_eq!(world.states(), "WQ_TRANSMITTED:1");
+    assert_eq!(
+        world.sql("SELECT count(*) FROM content"),
+        "0",
+        "the content goes with the last recipient"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM domain_lists"), "0");
+    assert_eq!(
+        world.sql("SELECT group_concat(event) FROM (SELECT event FROM history ORDER BY stamp)"),
+        "accepted,converted,routed,listed,transmitted"
+    );
+}
+
+#[test]
+fn ten_messages_to_two_domains_make_two_lists_and_what_comes_later_makes_two_more() {
+    let world = World::new();
+    for n in 0..10 {
+        world.put("a@example.org", &[["x@ibm.com", "x@lotus.com"][n % 2]]);
+    }
+    world.convert();
+    let first = world.claim(&[0, 1], 10);
+    assert_eq!(first.iter().map(|l| l.messages).collect::<Vec<_>>(), [5, 5]);
+    for n in 0..6 {
+        world.put("a@example.org", &[["x@iris.com", "x@lotus.com"][n % 2]]);
+    }
+    world.convert();
+    let second = world.claim(&[], 10);
+    assert_eq!(second.iter().map(|l| l.messages).collect::<Vec<_>>(), [3, 3]);
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:6 WQ_MSG_LOCKED_FOR_XMIT:10");
+    assert_eq!(
+        world.sql("SELECT group_concat(state) FROM domain_lists"),
+        "assigned,assigned,waiting,waiting"
+    );
+    world.queue.lock_list(second[0].id, 1).unwrap();
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:3 WQ_MSG_LOCKED_FOR_XMIT:13");
+    assert!(
+        world.claim(&[5], 10).is_empty(),
+        "a list is frozen: nothing of it is listed again"
+    );
+}
+
+#[test]
+fn a_long_queue_becomes_lists_of_bounded_length_one_for_each_pass() {
+    let world = World::new();
+    (0..7).for_each(|_| drop(world.put("a@example.org", &["x@lotus.com", "y@lotus.com"])));
+    world.convert();
+    let mut lengths = Vec::new();
+    loop {
+        let lists = world
+            .queue
+            .claim(Claim {
+                list_messages: 3,
+                ..claim(&[0], 0)
+            })
+            .unwrap();
+        let Some(list) = lists.first() else { break };
+        lengths.push((list.messages, list.recipients));
+    }
+    assert_eq!(lengths, [(3, 6), (3, 6), (1, 2)]);
+}
+
+#[test]
+fn a_next_hop_with_enough_sessions_gets_a_list_that_waits_and_no_second_one() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let hop = world.claim(&[0], 0)[0].hop;
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.put("a@example.org", &["x@ibm.com"]);
+    world.convert();
+    let busy = Claim {
+        busy: HashMap::from([(hop, 1)]),
+        per_next_hop: 1,
+        ..claim(&[1, 2], 10)
+    };
+    let lists = world.queue.claim(busy.clone()).unwrap();
+    let by_name = |l: &DomainList| (l.next_hop.to_string(), l.handler);
+    let mut named: Vec<_> = lists.iter().map(by_name).collect();
+    named.sort();
+    assert_eq!(
+        named,
+        [("ibm.com".to_owned(), Some(1)), ("lotus.com".to_owned(), None)]
+    );
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let again = Claim {
+        waiting: HashSet::from([hop]),
+        ..busy
+    };
+    assert!(world.queue.claim(again).unwrap().is_empty());
+}
+
+#[test]
+fn each_recipient_is_settled_on_its_own() {
+    let world = World::new();
+    let id = world.put(
+        "a@example.org",
+        &["good@lotus.com", "late@lotus.com", "bad@lotus.com"],
+    );
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    let outcomes = vec![(0, delivered()), (1, later()), (2, never())];
+    let settled = world.settle(&list, id, outcomes);
+    assert_eq!(
+        settled,
+        Settled {
+            transmitted: 1,
+            deferred: 1,
+            given_up: 1
+        }
+    );
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!(
+        world.states(),
+        "WQ_PENDING_XMIT:1 WQ_PENDING_REPORT:1 WQ_TRANSMITTED:1"
+    );
+    assert!(world.claim(&[0], 0).is_empty(), "not before its time");
+    assert_eq!(
+        world.queue.next_due().unwrap(),
+        Some(world.queue.now().plus(5 * MINUTE))
+    );
+    world.clock.advance(5 * MINUTE);
+    assert_eq!(world.claim(&[0], 0)[0].recipients, 1);
+}
+
+#[test]
+fn the_report_and_the_end_of_the_recipient_are_one() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["bad@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, never())]);
+    world.queue.end_list(list.id).unwrap();
+    let due = world.queue.awaiting_report(10).unwrap().remove(0);
+    assert_eq!(
+        (due.id, due.recipients[0].reason.status),
+        (id, EnhancedCode(5, 1, 1))
+    );
+    let report = Arrival {
+        id: world.queue.message_id(),
+        reverse_path: ReversePath(None),
+        recipients: vec![mailbox("a@example.org")],
+        origin: Origin::Report,
+        client: "drt".to_owned(),
+        helo: String::new(),
+        protocol: "local",
+        content: Content::from_bytes(b"a report".to_vec()),
+    };
+    world
+        .queue
+        .report(
+            vec![Notice {
+                about: id,
+                failed: vec![0],
+                report: Some(report),
+            }],
+            None,
+        )
+        .unwrap();
+    assert_eq!(world.states(), "WQ_PENDING_CONVERSION:1 WQ_FAILED:1");
+    assert_eq!(
+        world.sql("SELECT origin || ' ' || recipient FROM smtp_box"),
+        "report a@example.org"
+    );
+    assert!(world.queue.awaiting_report(10).unwrap().is_empty());
+}
+
+#[test]
+fn mail_from_the_null_path_is_never_reported_but_dead() {
+    let world = World::new();
+    let id = world.put("", &["bad@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, never())]);
+    world.queue.end_list(list.id).unwrap();
+    assert!(world.queue.awaiting_report(10).unwrap().is_empty());
+    assert_eq!(
+        world.sql("SELECT state || ' ' || reason FROM dead_mail"),
+        "WQ_DEAD no such user"
+    );
+    assert_eq!(
+        world.sql("SELECT count(*) FROM content"),
+        "1",
+        "it stays until an operator removes it"
+    );
+}
+
+#[test]
+fn the_time_of_a_message_ends_by_its_last_attempt_or_by_the_walk() {
+    let world = World::new();
+    let tried = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    world.clock.advance(60 * MINUTE);
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(world.settle(&list, tried, vec![(0, later())]).given_up, 1);
+    world.queue.end_list(list.id).unwrap();
+    world.put("a@example.org", &["x@ibm.com"]);
+    world.convert();
+    assert_eq!(
+        world.queue.expire(world.queue.now().minus(MINUTE)).unwrap().0,
+        0,
+        "too young"
+    );
+    world.clock.advance(2 * MINUTE);
+    assert_eq!(world.queue.expire(world.queue.now().minus(MINUTE)).unwrap().0, 1);
+    assert_eq!(world.states(), "WQ_PENDING_REPORT:2");
+    assert!(world.claim(&[0], 0).is_empty());
+}
+
+#[test]
+fn a_delay_is_told_once_even_across_a_restart() {
+    let mut world = World::new();
+    let id = world.put("a@example.org", &["x@lotus.com"]);
+    world.put("", &["x@lotus.com"]);
+    world.convert();
+    world.clock.advance(10 * MINUTE);
+    let cutoff = world.queue.now().minus(5 * MINUTE);
+    let (late, reached, _) = world.queue.delayed(cutoff).unwrap();
+    assert_eq!(
+        late.iter().map(|due| due.id).collect::<Vec<_>>(),
+        [id],
+        "nobody can be told of the other"
+    );
+    world.queue.report(Vec::new(), Some(reached)).unwrap();
+    world.queue.close();
+    drop(std::mem::replace(&mut world.queue, {
+        let other = tempfile::tempdir().unwrap();
+        WorkQueue::open(other.path(), world.clock.clone()).unwrap()
+    }));
+    world.queue = WorkQueue::open(world.folder.path(), world.clock.clone()).unwrap();
+    assert!(world.queue.delayed(cutoff).unwrap().0.is_empty());
+}
+
+#[test]
+fn after_a_crash_what_was_locked_is_pending_again() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.put("a@example.org", &["x@ibm.com"]);
+    world.convert();
+    world.claim(&[0], 1);
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:1 WQ_MSG_LOCKED_FOR_XMIT:1");
+    world.queue.recover().unwrap();
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:2");
+    assert_eq!(world.claim(&[0, 1], 0).len(), 2);
+}
+
+#[test]
+fn a_route_that_changed_moves_what_is_pending() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let relay = NextHop::Host("relay.example".to_owned(), 25);
+    let rerouted = relay.clone();
+    let claim = Claim {
+        router: Arc::new(move |_| rerouted.clone()),
+        ..claim(&[0], 0)
+    };
+    assert!(
+        world.queue.claim(claim.clone()).unwrap().is_empty(),
+        "the old next hop has nothing any more"
+    );
+    assert_eq!(world.queue.claim(claim).unwrap()[0].next_hop, relay);
+}
+
+#[test]
+fn a_damaged_row_holds_its_message_and_the_others_flow() {
+    let world = World::new();
+    let bad = world.put("a@example.org", &["x@lotus.com"]);
+    let worse = world.put("a@example.org", &["x@lotus.com"]);
+    world.put("a@example.org", &["x@lotus.com"]);
+    let db = rusqlite::Connection::open(world.folder.path().join("queue.db")).unwrap();
+    db.execute(
+        "UPDATE recipient SET path = CAST(x'ff40ff' AS TEXT) WHERE message = ?",
+        [bad.0],
+    )
+    .unwrap();
+    world.convert();
+    db.execute(
+        "UPDATE message SET reverse_path = 'no mailbox' WHERE id = ?",
+        [worse.0],
+    )
+    .unwrap();
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(world.queue.list_messages(list.id).unwrap().len(), 1);
+    assert_eq!(world.states(), "WQ_MSG_LOCKED_FOR_XMIT:1 WQ_HELD:2");
+    assert_eq!(
+        world.sql("SELECT count(*) FROM history WHERE event = 'held'"),
+        "2"
+    );
+}
+
+#[test]
+fn a_message_whose_work_fails_fails_nobody_else_in_its_group() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["x@lotus.com"]);
+    let queue = world.queue.clone();
+    let outcomes: Vec<bool> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..20)
+            .map(|n| {
+                let queue = queue.clone();
+                scope.spawn(move || {
+                    let id = if n % 5 == 0 { id } else { queue.message_id() };
+                    let content = Content::from_bytes(b"x\r\n".to_vec());
+                    let (client, helo) = (String::new(), String::new());
+                    let (origin, protocol) = (Origin::Session, "SMTP");
+                    let recipients = vec![mailbox("x@lotus.com")];
+                    let reverse_path = ReversePath(None);
+                    let arrival = Arrival {
+                        id,
+                        reverse_path,
+                        recipients,
+                        origin,
+                        client,
+                        helo,
+                        protocol,
+                        content,
+                    };
+                    queue.put(arrival).is_ok()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(
+        outcomes.iter().filter(|stored| **stored).count(),
+        16,
+        "four have an ID that is taken"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM message"), "17");
+}
+
+#[test]
+fn a_second_mta_is_kept_off_the_spool() {
+    let world = World::new();
+    let error = WorkQueue::open(world.folder.path(), Clock::System).unwrap_err();
+    assert!(matches!(error, QueueError::InUse { .. }));
+    assert!(
+        error.to_string().contains(&std::process::id().to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn housekeeping_forgets_what_left_long_ago_and_sweeps_up_files_without_a_row() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["x@lotus.com"]);
+    world.put("a@example.org", &["x@ibm.com"]);
+    world.convert();
+    let lists = world.claim(&[0, 1], 0);
+    let list = lists
+        .iter()
+        .find(|l| l.next_hop.to_string() == "lotus.com")
+        .unwrap();
+    world.settle(list, id, vec![(0, delivered())]);
+    world.clock.advance(30 * MINUTE);
+    assert_eq!(world.queue.forget(60 * MINUTE).unwrap(), 0);
+    world.clock.advance(31 * MINUTE);
+    assert_eq!(world.queue.forget(60 * MINUTE).unwrap(), 1);
+    assert_eq!(
+        world.sql("SELECT count(*) FROM message"),
+        "1",
+        "what is in the queue stays"
+    );
+    assert_eq!(
+        world.sql(&format!("SELECT count(*) FROM event WHERE message = {}", id.0)),
+        "0"
+    );
+    let orphan = world
+        .folder
+        .path()
+        .join("content")
+        .join(world.queue.message_id().to_string());
+    std::fs::write(&orphan, b"x").unwrap();
+    let swept = world.queue.sweep(world.queue.message_id()).unwrap();
+    assert_eq!((swept.removed, orphan.exists()), (1, false));
+}
