@@ -123,6 +123,7 @@ impl Connection {
             return Err(Trouble::Timeout);
         }
         let mut piece = [0; 4096];
+        acknowledge_at_once(&self.stream);
         let read = self
             .stream
             .set_read_timeout(Some(left))
@@ -137,6 +138,19 @@ impl Connection {
             Err(error) => Err(trouble(&error)),
         }
     }
+}
+
+/// Many hosts write each of several replies on its own, and their system holds the second one back until we have
+/// acknowledged the first: 40 ms for every message, unless we do so at once.
+fn acknowledge_at_once(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::net::TcpStreamExt;
+        // Only faster; right without it too.
+        let _ = stream.set_quickack(true);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }
 
 fn trouble(error: &std::io::Error) -> Trouble {
