@@ -7,6 +7,7 @@
 use memchr::memchr;
 
 use crate::conversion::field::{self, Effort};
+pub use crate::work_queue::structure::Structure;
 
 /// The longest text of a field, in characters.
 const LONGEST_TEXT: usize = 500;
@@ -26,32 +27,6 @@ const LONGEST_BOUNDARY_LINE: usize = 256;
 const LONGEST_BOUNDARY: usize = 200;
 /// How deep multiparts may nest; deeper ones count as one part.
 const DEEPEST: usize = 20;
-
-/// What a message is made of. Texts are UTF-8, at most 500 characters, clean of controls; empty where the
-/// message has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Structure {
-    /// The first Subject.
-    pub subject: String,
-    /// The first From.
-    pub from: String,
-    /// The first To.
-    pub to: String,
-    /// The first Message-ID, with its angle brackets.
-    pub message_id: String,
-    /// The first Date, as it stands.
-    pub date: String,
-    /// The number of Received fields in the whole header, for the loop check (RFC 5321 6.3).
-    pub hops: usize,
-    /// Whether any octet of header or body is above 127.
-    pub eight_bit: bool,
-    /// The leaves of the MIME tree: 1 for a message that is not multipart.
-    pub parts: usize,
-    /// The file names of attachments, in their order: at most 100, each at most 200 characters.
-    pub attachments: Vec<String>,
-    /// The values of the topmost Delivered-To fields, at most 20.
-    pub delivered_to: Vec<String>,
-}
 
 impl Structure {
     /// The structure of content that is at hand as a whole.

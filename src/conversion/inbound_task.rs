@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::from_internet::{Structure, StructureReader};
 use super::{BATCH, rest};
 use crate::mailbox::Mailboxes;
-use crate::outbound::outcome::Reason;
 use crate::smtp::reply::EnhancedCode;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::{Task, guarded};
+use crate::work_queue::outcome::Reason;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{Converted, Delivery, QueueError, Waiting, WaitingRecipient, WorkQueue};
 

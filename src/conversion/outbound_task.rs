@@ -11,12 +11,12 @@ use super::to_internet::{Completer, Facts};
 use super::{BATCH, rest};
 use crate::domain_list::next_hop::Router;
 use crate::mailbox::Mailboxes;
-use crate::outbound::outcome::Reason;
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::EnhancedCode;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::{Task, guarded};
+use crate::work_queue::outcome::Reason;
 use crate::work_queue::{Content, Origin, QueueError, Routed, Waiting, Way, WorkQueue};
 
 /// The outbound message conversion task, and what it works with.

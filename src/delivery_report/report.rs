@@ -5,9 +5,9 @@
 
 use memchr::{memchr2, memmem};
 
-use crate::outbound::outcome::Reason;
 use crate::smtp::path::Mailbox;
 use crate::work_queue::id::MessageId;
+use crate::work_queue::outcome::Reason;
 
 /// How many recipients are spelled out in one report.
 const MOST_RECIPIENTS: usize = 100;

@@ -1,23 +1,21 @@
 //! How one domain list is gathered from what is pending for a next hop: in the order in which it is due,
 //! whole messages, up to a bound.
 
-use crate::work_queue::id::MessageId;
+/// A list holds at most so many recipients, whatever their messages: it fits into one short transaction.
+pub const MOST_RECIPIENTS: usize = 5000;
 
 /// A list in the making. Once it is finished nothing is added to it.
 #[derive(Debug)]
-pub struct Gather {
+pub struct Gather<M> {
     most_messages: usize,
     messages: usize,
-    recipients: Vec<(MessageId, u32)>,
+    recipients: Vec<(M, u32)>,
 }
 
-impl Gather {
-    /// A list holds at most so many recipients, whatever their messages: it fits into one short transaction.
-    pub const MOST_RECIPIENTS: usize = 5000;
-
+impl<M: Copy + PartialEq> Gather<M> {
     /// An empty list for at most `most_messages` messages.
     #[must_use]
-    pub fn new(most_messages: usize) -> Gather {
+    pub fn new(most_messages: usize) -> Gather<M> {
         Gather {
             most_messages,
             messages: 0,
@@ -27,10 +25,9 @@ impl Gather {
 
     /// Takes recipient `n` of message `id`, which has to come in the order of messages; `false` when the list
     /// is full without it.
-    pub fn take(&mut self, id: MessageId, n: u32) -> bool {
+    pub fn take(&mut self, id: M, n: u32) -> bool {
         let same_message = self.recipients.last().is_some_and(|(last, _)| *last == id);
-        if self.recipients.len() >= Self::MOST_RECIPIENTS
-            || (!same_message && self.messages >= self.most_messages)
+        if self.recipients.len() >= MOST_RECIPIENTS || (!same_message && self.messages >= self.most_messages)
         {
             return false;
         }
@@ -47,7 +44,7 @@ impl Gather {
 
     /// Recipients on it, those of a message side by side.
     #[must_use]
-    pub fn recipients(&self) -> &[(MessageId, u32)] {
+    pub fn recipients(&self) -> &[(M, u32)] {
         &self.recipients
     }
 }
@@ -59,17 +56,17 @@ mod tests {
     #[test]
     fn a_list_is_full_after_so_many_messages_but_takes_all_recipients_of_the_last() {
         let mut list = Gather::new(2);
-        assert!(list.take(MessageId(1), 0));
-        assert!(list.take(MessageId(2), 0));
-        assert!(list.take(MessageId(2), 1));
-        assert!(!list.take(MessageId(3), 0));
+        assert!(list.take(1, 0));
+        assert!(list.take(2, 0));
+        assert!(list.take(2, 1));
+        assert!(!list.take(3, 0));
         assert_eq!((list.messages(), list.recipients().len()), (2, 3));
     }
 
     #[test]
     fn a_list_is_full_after_so_many_recipients() {
         let mut list = Gather::new(100);
-        let taken = (0..).take_while(|n| list.take(MessageId(1), *n)).count();
-        assert_eq!(taken, Gather::MOST_RECIPIENTS);
+        let taken = (0..).take_while(|n| list.take(1, *n)).count();
+        assert_eq!(taken, MOST_RECIPIENTS);
     }
 }

@@ -3,5 +3,6 @@
 //! Pure: never touches the queue, a socket or a clock.
 
 pub mod gather;
+pub mod list;
 pub mod next_hop;
 pub mod turns;

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::work_queue::{DomainList, HopId, ListId};
+use super::list::{DomainList, HopId, ListId};
 
 /// The lists that wait for a handler, and how many of each next hop are in the hands of handlers.
 #[derive(Debug, Default)]

@@ -4,18 +4,16 @@
 //! Accepts nothing before a place in the table is certain: while all handlers are busy, callers wait in the
 //! kernel's backlog. Never speaks SMTP, save for turning away a client that has too many sessions.
 
-use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use parking_lot::Mutex;
 
+use super::caller::{Caller, Seats};
 use super::handler::InboundHandler;
 use super::replies;
 use crate::console::screen;
@@ -30,57 +28,6 @@ const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(500);
 /// The operator is told of a full table at most this often: under load it comes and goes a thousand times a
 /// second.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-
-/// A connection on its way to a handler.
-#[derive(Debug)]
-pub struct Caller {
-    /// The connection.
-    pub stream: TcpStream,
-    /// The client.
-    pub client: SocketAddr,
-    /// Its place among the sessions of the same client; given back when this is dropped.
-    pub seat: Option<Seat>,
-}
-
-/// How many sessions each client has.
-#[derive(Clone, Debug, Default)]
-pub struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// One session of a client. Dropped, it is counted no more.
-#[derive(Debug)]
-pub struct Seat {
-    seats: Seats,
-    client: IpAddr,
-}
-
-impl Seats {
-    /// A seat for another session of `client`, if it has fewer than `most`.
-    #[must_use]
-    pub fn take(&self, client: IpAddr, most: usize) -> Option<Seat> {
-        let mut seats = self.0.lock();
-        let taken = seats.entry(client).or_default();
-        if *taken >= most {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat {
-            seats: self.clone(),
-            client,
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seats = self.seats.0.lock();
-        if let Some(taken) = seats.get_mut(&self.client) {
-            *taken -= 1;
-            if *taken == 0 {
-                seats.remove(&self.client);
-            }
-        }
-    }
-}
 
 /// The inbound session controller, and what it works with.
 pub struct InboundController {
@@ -244,21 +191,4 @@ fn turn_away(mut stream: TcpStream, hostname: &str) {
     replies::too_many_sessions(hostname).write_to(&mut line, true);
     let _ = stream.set_nonblocking(true);
     let _ = stream.write_all(&line);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_has_only_so_many_seats_and_gets_them_back() {
-        let seats = Seats::default();
-        let client = IpAddr::from([192, 0, 2, 1]);
-        let first = seats.take(client, 2).unwrap();
-        let _second = seats.take(client, 2).unwrap();
-        assert!(seats.take(client, 2).is_none());
-        assert!(seats.take(IpAddr::from([192, 0, 2, 2]), 2).is_some());
-        drop(first);
-        assert!(seats.take(client, 2).is_some());
-    }
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::controller::Caller;
+use super::caller::Caller;
 use super::session::{Session, SessionSettings};
 use super::step::{Envelope, Input, Step, StoreRefusal};
 use crate::config::cidr::Cidr;

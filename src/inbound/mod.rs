@@ -3,6 +3,7 @@
 //! The dialogue itself is [`session`], without a socket: the handler reads, gives what it read to
 //! [`session::Session::advance`], and does the steps that come back.
 
+pub mod caller;
 pub mod controller;
 pub mod handler;
 pub mod received;

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::select;
-use parking_lot::Mutex;
 
+use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
 use crate::domain_list::next_hop::{NextHop, Router};
-use crate::domain_list::turns::Turns;
 use crate::smtp::path::Mailbox;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
@@ -24,32 +23,6 @@ const LISTS_A_PASS: usize = 32;
 
 /// How long to wait after the queue refused to do its part.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
-
-/// The lists that wait for a handler and those that handlers have: shared by the controller and its handlers,
-/// which ask here whether to carry on.
-#[derive(Clone, Debug, Default)]
-pub struct Dispatch {
-    turns: Arc<Mutex<Turns>>,
-}
-
-impl Dispatch {
-    /// A handler is through with a list of `hop`.
-    pub fn end(&self, hop: HopId) {
-        self.turns.lock().end(hop);
-    }
-
-    /// A handler that is through with a list of `hop` may carry on with this one, over the same connection.
-    /// The list before is counted as ended if there is one.
-    #[must_use]
-    pub fn carry_on(&self, hop: HopId, per_next_hop: usize) -> Option<DomainList> {
-        let mut turns = self.turns.lock();
-        let next = turns.carry_on(hop, per_next_hop);
-        if next.is_some() {
-            turns.end(hop);
-        }
-        next
-    }
-}
 
 /// The outbound session controller, and what it works with.
 pub struct OutboundController {

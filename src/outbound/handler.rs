@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::controller::Dispatch;
+use super::dispatch::Dispatch;
 use super::hosts::{HostSettings, candidates};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
 use super::session::{End, Input, Session, Step};

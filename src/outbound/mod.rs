@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod controller;
+pub mod dispatch;
 pub mod handler;
 pub mod hosts;
 pub mod offered;

@@ -8,14 +8,14 @@ use super::damage::{mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::lists::{now_due, settle_if_done};
+use super::moves::{give_up, now_due, settle_if_done};
 use super::states::State;
 use rusqlite::Connection;
 
+use super::outcome::Reason;
+use super::structure::Structure;
 use crate::clock::Stamp;
-use crate::conversion::from_internet::Structure;
 use crate::domain_list::next_hop::NextHop;
-use crate::outbound::outcome::Reason;
 use crate::smtp::path::{Mailbox, ReversePath};
 
 /// A message that waits for conversion.
@@ -408,47 +408,4 @@ fn end(
         ),
     )?;
     Ok(changed > 0)
-}
-
-/// Gives a recipient up: the sender will be told, or the message is dead.
-pub(super) fn give_up(
-    ledger: &mut Ledger<'_>,
-    id: MessageId,
-    n: u32,
-    from: State,
-    null_sender: bool,
-    reason: &Reason,
-) -> Result<(), QueueError> {
-    let to = if null_sender {
-        State::Dead
-    } else {
-        State::PendingReport
-    };
-    debug_assert!(from.may_become(to));
-    let changed = ledger.run(
-        "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ? \
-         WHERE message = ? AND n = ? AND state = ?",
-        (
-            to.number(),
-            ledger.now().0,
-            reason.status.to_string(),
-            &reason.text,
-            id.0,
-            n,
-            from.number(),
-        ),
-    )?;
-    if changed > 0 {
-        let what = if null_sender { "dead" } else { "given up" };
-        ledger.record(id, Some(n), what, &reason.text)?;
-        ledger.count(
-            if null_sender {
-                "Mail.Dead"
-            } else {
-                "Mail.TotalFailures"
-            },
-            1,
-        );
-    }
-    Ok(())
 }

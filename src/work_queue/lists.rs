@@ -1,55 +1,21 @@
 //! The outbound work queue as Domain List Processing sees it: what is pending becomes lists, a list is
-//! locked when a handler gets it, each recipient is settled on its own, and what is left goes back.
+//! locked when a handler gets it, and what is left of it goes back.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
-use super::conversion::give_up;
+use super::WorkQueue;
 use super::damage::{hold, mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::retry::RetryPolicy;
+use super::moves::{now_due, refresh_due};
 use super::states::State;
-use super::{Pending, WorkQueue};
 use crate::clock::Stamp;
-use crate::domain_list::gather::Gather;
+use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
+use crate::domain_list::list::{DomainList, HopId, ListId};
 use crate::domain_list::next_hop::NextHop;
-use crate::outbound::outcome::{Outcome, Reason};
 use crate::smtp::path::{Mailbox, ReversePath};
-use crate::smtp::reply::EnhancedCode;
-
-/// Names a domain list: the reference ID that osesctl gives to a handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListId(pub i64);
-
-impl fmt::Display for ListId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Names a next hop in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HopId(pub i64);
-
-/// A domain list: frozen, and never sorted again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DomainList {
-    /// Its reference ID.
-    pub id: ListId,
-    /// Where it goes.
-    pub hop: HopId,
-    /// Where it goes, in words that outbound understands.
-    pub next_hop: NextHop,
-    /// Messages on it.
-    pub messages: usize,
-    /// Recipients of these messages on it.
-    pub recipients: usize,
-    /// The handler that has it; its rows are locked then.
-    pub handler: Option<usize>,
-}
 
 /// What one pass of Domain List Processing may do.
 #[derive(Clone)]
@@ -92,34 +58,6 @@ pub struct ListedRecipient {
     pub n: u32,
     /// Whom it is.
     pub path: Mailbox,
-}
-
-/// How the recipients of one message on a list fared.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    /// The list they were on.
-    pub list: ListId,
-    /// The message.
-    pub id: MessageId,
-    /// Whether there is nobody to tell of a failure.
-    pub null_sender: bool,
-    /// The host that was spoken to, `name[address]:port`; empty where none was reached.
-    pub host: String,
-    /// The end of this attempt for each of them.
-    pub outcomes: Vec<(u32, Outcome)>,
-    /// When to try again.
-    pub retry: RetryPolicy,
-}
-
-/// How often each end occurred in a settlement.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
-    /// Taken by the next hop.
-    pub transmitted: usize,
-    /// To be tried again.
-    pub deferred: usize,
-    /// Given up: there is work for the delivery report task.
-    pub given_up: usize,
 }
 
 impl WorkQueue {
@@ -196,13 +134,6 @@ impl WorkQueue {
         Ok(messages)
     }
 
-    /// Records how the recipients of one message fared. The answer comes with the commit; the caller may go on
-    /// in the meantime.
-    pub fn settle(&self, settlement: Settlement) -> Pending<Settled> {
-        let now = self.now();
-        self.store.write(move |ledger| settle(ledger, &settlement, now))
-    }
-
     /// Takes a list apart: what is not settled goes back to pending, as it was.
     ///
     /// # Errors
@@ -243,27 +174,6 @@ impl WorkQueue {
         }
         Ok(())
     }
-}
-
-/// Notes that the next hop `name` has a recipient that is due at `due`; gives its number.
-pub(super) fn now_due(ledger: &Ledger<'_>, name: &str, due: Stamp) -> Result<i64, QueueError> {
-    let id = ledger.row(
-        "INSERT INTO next_hop (name, due, used_at) VALUES (?, ?, ?) \
-         ON CONFLICT (name) DO UPDATE SET due = min(ifnull(due, excluded.due), excluded.due) RETURNING id",
-        (name, due.0, ledger.now().0),
-        |row| row.get(0),
-    )?;
-    id.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))
-}
-
-/// Works out anew when a next hop is due.
-fn refresh_due(ledger: &Ledger<'_>, hop: HopId) -> Result<(), QueueError> {
-    ledger.run(
-        "UPDATE next_hop SET due = (SELECT min(next_attempt) FROM recipient \
-         WHERE hop = ?1 AND state = 2 AND list IS NULL) WHERE id = ?1",
-        [hop.0],
-    )?;
-    Ok(())
 }
 
 fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Vec<DomainList>, QueueError> {
@@ -322,7 +232,7 @@ fn make_list(
             } else if !gather.take(id, n) {
                 break;
             }
-            if strayed.len() >= Gather::MOST_RECIPIENTS {
+            if strayed.len() >= MOST_RECIPIENTS {
                 break;
             }
         }
@@ -447,136 +357,4 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         Some(hop) if !messages.is_empty() => refresh_due(ledger, hop),
         _ => Ok(()),
     }
-}
-
-fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Result<Settled, QueueError> {
-    let id = settlement.id;
-    let mut settled = Settled::default();
-    for (n, outcome) in &settlement.outcomes {
-        let row = ledger.row(
-            "SELECT attempts, hop FROM recipient WHERE message = ? AND n = ? AND list = ? AND state = 3",
-            (id.0, n, settlement.list.0),
-            |row| Ok((row.get::<_, u32>(0)?, HopId(row.get(1)?))),
-        )?;
-        // It may have been removed by the operator meanwhile.
-        let Some((attempts, hop)) = row else { continue };
-        match outcome {
-            Outcome::Delivered(reply) => {
-                ledger.run(
-                    "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, attempts = attempts + 1, \
-                     last_host = ? WHERE message = ? AND n = ?",
-                    (State::Transmitted.number(), now.0, &settlement.host, id.0, n),
-                )?;
-                let story = format!("{} said: {reply}", settlement.host);
-                ledger.record(id, Some(*n), "transmitted", &story)?;
-                settled.transmitted += 1;
-            }
-            Outcome::TryLater(reason) => {
-                attempted(ledger, settlement, *n)?;
-                match settlement.retry.next_attempt(id.arrived(), attempts + 1, now) {
-                    Some(next) => {
-                        defer(ledger, settlement, *n, hop, reason, next)?;
-                        settled.deferred += 1;
-                    }
-                    None => {
-                        let expired = expired(reason);
-                        give_up(
-                            ledger,
-                            id,
-                            *n,
-                            State::LockedForXmit,
-                            settlement.null_sender,
-                            &expired,
-                        )?;
-                        settled.given_up += 1;
-                    }
-                }
-            }
-            Outcome::GiveUp(reason) => {
-                attempted(ledger, settlement, *n)?;
-                give_up(
-                    ledger,
-                    id,
-                    *n,
-                    State::LockedForXmit,
-                    settlement.null_sender,
-                    reason,
-                )?;
-                settled.given_up += 1;
-            }
-        }
-    }
-    if settled.transmitted > 0 {
-        ledger.count("Mail.Transferred", 1);
-        ledger.count(
-            "Mail.TransferredRecipients",
-            i64::try_from(settled.transmitted).unwrap_or(0),
-        );
-        settle_if_done(ledger, id)?;
-    }
-    Ok(settled)
-}
-
-fn attempted(ledger: &Ledger<'_>, settlement: &Settlement, n: u32) -> Result<(), QueueError> {
-    ledger.run(
-        "UPDATE recipient SET attempts = attempts + 1, last_host = ? WHERE message = ? AND n = ?",
-        (&settlement.host, settlement.id.0, n),
-    )?;
-    Ok(())
-}
-
-fn defer(
-    ledger: &mut Ledger<'_>,
-    settlement: &Settlement,
-    n: u32,
-    hop: HopId,
-    reason: &Reason,
-    next: Stamp,
-) -> Result<(), QueueError> {
-    ledger.run(
-        "UPDATE recipient SET state = ?, list = NULL, next_attempt = ?, last_status = ?, last_error = ? \
-         WHERE message = ? AND n = ?",
-        (
-            State::PendingXmit.number(),
-            next.0,
-            reason.status.to_string(),
-            &reason.text,
-            settlement.id.0,
-            n,
-        ),
-    )?;
-    ledger.run(
-        "UPDATE next_hop SET due = min(ifnull(due, ?1), ?1), last_error = ?2, error_at = ?3 WHERE id = ?4",
-        (next.0, &reason.text, ledger.now().0, hop.0),
-    )?;
-    let story = format!("{}; next attempt {next}", reason.text);
-    ledger.record(settlement.id, Some(n), "deferred", &story)?;
-    ledger.count("Mail.Deferred", 1);
-    Ok(())
-}
-
-/// The reason of a recipient whose time is over.
-pub(super) fn expired(last: &Reason) -> Reason {
-    Reason {
-        status: EnhancedCode(5, 4, 7),
-        text: format!(
-            "the message could not be delivered in time; the last attempt ended so: {}",
-            last.text
-        ),
-        reply: last.reply.clone(),
-    }
-}
-
-/// A message whose last recipient has been settled leaves the queue, and its content with it.
-pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
-    let left = ledger.run(
-        "UPDATE message SET left_at = ?1, inbound_due = NULL, box_due = NULL WHERE id = ?2 AND left_at IS NULL \
-         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 AND state < 10)",
-        (ledger.now().0, id.0),
-    )?;
-    if left > 0 && ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0 {
-        let file = ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
-        ledger.discard(file.flatten());
-    }
-    Ok(())
 }

@@ -15,12 +15,17 @@ mod housekeeping;
 pub mod id;
 mod ledger;
 mod lists;
+mod moves;
+pub mod outcome;
 mod reports;
 pub mod retry;
+mod settlement;
 pub mod states;
 mod store;
+pub mod structure;
 mod writer;
 
+pub use crate::domain_list::list::{DomainList, HopId, ListId};
 pub use arrival::{Arrival, Origin};
 pub use board::{HopRow, ListRow, QueueRow};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
@@ -28,8 +33,9 @@ pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way
 pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
-pub use lists::{Claim, DomainList, HopId, ListId, ListedMessage, ListedRecipient, Settled, Settlement};
+pub use lists::{Claim, ListedMessage, ListedRecipient};
 pub use reports::{Due, Failure, Notice};
+pub use settlement::{Settled, Settlement};
 
 #[cfg(test)]
 mod tests;

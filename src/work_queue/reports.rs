@@ -3,17 +3,16 @@
 
 use super::WorkQueue;
 use super::arrival::{Arrival, put};
-use super::conversion::give_up;
 use super::damage::{hold, mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::lists::{expired, settle_if_done};
+use super::moves::{expired, give_up, settle_if_done};
 use super::states::State;
 use rusqlite::Connection;
 
+use super::outcome::Reason;
 use crate::clock::Stamp;
-use crate::outbound::outcome::Reason;
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::EnhancedCode;
 

@@ -1,0 +1,100 @@
+//! The moves of recipients that several verbs share: given up, due for a next hop, settled for good.
+
+use super::error::QueueError;
+use super::id::MessageId;
+use super::ledger::Ledger;
+use super::outcome::Reason;
+use super::states::State;
+use crate::clock::Stamp;
+use crate::domain_list::list::HopId;
+use crate::smtp::reply::EnhancedCode;
+
+/// Gives a recipient up: the sender will be told, or the message is dead.
+pub(super) fn give_up(
+    ledger: &mut Ledger<'_>,
+    id: MessageId,
+    n: u32,
+    from: State,
+    null_sender: bool,
+    reason: &Reason,
+) -> Result<(), QueueError> {
+    let to = if null_sender {
+        State::Dead
+    } else {
+        State::PendingReport
+    };
+    debug_assert!(from.may_become(to));
+    let changed = ledger.run(
+        "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ? \
+         WHERE message = ? AND n = ? AND state = ?",
+        (
+            to.number(),
+            ledger.now().0,
+            reason.status.to_string(),
+            &reason.text,
+            id.0,
+            n,
+            from.number(),
+        ),
+    )?;
+    if changed > 0 {
+        let what = if null_sender { "dead" } else { "given up" };
+        ledger.record(id, Some(n), what, &reason.text)?;
+        ledger.count(
+            if null_sender {
+                "Mail.Dead"
+            } else {
+                "Mail.TotalFailures"
+            },
+            1,
+        );
+    }
+    Ok(())
+}
+
+/// Notes that the next hop `name` has a recipient that is due at `due`; gives its number.
+pub(super) fn now_due(ledger: &Ledger<'_>, name: &str, due: Stamp) -> Result<i64, QueueError> {
+    let id = ledger.row(
+        "INSERT INTO next_hop (name, due, used_at) VALUES (?, ?, ?) \
+         ON CONFLICT (name) DO UPDATE SET due = min(ifnull(due, excluded.due), excluded.due) RETURNING id",
+        (name, due.0, ledger.now().0),
+        |row| row.get(0),
+    )?;
+    id.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))
+}
+
+/// Works out anew when a next hop is due.
+pub(super) fn refresh_due(ledger: &Ledger<'_>, hop: HopId) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE next_hop SET due = (SELECT min(next_attempt) FROM recipient \
+         WHERE hop = ?1 AND state = 2 AND list IS NULL) WHERE id = ?1",
+        [hop.0],
+    )?;
+    Ok(())
+}
+
+/// The reason of a recipient whose time is over.
+pub(super) fn expired(last: &Reason) -> Reason {
+    Reason {
+        status: EnhancedCode(5, 4, 7),
+        text: format!(
+            "the message could not be delivered in time; the last attempt ended so: {}",
+            last.text
+        ),
+        reply: last.reply.clone(),
+    }
+}
+
+/// A message whose last recipient has been settled leaves the queue, and its content with it.
+pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+    let left = ledger.run(
+        "UPDATE message SET left_at = ?1, inbound_due = NULL, box_due = NULL WHERE id = ?2 AND left_at IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 AND state < 10)",
+        (ledger.now().0, id.0),
+    )?;
+    if left > 0 && ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0 {
+        let file = ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
+        ledger.discard(file.flatten());
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! How the recipients on a list fared: each is settled on its own, with its message's history.
+
+use super::WorkQueue;
+use super::error::QueueError;
+use super::hopper::Pending;
+use super::id::MessageId;
+use super::ledger::Ledger;
+use super::moves::{expired, give_up, settle_if_done};
+use super::outcome::{Outcome, Reason};
+use super::retry::RetryPolicy;
+use super::states::State;
+use crate::clock::Stamp;
+use crate::domain_list::list::{HopId, ListId};
+
+/// How the recipients of one message on a list fared.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The list they were on.
+    pub list: ListId,
+    /// The message.
+    pub id: MessageId,
+    /// Whether there is nobody to tell of a failure.
+    pub null_sender: bool,
+    /// The host that was spoken to, `name[address]:port`; empty where none was reached.
+    pub host: String,
+    /// The end of this attempt for each of them.
+    pub outcomes: Vec<(u32, Outcome)>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+}
+
+/// How often each end occurred in a settlement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Taken by the next hop.
+    pub transmitted: usize,
+    /// To be tried again.
+    pub deferred: usize,
+    /// Given up: there is work for the delivery report task.
+    pub given_up: usize,
+}
+
+impl WorkQueue {
+    /// Records how the recipients of one message fared. The answer comes with the commit; the caller may go on
+    /// in the meantime.
+    pub fn settle(&self, settlement: Settlement) -> Pending<Settled> {
+        let now = self.now();
+        self.store.write(move |ledger| settle(ledger, &settlement, now))
+    }
+}
+
+fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Result<Settled, QueueError> {
+    let id = settlement.id;
+    let mut settled = Settled::default();
+    for (n, outcome) in &settlement.outcomes {
+        let row = ledger.row(
+            "SELECT attempts, hop FROM recipient WHERE message = ? AND n = ? AND list = ? AND state = 3",
+            (id.0, n, settlement.list.0),
+            |row| Ok((row.get::<_, u32>(0)?, HopId(row.get(1)?))),
+        )?;
+        // It may have been removed by the operator meanwhile.
+        let Some((attempts, hop)) = row else { continue };
+        match outcome {
+            Outcome::Delivered(reply) => {
+                ledger.run(
+                    "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, attempts = attempts + 1, \
+                     last_host = ? WHERE message = ? AND n = ?",
+                    (State::Transmitted.number(), now.0, &settlement.host, id.0, n),
+                )?;
+                let story = format!("{} said: {reply}", settlement.host);
+                ledger.record(id, Some(*n), "transmitted", &story)?;
+                settled.transmitted += 1;
+            }
+            Outcome::TryLater(reason) => {
+                attempted(ledger, settlement, *n)?;
+                match settlement.retry.next_attempt(id.arrived(), attempts + 1, now) {
+                    Some(next) => {
+                        defer(ledger, settlement, *n, hop, reason, next)?;
+                        settled.deferred += 1;
+                    }
+                    None => {
+                        let expired = expired(reason);
+                        give_up(
+                            ledger,
+                            id,
+                            *n,
+                            State::LockedForXmit,
+                            settlement.null_sender,
+                            &expired,
+                        )?;
+                        settled.given_up += 1;
+                    }
+                }
+            }
+            Outcome::GiveUp(reason) => {
+                attempted(ledger, settlement, *n)?;
+                give_up(
+                    ledger,
+                    id,
+                    *n,
+                    State::LockedForXmit,
+                    settlement.null_sender,
+                    reason,
+                )?;
+                settled.given_up += 1;
+            }
+        }
+    }
+    if settled.transmitted > 0 {
+        ledger.count("Mail.Transferred", 1);
+        ledger.count(
+            "Mail.TransferredRecipients",
+            i64::try_from(settled.transmitted).unwrap_or(0),
+        );
+        settle_if_done(ledger, id)?;
+    }
+    Ok(settled)
+}
+
+fn attempted(ledger: &Ledger<'_>, settlement: &Settlement, n: u32) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE recipient SET attempts = attempts + 1, last_host = ? WHERE message = ? AND n = ?",
+        (&settlement.host, settlement.id.0, n),
+    )?;
+    Ok(())
+}
+
+fn defer(
+    ledger: &mut Ledger<'_>,
+    settlement: &Settlement,
+    n: u32,
+    hop: HopId,
+    reason: &Reason,
+    next: Stamp,
+) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE recipient SET state = ?, list = NULL, next_attempt = ?, last_status = ?, last_error = ? \
+         WHERE message = ? AND n = ?",
+        (
+            State::PendingXmit.number(),
+            next.0,
+            reason.status.to_string(),
+            &reason.text,
+            settlement.id.0,
+            n,
+        ),
+    )?;
+    ledger.run(
+        "UPDATE next_hop SET due = min(ifnull(due, ?1), ?1), last_error = ?2, error_at = ?3 WHERE id = ?4",
+        (next.0, &reason.text, ledger.now().0, hop.0),
+    )?;
+    let story = format!("{}; next attempt {next}", reason.text);
+    ledger.record(settlement.id, Some(n), "deferred", &story)?;
+    ledger.count("Mail.Deferred", 1);
+    Ok(())
+}
