@@ -29,7 +29,7 @@ use crate::log_book;
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
-use housekeeping::Housekeeper;
+use housekeeping::{Done, Housekeeper};
 
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(8);
@@ -89,6 +89,8 @@ struct Addin {
     housekeeper: Housekeeper,
     requests: Receiver<Request>,
     signals: Receiver<i32>,
+    /// What rests while the database is being compacted.
+    resting: Vec<Part>,
     pid_file: Option<PathBuf>,
 }
 
@@ -130,6 +132,7 @@ impl Addin {
             housekeeper,
             requests,
             signals,
+            resting: Vec::new(),
             pid_file,
         })
     }
@@ -147,10 +150,17 @@ impl Addin {
                     }
                 }
                 recv(self.signals) -> signal => match signal {
-                    Ok(SIGHUP) => log::info!("refresh: {}", self.refresh().text.trim_end()),
+                    Ok(SIGHUP) => {
+                        let answer = self.refresh();
+                        let level = if answer.status == 0 { log::Level::Info } else { log::Level::Error };
+                        log::log!(level, "refresh: {}", answer.text.trim_end());
+                    }
                     _ => break,
                 },
-                recv(self.housekeeper.done) -> _ => self.compact(),
+                recv(self.housekeeper.done) -> done => match done {
+                    Ok(Done::Swept) => self.begin_compaction(),
+                    _ => self.end_compaction(),
+                },
                 recv(housekeeping) -> _ => self.housekeeper.begin(&self.invocation.config),
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use super::StartError;
 use crate::clock::Clock;
@@ -55,6 +55,8 @@ pub(super) struct Crew {
     running: BTreeMap<Part, Member>,
     /// Handler tables whose sessions are still ending, each with the news that they have.
     ending: Vec<(Handlers, Receiver<()>)>,
+    /// The domain lists that wait and that handlers have, those of a transport that is still ending among them.
+    dispatch: Dispatch,
     /// Where isesctl listened last: a port that was free to choose stays the same after a stop.
     bound: Vec<(SocketAddr, SocketAddr)>,
 }
@@ -110,6 +112,7 @@ impl Crew {
             board: Board::default(),
             running: BTreeMap::new(),
             ending: Vec::new(),
+            dispatch: Dispatch::default(),
             bound: Vec::new(),
         }
     }
@@ -131,33 +134,55 @@ impl Crew {
         Ok(true)
     }
 
-    /// Stops one task, and its handlers; `None` when it is not running, `Some(false)` when its sessions need longer.
+    /// Stops one task, and its handlers; `None` when it is not running, `Some(false)` when its sessions need longer
+    /// than an operator waits.
     pub(super) fn stop(&mut self, part: Part) -> Option<bool> {
         let member = self.running.remove(&part)?;
         let task = part.task()?;
-        let handlers = member.handlers.clone();
+        self.board.write(task, Board::STOPPING);
+        let Some(handlers) = member.handlers.clone() else {
+            // Without sessions there is nobody to wait for; its successor must not meet it.
+            let ended = member.halt(GRACE);
+            self.ended(task);
+            return Some(ended);
+        };
+        // Given here, so that it holds even if the thread that waits can not be started.
+        member.stop.give();
         let (tell, ended) = bounded(1);
         let board = self.board.clone();
-        board.write(task, "Stopping");
         let halt = move || {
             member.halt(GRACE);
-            board.write(task, "Stopped");
+            board.end(task);
             log_book::say(&screen::stopped(task));
             let _ = tell.send(());
         };
-        if let Err(error) = std::thread::Builder::new()
+        let waiting = std::thread::Builder::new()
             .name(format!("stop-{task}"))
-            .spawn(halt)
-        {
-            // The member was dropped with the thread that did not start: it stops when it notices.
+            .spawn(halt);
+        if let Err(error) = &waiting {
             log::error!("{task} is stopped without being waited for: {error}");
-            return Some(false);
         }
-        let in_time = ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
-        if let Some(handlers) = handlers.filter(|_| !in_time) {
+        let in_time = waiting.is_ok() && ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
+        self.ending
+            .retain(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)));
+        if !in_time {
             self.ending.push((handlers, ended));
         }
         Some(in_time)
+    }
+
+    fn ended(&self, task: Task) {
+        self.board.end(task);
+        log_book::say(&screen::stopped(task));
+    }
+
+    /// Whether isesctl could listen where `config` says, as far as it does not yet.
+    pub(super) fn try_listen(&self, config: &Config) -> Result<(), StartError> {
+        let known = |asked: &SocketAddr| self.bound.iter().any(|(before, _)| before == asked);
+        for address in config.listen.iter().filter(|asked| !known(asked)) {
+            TcpListener::bind(address).map_err(|error| StartError::Listen(*address, error))?;
+        }
+        Ok(())
     }
 
     /// Stops everything, all at once; whether everything ended within `grace`.
@@ -194,7 +219,7 @@ impl Crew {
         let still_ending = self
             .ending
             .iter()
-            .filter(|(_, ended)| ended.is_empty())
+            .filter(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)))
             .map(|(handlers, _)| handlers);
         running.chain(still_ending).flat_map(Handlers::rows).collect()
     }
@@ -239,7 +264,7 @@ impl Crew {
     }
 
     fn start_osesctl(&self, config: &Config) -> Result<Member, StartError> {
-        let dispatch = Dispatch::default();
+        let dispatch = self.dispatch.clone();
         let handler = OutboundHandler {
             queue: self.queue.clone(),
             resolver: Arc::new(Resolver::new(&config.dns, Clock::System)),

@@ -1,41 +1,58 @@
-//! Housekeeping: once a day, and when the operator asks for it. Forgets mail that left long ago, and sweeps
-//! up files that belong to nobody.
+//! Housekeeping: once a day, and when the operator asks for it. Forgets mail that left long ago, sweeps up
+//! files that belong to nobody, and compacts the database.
+//!
+//! Works in threads of its own, one at a time: the add-in task stays there for the operator.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{Days, Local, NaiveTime};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::Config;
+use crate::tasks::{Task, guarded};
 use crate::work_queue::WorkQueue;
 use crate::work_queue::id::MessageId;
 
-/// Sees to the housekeeping in a thread of its own, one at a time.
+/// What the housekeeper has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// Forgotten and swept: now is the time to compact.
+    Swept,
+    /// Compacted, or failed to.
+    Compacted,
+}
+
+/// Sees to the housekeeping.
 pub(super) struct Housekeeper {
     queue: WorkQueue,
-    /// Content files older than this have no session that still writes them.
+    /// Content files that were begun before this belong to nobody who still writes them.
     started: MessageId,
     at: Option<u32>,
-    /// Says that it is through.
-    pub(super) done: Receiver<()>,
-    tell: Sender<()>,
-    busy: std::sync::Arc<parking_lot::Mutex<()>>,
+    /// Says what has been done.
+    pub(super) done: Receiver<Done>,
+    tell: Sender<Done>,
+    busy: Arc<AtomicBool>,
 }
 
 impl Housekeeper {
     /// A housekeeper, who begins by sweeping up what the last run left behind.
     pub(super) fn new(queue: WorkQueue, config: &Config) -> Housekeeper {
-        let (tell, done) = bounded(1);
+        let (tell, done) = bounded(2);
         let started = queue.message_id();
+        let busy = Arc::default();
         let keeper = Housekeeper {
             queue,
             started,
             at: config.housekeeping,
             done,
             tell,
-            busy: Default::default(),
+            busy,
         };
-        keeper.begin(config);
+        let queue = keeper.queue.clone();
+        // The listeners have just been announced: this is no time to compact.
+        keeper.work(None, move || sweep(&queue, started));
         keeper
     }
 
@@ -57,31 +74,58 @@ impl Housekeeper {
     /// Begins, unless it is at it already.
     pub(super) fn begin(&self, config: &Config) {
         let (queue, keep, started) = (self.queue.clone(), config.keep_history, self.started);
-        let (tell, busy) = (self.tell.clone(), std::sync::Arc::clone(&self.busy));
-        let work = move || {
-            let Some(_busy) = busy.try_lock() else { return };
+        self.work(Some(Done::Swept), move || {
             match queue.forget(keep) {
                 Ok(0) => {}
                 Ok(forgotten) => log::info!("housekeeping: {forgotten} messages forgotten"),
                 Err(error) => log::error!("housekeeping: {error}"),
             }
-            match queue.sweep(started) {
-                Ok(swept) if swept.removed > 0 => {
-                    log::info!(
-                        "housekeeping: {} content files that belonged to nobody removed",
-                        swept.removed
-                    );
-                }
-                Ok(_) => {}
-                Err(error) => log::error!("housekeeping: {error}"),
+            sweep(&queue, started);
+        });
+    }
+
+    /// Begins to compact; whether it could.
+    pub(super) fn begin_compaction(&self) -> bool {
+        let queue = self.queue.clone();
+        self.work(Some(Done::Compacted), move || match queue.compact() {
+            Ok(()) => log::info!("housekeeping: the work queue has been compacted"),
+            Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
+        })
+    }
+
+    /// Does `work` in a thread of its own, and tells `done`; whether it began.
+    fn work(&self, done: Option<Done>, work: impl FnOnce() + Send + 'static) -> bool {
+        if self.busy.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        let (tell, busy) = (self.tell.clone(), Arc::clone(&self.busy));
+        let work = move || {
+            let _ = guarded(Task::Addin, work);
+            busy.store(false, Ordering::SeqCst);
+            if let Some(done) = done {
+                let _ = tell.try_send(done);
             }
-            let _ = tell.try_send(());
         };
-        if let Err(error) = std::thread::Builder::new()
+        let begun = std::thread::Builder::new()
             .name("housekeeping".to_owned())
-            .spawn(work)
-        {
+            .spawn(work);
+        if let Err(error) = &begun {
+            self.busy.store(false, Ordering::SeqCst);
             log::error!("housekeeping could not begin: {error}");
         }
+        begun.is_ok()
+    }
+}
+
+fn sweep(queue: &WorkQueue, started: MessageId) {
+    match queue.sweep(started) {
+        Ok(swept) if swept.removed > 0 => {
+            log::info!(
+                "housekeeping: {} content files that belonged to nobody removed",
+                swept.removed
+            );
+        }
+        Ok(_) => {}
+        Err(error) => log::error!("housekeeping: {error}"),
     }
 }

@@ -65,6 +65,7 @@ impl Addin {
         let mut text = String::new();
         let mut status = Exit::Done.status();
         for member in part.members() {
+            self.resting.retain(|resting| resting != member);
             match self.crew.start(*member, &self.invocation.config) {
                 Ok(true) => text.push_str(&format!("{member} started\n")),
                 Ok(false) => text.push_str(&format!("{member} is running\n")),
@@ -81,6 +82,10 @@ impl Addin {
         let mut text = String::new();
         for member in part.members().iter().rev() {
             text.push_str(&match self.crew.stop(*member) {
+                None if self.resting.contains(member) => {
+                    self.resting.retain(|resting| resting != member);
+                    format!("{member} stays stopped after the housekeeping\n")
+                }
                 None => format!("{member} is not running\n"),
                 Some(true) => format!("{member} stopped\n"),
                 Some(false) => format!("{member} stops as soon as its sessions have ended\n"),
@@ -116,6 +121,13 @@ impl Addin {
                 text: text.to_owned(),
             };
         }
+        if let Err(error) = self.crew.try_listen(&fresh.config) {
+            let text = format!("{error}; the configuration stays as it was\n");
+            return Answer {
+                status: Exit::TryLater.status(),
+                text,
+            };
+        }
         self.invocation = fresh;
         let mut text = "the configuration has been read again\n".to_owned();
         for member in Part::All.members() {
@@ -129,25 +141,27 @@ impl Addin {
         done(text)
     }
 
-    /// The part of the housekeeping that needs the tasks out of the way, where it is worth that: the seed's
-    /// compaction. Those that the operator has stopped are not started by it (promise 6).
-    pub(super) fn compact(&mut self) {
+    /// The seed's compaction: it needs the tasks out of the way, and is made only where it is worth that.
+    pub(super) fn begin_compaction(&mut self) {
         match self.queue.is_worth_compacting() {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => return log::error!("housekeeping: {error}"),
         }
         let members = Part::All.members();
-        let running: Vec<Part> = members
+        self.resting = members
             .iter()
             .copied()
             .filter(|m| self.crew.stop(*m).is_some())
             .collect();
-        match self.queue.compact() {
-            Ok(()) => log::info!("housekeeping: the work queue has been compacted"),
-            Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
+        if !self.housekeeper.begin_compaction() {
+            self.end_compaction();
         }
-        for member in running {
+    }
+
+    /// Starts what the compaction has stopped. What the operator had stopped stays stopped (promise 6).
+    pub(super) fn end_compaction(&mut self) {
+        for member in std::mem::take(&mut self.resting) {
             if let Err(error) = self.crew.start(member, &self.invocation.config) {
                 log::error!("{member} could not be started: {error}");
             }

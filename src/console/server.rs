@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
+use nix::sys::signal::{SigSet, Signal};
 
 /// The socket's name in the spool.
 pub const SOCKET: &str = "control.sock";
@@ -123,6 +124,10 @@ pub fn read_terminal(to_addin: Sender<Request>, say: fn(&str)) -> io::Result<()>
     std::thread::Builder::new()
         .name("terminal".to_owned())
         .spawn(move || {
+            // In the background a read would stop the whole process, unless this signal is blocked: then it fails.
+            if let Err(error) = SigSet::from_iter([Signal::SIGTTIN]).thread_block() {
+                return log::warn!("the terminal is not read: {error}");
+            }
             for line in io::stdin().lock().lines().map_while(Result::ok) {
                 let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
                 if !words.is_empty() {

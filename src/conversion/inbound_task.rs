@@ -4,10 +4,10 @@
 //! Never changes the content, and never decides who may relay: that was done at RCPT.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
-use super::{BATCH, rest};
+use super::{AGAIN, BATCH, SLICE, rest};
 use crate::mailbox::Mailboxes;
 use crate::smtp::reply::EnhancedCode;
 use crate::tasks::bell::{Bells, Stop};
@@ -63,10 +63,13 @@ impl InboundConversion {
             if waiting.is_empty() {
                 return Ok(());
             }
-            let mut converted = Vec::with_capacity(waiting.len());
-            for message in &waiting {
-                converted.push(self.convert(message));
-            }
+            let began = Instant::now();
+            let in_time = |_: &&Waiting| !stop.is_given() && began.elapsed() < SLICE;
+            let converted: Vec<Converted> = waiting
+                .iter()
+                .take_while(in_time)
+                .map(|message| self.convert(message))
+                .collect();
             let any = |wanted: fn(&Delivery) -> bool| {
                 converted
                     .iter()
@@ -105,10 +108,10 @@ impl InboundConversion {
     fn look_at(&self, message: &Waiting) -> (Option<Structure>, Vec<(u32, Delivery)>) {
         let structure = match self.read_structure(message) {
             Ok(structure) => structure,
-            Err(QueueError::File { error, path }) if error.kind() != std::io::ErrorKind::NotFound => {
-                let text = format!("content {}: {error}", path.display());
-                let reason = Reason::here(EnhancedCode(4, 3, 0), &text);
-                return (None, for_all(message, |r| self.later(message, r, reason.clone())));
+            Err(error) if error.will_pass() => {
+                let reason = Reason::here(EnhancedCode(4, 3, 0), &error.to_string());
+                let due = self.queue.now().plus(AGAIN);
+                return (None, for_all(message, |_| Delivery::Later(reason.clone(), due)));
             }
             Err(error) => {
                 let reason = Reason::here(EnhancedCode(5, 3, 0), &format!("the content is lost: {error}"));

@@ -17,6 +17,12 @@ use crate::tasks::bell::{Bell, Stop};
 /// Messages that a conversion task takes in hand at once.
 const BATCH: usize = 200;
 
+/// What has been converted is recorded at least this often.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// When a conversion that met trouble is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Waits until there may be work: a ring, the order to stop, or `pause`.
 fn rest(bell: &Bell, stop: &Stop, pause: Duration) {
     select! {

@@ -4,11 +4,11 @@
 //! Never changes content that came over SMTP.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
 use super::to_internet::{Completer, Facts};
-use super::{BATCH, rest};
+use super::{AGAIN, BATCH, SLICE, rest};
 use crate::domain_list::next_hop::Router;
 use crate::mailbox::Mailboxes;
 use crate::smtp::path::Mailbox;
@@ -57,13 +57,18 @@ impl OutboundConversion {
             if waiting.is_empty() {
                 return Ok(());
             }
-            let routed: Vec<Routed> = waiting.iter().map(|message| self.convert(message)).collect();
+            let began = Instant::now();
+            let in_time = |_: &&Waiting| !stop.is_given() && began.elapsed() < SLICE;
+            let routed: Vec<Routed> = waiting
+                .iter()
+                .take_while(in_time)
+                .map(|message| self.convert(message))
+                .collect();
             let any =
                 |wanted: fn(&Way) -> bool| routed.iter().flat_map(|r| &r.ways).any(|(_, way)| wanted(way));
             let kicks = [
                 (any(|w| matches!(w, Way::Hop(_))), &self.bells.osesctl),
                 (any(|w| matches!(w, Way::Local)), &self.bells.imsgcnv),
-                (any(|w| matches!(w, Way::GiveUp(_))), &self.bells.drt),
             ];
             self.queue.routed(routed)?;
             kicks
@@ -82,16 +87,12 @@ impl OutboundConversion {
                 .unwrap_or(Err(QueueError::Panicked))
                 .map(|(content, structure)| (Some(content), Some(structure))),
         };
-        let (content, structure, failed) = match completed {
+        let (content, structure, trouble) = match completed {
             Ok((content, structure)) => (content, structure, None),
-            Err(error) => {
-                let text = format!("the message could not be brought into Internet form: {error}");
-                log::error!("id={} {text}", message.id);
-                (None, None, Some(Reason::here(EnhancedCode(5, 3, 0), &text)))
-            }
+            Err(error) => (None, None, Some(error)),
         };
-        let way = |path: &Mailbox| match &failed {
-            Some(reason) => Way::GiveUp(reason.clone()),
+        let way = |path: &Mailbox| match &trouble {
+            Some(error) => self.set_aside(message, error),
             None if self.mailboxes.is_local(path) => Way::Local,
             None => Way::Hop(self.router.next_hop(path.domain())),
         };
@@ -101,6 +102,20 @@ impl OutboundConversion {
             content,
             ways: message.recipients.iter().map(|r| (r.n, way(&r.path))).collect(),
             null_sender: message.reverse_path.0.is_none(),
+        }
+    }
+
+    /// What to do with a message that can not be brought into Internet form: trouble passes, damage does not.
+    fn set_aside(&self, message: &Waiting, error: &QueueError) -> Way {
+        let text = format!("the message could not be brought into Internet form: {error}");
+        log::error!("id={} {text}", message.id);
+        if error.will_pass() {
+            Way::Later(
+                Reason::here(EnhancedCode(4, 3, 0), &text),
+                self.queue.now().plus(AGAIN),
+            )
+        } else {
+            Way::Hold(Reason::here(EnhancedCode(5, 3, 0), &text))
         }
     }
 

@@ -10,6 +10,7 @@ use super::list::{DomainList, HopId, ListId};
 pub struct Turns {
     waiting: VecDeque<DomainList>,
     busy: HashMap<HopId, usize>,
+    in_hand: HashSet<ListId>,
 }
 
 impl Turns {
@@ -18,19 +19,30 @@ impl Turns {
         self.waiting.push_back(list);
     }
 
-    /// A handler has a list of `hop` in hand.
-    pub fn begin(&mut self, hop: HopId) {
-        *self.busy.entry(hop).or_default() += 1;
+    /// A handler gets `list` in hand.
+    pub fn begin(&mut self, list: &DomainList) {
+        if self.in_hand.insert(list.id) {
+            *self.busy.entry(list.hop).or_default() += 1;
+        }
     }
 
-    /// A handler is through with a list of `hop`.
-    pub fn end(&mut self, hop: HopId) {
-        if let Some(busy) = self.busy.get_mut(&hop) {
+    /// A handler is through with `list`.
+    pub fn end(&mut self, list: &DomainList) {
+        if !self.in_hand.remove(&list.id) {
+            return;
+        }
+        if let Some(busy) = self.busy.get_mut(&list.hop) {
             *busy -= 1;
             if *busy == 0 {
-                self.busy.remove(&hop);
+                self.busy.remove(&list.hop);
             }
         }
+    }
+
+    /// Whether `list` waits, or a handler has it. A list that is neither has been lost sight of.
+    #[must_use]
+    pub fn knows(&self, list: ListId) -> bool {
+        self.in_hand.contains(&list) || self.waiting.iter().any(|waiting| waiting.id == list)
     }
 
     /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand. It is
@@ -59,7 +71,7 @@ impl Turns {
 
     /// A list could not be handed over after all: first in the queue again.
     pub fn put_back(&mut self, list: DomainList) {
-        self.end(list.hop);
+        self.end(&list);
         self.waiting.push_front(list);
     }
 
@@ -92,7 +104,7 @@ impl Turns {
 
     fn take(&mut self, place: usize) -> Option<DomainList> {
         let list = self.waiting.remove(place)?;
-        self.begin(list.hop);
+        self.begin(&list);
         Some(list)
     }
 }
@@ -133,7 +145,7 @@ mod tests {
         assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(1)));
         assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(3)));
         assert_eq!(turns.next(1), None);
-        turns.end(HopId(1));
+        turns.end(&list(1, 1));
         assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(2)));
     }
 

@@ -4,25 +4,36 @@
 //! Never resolves, connects or speaks SMTP.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
 use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
+use crate::console::screen;
 use crate::domain_list::next_hop::{NextHop, Router};
 use crate::smtp::path::Mailbox;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::table::{Desk, HandlerTable};
-use crate::work_queue::{Claim, DomainList, HopId, ListId, QueueError, WorkQueue};
+use crate::work_queue::{Claim, DomainList, QueueError, WorkQueue};
 
 /// Lists that are handed out in one pass at most: a pass is one short transaction.
 const LISTS_A_PASS: usize = 32;
 
 /// How long to wait after the queue refused to do its part.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// What a pass came to.
+enum Progress {
+    /// There may be more to do at once.
+    Made,
+    /// There is nothing to do, or no room.
+    None,
+    /// A handler could not be started.
+    Trouble,
+}
 
 /// The outbound session controller, and what it works with.
 pub struct OutboundController {
@@ -58,14 +69,24 @@ impl OutboundController {
 
     /// Works until it is told to stop; then takes the lists apart that no handler has.
     pub fn run(&self, stop: &Stop) {
+        let mut watched: Option<Instant> = None;
         while !stop.is_given() {
-            let progress = self.hand_out_waiting().and_then(|()| self.process_domain_lists());
+            if watched.is_none_or(|at| at.elapsed() >= self.poll_interval) {
+                watched = Some(Instant::now());
+                self.take_lost_lists_apart();
+            }
+            let progress = self.hand_out_waiting().and_then(|fine| match fine {
+                true => self.process_domain_lists(),
+                false => Ok(Progress::Trouble),
+            });
             match progress {
-                Ok(true) => {}
-                Ok(false) => self.rest(stop, self.until_due()),
+                Ok(Progress::Made) => {}
+                Ok(Progress::None) => self.rest(stop, self.until_due()),
+                // What went back is due at once, and its doorbell rings: only time helps.
+                Ok(Progress::Trouble) => self.pause(stop),
                 Err(error) => {
                     log::error!("domain lists could not be made: {error}");
-                    self.rest(stop, PAUSE_AFTER_TROUBLE);
+                    self.pause(stop);
                 }
             }
         }
@@ -73,6 +94,26 @@ impl OutboundController {
         for list in waiting {
             if let Err(error) = self.queue.end_list(list) {
                 log::error!("list {list} waits for the next start: {error}");
+            }
+        }
+    }
+
+    fn pause(&self, stop: &Stop) {
+        let _ = stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE);
+    }
+
+    /// The safety net below the handlers: a list that nobody has, and that yet is there, would keep its messages
+    /// locked for ever.
+    fn take_lost_lists_apart(&self) {
+        let lists = match self.queue.lists() {
+            Ok(lists) => lists,
+            Err(error) => return log::error!("the domain lists can not be looked through: {error}"),
+        };
+        for list in lists {
+            // Only this thread makes lists, and it has handed over or put down all that it made.
+            let lost = !self.dispatch.turns.lock().knows(list);
+            if lost && let Err(error) = self.queue.end_list(list) {
+                log::error!("list {list}: {error}");
             }
         }
     }
@@ -104,7 +145,8 @@ impl OutboundController {
     }
 
     /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made.
-    fn hand_out_waiting(&self) -> Result<(), QueueError> {
+    /// Whether the handlers took them.
+    fn hand_out_waiting(&self) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
             let Some(mut list) = self.dispatch.turns.lock().next(self.per_next_hop) else {
                 break;
@@ -114,13 +156,15 @@ impl OutboundController {
                 return Err(error);
             }
             list.handler = Some(number);
-            self.hand_over(list);
+            if !self.hand_over(list) {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// One pass of Domain List Processing; whether it made a list.
-    fn process_domain_lists(&self) -> Result<bool, QueueError> {
+    /// One pass of Domain List Processing.
+    fn process_domain_lists(&self) -> Result<Progress, QueueError> {
         let claim = {
             let turns = self.dispatch.turns.lock();
             Claim {
@@ -134,25 +178,31 @@ impl OutboundController {
             }
         };
         if claim.handlers.is_empty() && claim.waiting_room == 0 {
-            return Ok(false);
+            return Ok(Progress::None);
         }
-        let lists = self.queue.claim(claim)?;
-        let made = !lists.is_empty();
-        for list in lists {
-            if list.handler.is_some() {
-                self.dispatch.turns.lock().begin(list.hop);
-                self.hand_over(list);
-            } else {
-                log::debug!(
-                    "list {} for {}: {} messages wait for a handler",
-                    list.id,
-                    list.next_hop,
-                    list.messages
-                );
+        let claimed = self.queue.claim(claim)?;
+        if claimed.lists.is_empty() && claimed.rerouted == 0 {
+            return Ok(Progress::None);
+        }
+        let mut progress = Progress::Made;
+        for list in claimed.lists {
+            log::debug!(
+                "list {} for {}: {} messages, {} recipients",
+                list.id,
+                list.next_hop,
+                list.messages,
+                list.recipients
+            );
+            if list.handler.is_none() {
                 self.dispatch.turns.lock().wait(list);
+                continue;
+            }
+            self.dispatch.turns.lock().begin(&list);
+            if !self.hand_over(list) {
+                progress = Progress::Trouble;
             }
         }
-        Ok(made)
+        Ok(progress)
     }
 
     fn routing(&self) -> Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync> {
@@ -160,33 +210,26 @@ impl OutboundController {
         Arc::new(move |path| router.next_hop(path.domain()))
     }
 
-    /// The list is locked for the handler that is the next to be reserved.
-    fn hand_over(&self, list: DomainList) {
-        let (id, hop, next_hop) = (list.id, list.hop, list.next_hop.clone());
-        log::debug!(
-            "list {id} for {next_hop}: {} messages, {} recipients",
-            list.messages,
-            list.recipients
-        );
+    /// The list is locked for the handler that is the next to be reserved; whether that one took it.
+    fn hand_over(&self, list: DomainList) -> bool {
+        let kept = list.clone();
         let refused = match self.table.reserve() {
             None => "the table is full".to_owned(),
             Some(number) => match self.table.hand_over(number, list) {
-                Ok(true) => {
-                    (self.say)(&crate::console::screen::started(Task::OutboundHandler(number)));
-                    return;
+                Ok(started) => {
+                    if started {
+                        (self.say)(&screen::started(Task::OutboundHandler(number)));
+                    }
+                    return true;
                 }
-                Ok(false) => return,
                 Err((_, error)) => error.to_string(),
             },
         };
-        log::error!("list {id} for {next_hop} could not be handed over: {refused}");
-        self.take_back(id, hop);
-    }
-
-    fn take_back(&self, list: ListId, hop: HopId) {
-        self.dispatch.end(hop);
-        if let Err(error) = self.queue.end_list(list) {
-            log::error!("list {list} waits for the next start: {error}");
+        log::error!("list {} could not be handed over: {refused}", kept.id);
+        if let Err(error) = self.queue.end_list(kept.id) {
+            log::error!("list {} waits for the next poll: {error}", kept.id);
         }
+        self.dispatch.end(&kept);
+        false
     }
 }

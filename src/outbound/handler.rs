@@ -220,14 +220,11 @@ impl<'h> Hand<'h> {
     }
 
     fn load(&mut self) {
-        match self.handler.queue.list_messages(self.list.id) {
-            Ok(messages) => self.todo = messages.into(),
-            Err(error) => {
-                log::error!("list {} can not be read: {error}", self.list.id);
-                // The list goes back, and would be here again at once.
-                let _ = self.stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE);
-            }
-        }
+        let id = self.list.id;
+        self.todo = self
+            .insist(|queue| queue.list_messages(id))
+            .unwrap_or_default()
+            .into();
     }
 
     /// Whether there is, or may be, a next message. Another list is asked for only when nothing is on the wire.
@@ -260,15 +257,13 @@ impl<'h> Hand<'h> {
         Some(envelope)
     }
 
+    /// The list is through. Only then it is out of hand, and another one may be taken up.
     fn carry_on(&mut self) {
-        let Some(next) = self
-            .handler
-            .dispatch
-            .carry_on(self.list.hop, self.handler.per_next_hop)
-        else {
+        self.finish();
+        let (dispatch, most) = (&self.handler.dispatch, self.handler.per_next_hop);
+        let Some(next) = dispatch.carry_on(&self.list, most) else {
             return;
         };
-        self.finish();
         let (id, number) = (next.id, self.number);
         self.list = next;
         if let Some(()) = self.insist(|queue| queue.lock_list(id, number)) {
@@ -367,10 +362,10 @@ impl<'h> Hand<'h> {
         }
     }
 
-    /// What was sent has to be recorded, or it would be sent again.
-    fn wait_for_record(&mut self) {
+    /// What was sent has to be recorded, or it would be sent again; whether it was.
+    fn wait_for_record(&mut self) -> bool {
         let Some((settlement, pending)) = self.unrecorded.pop_front() else {
-            return;
+            return true;
         };
         let mut first = Some(pending);
         let recorded = self.insist(|queue| match first.take() {
@@ -380,6 +375,7 @@ impl<'h> Hand<'h> {
         if recorded.is_some_and(|settled| settled.given_up > 0) {
             self.handler.bells.drt.kick();
         }
+        recorded.is_some()
     }
 
     /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
@@ -396,22 +392,33 @@ impl<'h> Hand<'h> {
         }
     }
 
-    /// Everything is recorded, and the list is taken apart.
+    /// Everything is recorded, and the list is taken apart. If something could not be recorded the list stays, for
+    /// what was sent must not go back to pending while there is hope.
     fn finish(&mut self) {
+        let mut recorded = true;
         while !self.unrecorded.is_empty() {
-            self.wait_for_record();
+            recorded &= self.wait_for_record();
         }
         let id = self.list.id;
-        if self.insist(|queue| queue.end_list(id)).is_none() {
-            log::warn!("list {id} waits for the next start");
+        if !recorded || self.insist(|queue| queue.end_list(id)).is_none() {
+            log::warn!("list {id} stays locked: the queue does not record what became of it");
         }
     }
 }
 
 impl Drop for Hand<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // It would happen again: an operator has to look at these.
+            for message in std::mem::take(&mut self.in_flight) {
+                let reason = "its session handler met an error in the program while sending it";
+                if let Err(error) = self.handler.queue.hold_listed(self.list.id, message.id, reason) {
+                    log::error!("id={} could not be held: {error}", message.id);
+                }
+            }
+        }
         self.finish();
-        self.handler.dispatch.end(self.list.hop);
+        self.handler.dispatch.end(&self.list);
     }
 }
 

@@ -18,7 +18,18 @@ impl Board {
         self.0.lock().insert(task, doing.into());
     }
 
-    /// What `task` wrote last.
+    /// `task` has come to its end, unless another one of its name has begun meanwhile.
+    pub fn end(&self, task: Task) {
+        let mut lines = self.0.lock();
+        if lines.get(&task).is_some_and(|doing| doing == Self::STOPPING) {
+            lines.remove(&task);
+        }
+    }
+
+    /// What a task is doing while it is being stopped.
+    pub const STOPPING: &'static str = "Stopping";
+
+    /// What `task` wrote last; `None` if it does not run.
     #[must_use]
     pub fn line(&self, task: Task) -> Option<String> {
         self.0.lock().get(&task).map(ToString::to_string)

@@ -160,6 +160,11 @@ impl<J: Send + 'static> HandlerTable<J> {
     /// Gives the job back, and the place is free again, when the system refuses another thread.
     pub fn hand_over(&self, number: usize, job: J) -> Result<bool, (J, std::io::Error)> {
         let mut jobs = self.shared.jobs.lock();
+        if self.shared.places.stop.is_given() {
+            // Whoever stopped the table has seen the last of its handlers.
+            self.shared.places.free(number);
+            return Err((job, std::io::Error::other("the handlers are being stopped")));
+        }
         if jobs.len() <= number {
             jobs.resize_with(number + 1, || None);
         }

@@ -29,14 +29,14 @@ pub struct ContentWriter {
 }
 
 impl ContentWriter {
-    /// A writer for the content of message `id` in the spool folder `spool`; `edition` tells a rewritten
-    /// content (1) from the one that arrived (0).
+    /// A writer for the content of message `id` in the spool folder `spool`. A content that replaces the one
+    /// that arrived has an `edition` of its own, given as late as the message's ID was early: the last part of a file's
+    /// name tells when the file was begun.
     #[must_use]
-    pub(super) fn new(spool: &Path, id: MessageId, edition: u8) -> ContentWriter {
-        let name = if edition == 0 {
-            id.to_string()
-        } else {
-            format!("{id}.{edition}")
+    pub(super) fn new(spool: &Path, id: MessageId, edition: Option<MessageId>) -> ContentWriter {
+        let name = match edition {
+            None => id.to_string(),
+            Some(edition) => format!("{id}.{edition}"),
         };
         ContentWriter {
             path: spool.join(FOLDER).join(name),
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn small_content_stays_in_memory_and_large_content_goes_to_a_file() {
         let spool = spool();
-        let mut writer = ContentWriter::new(spool.path(), MessageId(7), 0);
+        let mut writer = ContentWriter::new(spool.path(), MessageId(7), None);
         writer.write(&[b'x'; THRESHOLD]).unwrap();
         assert_eq!(fs::read_dir(spool.path().join(FOLDER)).unwrap().count(), 0);
         writer.write(b"yz").unwrap();
@@ -289,7 +289,7 @@ mod tests {
     fn content_that_no_row_names_leaves_no_file() {
         let spool = spool();
         for finished in [false, true] {
-            let mut writer = ContentWriter::new(spool.path(), MessageId(8), 0);
+            let mut writer = ContentWriter::new(spool.path(), MessageId(8), None);
             writer.write(&vec![b'x'; THRESHOLD * 3]).unwrap();
             if finished {
                 drop(writer.finish().unwrap());

@@ -79,8 +79,10 @@ pub enum Way {
     Hop(NextHop),
     /// It is one of ours: into the inbound work queue, for imsgcnv to deliver.
     Local,
-    /// It can go nowhere.
-    GiveUp(Reason),
+    /// It could not be converted now; try again then.
+    Later(Reason, Stamp),
+    /// It is put aside, for an operator to look at.
+    Hold(Reason),
 }
 
 /// What omsgcnv did with one message.
@@ -161,13 +163,14 @@ impl WorkQueue {
             .iter()
             .map(|a| a.as_ref().and_then(|a| a.name.clone()))
             .collect();
+        let now = self.now();
         let committed = self
             .store
             .write(move |ledger| {
                 messages
                     .iter()
                     .zip(&files)
-                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref()))
+                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref(), now))
             })
             .wait();
         for adopted in adopted.into_iter().flatten() {
@@ -203,7 +206,7 @@ impl WorkQueue {
             })?;
             let mut messages = Vec::with_capacity(found.len());
             for message in found {
-                match message.and_then(|message| with_recipients(db, message, in_box)) {
+                match message.and_then(|message| with_recipients(db, message, in_box, now)) {
                     Ok(message) => messages.push(message?),
                     Err(id) => damaged.push(id),
                 }
@@ -221,11 +224,13 @@ fn with_recipients(
     db: &Connection,
     mut message: Waiting,
     in_box: u8,
+    now: Stamp,
 ) -> Result<Result<Waiting, QueueError>, MessageId> {
     let recipients = ledger::rows(
         db,
-        "SELECT n, path, attempts FROM recipient WHERE message = ? AND state = 1 AND in_box = ? ORDER BY n",
-        (message.id.0, in_box),
+        "SELECT n, path, attempts FROM recipient \
+         WHERE message = ? AND state = 1 AND in_box = ? AND next_attempt <= ? ORDER BY n",
+        (message.id.0, in_box, now.0),
         |row| {
             let (n, attempts) = (row.get(0)?, row.get(2)?);
             Ok(mailbox_in(row, 1).map(|path| WaitingRecipient { n, path, attempts }))
@@ -247,7 +252,6 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueEr
         write_structure(ledger, id, structure)?;
     }
     let mut passed_on = 0;
-    let mut later: Option<Stamp> = None;
     let mut ended = false;
     for (n, delivery) in &message.deliveries {
         match delivery {
@@ -258,99 +262,9 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueEr
                     ended = true;
                 }
             }
-            Delivery::PassOn => {
-                passed_on += ledger.run(
-                    "UPDATE recipient SET in_box = 1 WHERE message = ? AND n = ? AND state = 1 AND in_box = 0",
-                    (id.0, n),
-                )?;
-            }
-            Delivery::Later(reason, due) => {
-                ledger.run(
-                    "UPDATE recipient SET attempts = attempts + 1, last_status = ?, last_error = ?, \
-                     next_attempt = ? WHERE message = ? AND n = ? AND state = 1",
-                    (reason.status.to_string(), &reason.text, due.0, id.0, n),
-                )?;
-                ledger.record(id, Some(*n), "deferred", &reason.text)?;
-                later = Some(later.map_or(*due, |l| l.min(*due)));
-            }
-            Delivery::GiveUp(reason) => give_up(
-                ledger,
-                id,
-                *n,
-                State::PendingConversion,
-                message.null_sender,
-                reason,
-            )?,
-            Delivery::Hold(reason) => {
-                if end(ledger, id, *n, State::Held, Some(reason))? {
-                    ledger.record(id, Some(*n), "held", &reason.text)?;
-                }
-            }
-        }
-    }
-    let box_due = (passed_on > 0).then_some(0);
-    ledger.run(
-        "UPDATE message SET inbound_due = ?, box_due = ifnull(box_due, ?) WHERE id = ?",
-        (later.map(|l| l.0), box_due, id.0),
-    )?;
-    if passed_on > 0 {
-        ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
-    }
-    if ended { settle_if_done(ledger, id) } else { Ok(()) }
-}
-
-fn routed(ledger: &mut Ledger<'_>, message: &Routed, file: Option<&str>) -> Result<(), QueueError> {
-    let id = message.id;
-    if let Some(content) = &message.content {
-        let old: Option<Option<String>> =
-            ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
-        ledger.discard(old.flatten().filter(|old| Some(old.as_str()) != file));
-        ledger.run(
-            "UPDATE message SET size = ?, file = ?, eight_bit = ? WHERE id = ?",
-            (content.size, file, content.eight_bit, id.0),
-        )?;
-        match &content.home {
-            Home::Database(bytes) => ledger.run(
-                "INSERT OR REPLACE INTO content (message, bytes) VALUES (?, ?)",
-                (id.0, bytes),
-            )?,
-            Home::File(_) => ledger.run("DELETE FROM content WHERE message = ?", [id.0])?,
-        };
-    }
-    if let Some(structure) = &message.structure {
-        write_structure(ledger, id, structure)?;
-    }
-    ledger.run("UPDATE message SET box_due = NULL WHERE id = ?", [id.0])?;
-    let mut story = String::new();
-    for (n, way) in &message.ways {
-        match way {
-            Way::Hop(hop) => {
-                let name = hop.to_string();
-                let hop = now_due(ledger, &name, Stamp::EPOCH)?;
-                ledger.run(
-                    "UPDATE recipient SET state = ?, hop = ?, next_attempt = 0, in_box = 0 \
-                     WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
-                    (State::PendingXmit.number(), hop, id.0, n),
-                )?;
-                if !story.split(", ").any(|told| told == name) && story.len() < 400 {
-                    story.push_str(if story.is_empty() { "" } else { ", " });
-                    story.push_str(&name);
-                }
-            }
-            Way::Local => {
-                ledger.run(
-                    "UPDATE recipient SET in_box = 0 WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
-                    (id.0, n),
-                )?;
-                ledger.run("UPDATE message SET inbound_due = 0 WHERE id = ?", [id.0])?;
-                ledger.record(
-                    id,
-                    Some(*n),
-                    "converted",
-                    "local: passed to the inbound work queue by omsgcnv",
-                )?;
-            }
-            Way::GiveUp(reason) => {
+            Delivery::PassOn => passed_on += pass(ledger, id, *n, false)?,
+            Delivery::Later(reason, due) => defer(ledger, id, *n, reason, *due)?,
+            Delivery::GiveUp(reason) => {
                 give_up(
                     ledger,
                     id,
@@ -360,11 +274,125 @@ fn routed(ledger: &mut Ledger<'_>, message: &Routed, file: Option<&str>) -> Resu
                     reason,
                 )?;
             }
+            Delivery::Hold(reason) => put_aside(ledger, id, *n, reason)?,
+        }
+    }
+    if passed_on > 0 {
+        ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
+    }
+    refresh_conversion_due(ledger, id)?;
+    if ended { settle_if_done(ledger, id) } else { Ok(()) }
+}
+
+fn routed(
+    ledger: &mut Ledger<'_>,
+    message: &Routed,
+    file: Option<&str>,
+    now: Stamp,
+) -> Result<(), QueueError> {
+    let id = message.id;
+    if let Some(content) = &message.content {
+        replace_content(ledger, id, content, file)?;
+    }
+    if let Some(structure) = &message.structure {
+        write_structure(ledger, id, structure)?;
+    }
+    let mut story = String::new();
+    for (n, way) in &message.ways {
+        match way {
+            Way::Hop(hop) => {
+                let name = hop.to_string();
+                let hop = now_due(ledger, &name, now)?;
+                ledger.run(
+                    "UPDATE recipient SET state = ?, hop = ?, next_attempt = ?, in_box = 0 \
+                     WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
+                    (State::PendingXmit.number(), hop, now.0, id.0, n),
+                )?;
+                if !story.split(", ").any(|told| told == name) && story.len() < 400 {
+                    story.push_str(if story.is_empty() { "" } else { ", " });
+                    story.push_str(&name);
+                }
+            }
+            Way::Local => {
+                pass(ledger, id, *n, true)?;
+                let story = "local: passed to the inbound work queue by omsgcnv";
+                ledger.record(id, Some(*n), "converted", story)?;
+            }
+            Way::Later(reason, due) => defer(ledger, id, *n, reason, *due)?,
+            Way::Hold(reason) => put_aside(ledger, id, *n, reason)?,
         }
     }
     if !story.is_empty() {
         ledger.record(id, None, "routed", &story)?;
     }
+    refresh_conversion_due(ledger, id)
+}
+
+/// Passes a recipient from one of the two queues that wait for conversion to the other.
+fn pass(ledger: &Ledger<'_>, id: MessageId, n: u32, in_box: bool) -> Result<usize, QueueError> {
+    ledger.run(
+        "UPDATE recipient SET in_box = NOT ?1, next_attempt = 0 \
+         WHERE message = ?2 AND n = ?3 AND state = 1 AND in_box = ?1",
+        (in_box, id.0, n),
+    )
+}
+
+/// Its conversion is to be tried again.
+fn defer(
+    ledger: &mut Ledger<'_>,
+    id: MessageId,
+    n: u32,
+    reason: &Reason,
+    due: Stamp,
+) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE recipient SET attempts = attempts + 1, last_status = ?, last_error = ?, next_attempt = ? \
+         WHERE message = ? AND n = ? AND state = 1",
+        (reason.status.to_string(), &reason.text, due.0, id.0, n),
+    )?;
+    ledger.record(id, Some(n), "deferred", &reason.text)?;
+    Ok(())
+}
+
+fn put_aside(ledger: &Ledger<'_>, id: MessageId, n: u32, reason: &Reason) -> Result<(), QueueError> {
+    if end(ledger, id, n, State::Held, Some(reason))? {
+        ledger.record(id, Some(n), "held", &reason.text)?;
+    }
+    Ok(())
+}
+
+/// Works out anew for which conversion a message waits, and until when.
+fn refresh_conversion_due(ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE message SET \
+         inbound_due = (SELECT min(next_attempt) FROM recipient WHERE message = ?1 AND state = 1 AND in_box = 0), \
+         box_due = (SELECT min(next_attempt) FROM recipient WHERE message = ?1 AND state = 1 AND in_box = 1) \
+         WHERE id = ?1",
+        [id.0],
+    )?;
+    Ok(())
+}
+
+fn replace_content(
+    ledger: &mut Ledger<'_>,
+    id: MessageId,
+    content: &Content,
+    file: Option<&str>,
+) -> Result<(), QueueError> {
+    let old: Option<Option<String>> =
+        ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
+    ledger.discard(old.flatten());
+    ledger.run(
+        "UPDATE message SET size = ?, file = ?, eight_bit = ? WHERE id = ?",
+        (content.size, file, content.eight_bit, id.0),
+    )?;
+    match &content.home {
+        Home::Database(bytes) => ledger.run(
+            "INSERT OR REPLACE INTO content (message, bytes) VALUES (?, ?)",
+            (id.0, bytes),
+        )?,
+        Home::File(_) => ledger.run("DELETE FROM content WHERE message = ?", [id.0])?,
+    };
     Ok(())
 }
 

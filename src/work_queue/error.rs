@@ -30,6 +30,8 @@ pub enum QueueError {
         /// The newest schema that this version knows.
         known: i64,
     },
+    /// Somebody else has locked the database for longer than we wait.
+    Locked,
     /// The writer has stopped.
     Stopped,
     /// The work panicked; its transaction was rolled back.
@@ -45,6 +47,29 @@ impl QueueError {
             QueueError::File { error, .. } => error.kind() == io::ErrorKind::StorageFull,
             _ => false,
         }
+    }
+
+    /// Whether the same may succeed later: the disk is full, the database is locked, descriptors are short.
+    /// What is missing or met an error in the program stays so.
+    #[must_use]
+    pub fn will_pass(&self) -> bool {
+        match self {
+            QueueError::Database(rusqlite::Error::QueryReturnedNoRows) | QueueError::Panicked => false,
+            QueueError::File { error, .. } => error.kind() != io::ErrorKind::NotFound,
+            _ => true,
+        }
+    }
+
+    /// Whether somebody else has the database locked.
+    pub(super) fn is_locked(&self) -> bool {
+        let code = match self {
+            QueueError::Database(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        matches!(
+            code,
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+        )
     }
 
     /// Whether the work may be found done after a restart, although it failed: the log was written, but
@@ -89,6 +114,7 @@ impl fmt::Display for QueueError {
                 f,
                 "queue.db was written by a newer smtpmta (schema {found}, this version knows up to {known})"
             ),
+            QueueError::Locked => f.write_str("queue.db has been locked by another program for too long"),
             QueueError::Stopped => f.write_str("the work queue has been closed"),
             QueueError::Panicked => {
                 f.write_str("the work queue met an error in the program; nothing was changed")

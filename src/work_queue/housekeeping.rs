@@ -19,7 +19,7 @@ pub struct Swept {
 }
 
 /// Messages that are forgotten in one transaction.
-const STEP: usize = 500;
+const STEP: usize = 100;
 
 /// Space is given back when more than this part of the database is free …
 const FREE_PART: i64 = 2;
@@ -78,10 +78,11 @@ impl WorkQueue {
             let entry = entry.map_err(broken)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let Ok(id) = name.split('.').next().unwrap_or_default().parse::<MessageId>() else {
+            let (id, begun) = name.split_once('.').unwrap_or((name, name));
+            let (Ok(id), Ok(begun)) = (id.parse::<MessageId>(), begun.parse::<MessageId>()) else {
                 continue;
             };
-            if id >= started {
+            if begun >= started {
                 continue;
             }
             let needed = self.store.read(|db| {

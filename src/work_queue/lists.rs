@@ -36,6 +36,18 @@ pub struct Claim {
     pub router: Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync>,
 }
 
+/// What one pass of Domain List Processing did.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// The lists that it made.
+    pub lists: Vec<DomainList>,
+    /// Recipients that it found to go to another next hop now.
+    pub rerouted: usize,
+}
+
+/// Recipients that one pass moves at most, and a list more: it is one short transaction.
+const RECIPIENTS_A_PASS: usize = 5000;
+
 /// A message on a list, with those of its recipients that are on it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedMessage {
@@ -66,7 +78,7 @@ impl WorkQueue {
     ///
     /// # Errors
     /// When the database refused: everything is pending as before.
-    pub fn claim(&self, claim: Claim) -> Result<Vec<DomainList>, QueueError> {
+    pub fn claim(&self, claim: Claim) -> Result<Claimed, QueueError> {
         let now = self.now();
         self.store
             .write(move |ledger| make_lists(ledger, &claim, now))
@@ -144,6 +156,37 @@ impl WorkQueue {
             .wait()
     }
 
+    /// All lists that there are.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn lists(&self) -> Result<Vec<ListId>, QueueError> {
+        self.store
+            .read(|db| ledger::rows(db, "SELECT id FROM domain_list", [], |row| row.get(0).map(ListId)))
+    }
+
+    /// Puts the recipients of message `id` on this list aside, for an operator to look at.
+    ///
+    /// # Errors
+    /// When the database refused: nothing has changed.
+    pub fn hold_listed(&self, list: ListId, id: MessageId, reason: &str) -> Result<(), QueueError> {
+        let reason = reason.to_owned();
+        self.store
+            .write(move |ledger| {
+                debug_assert!(State::LockedForXmit.may_become(State::Held));
+                let held = ledger.run(
+                    "UPDATE recipient SET state = 5, list = NULL, last_status = '5.3.0', last_error = ? \
+                     WHERE message = ? AND list = ? AND state = 3",
+                    (&reason, id.0, list.0),
+                )?;
+                if held > 0 {
+                    ledger.record(id, None, "held", &reason)?;
+                }
+                Ok(())
+            })
+            .wait()
+    }
+
     /// When the next recipient falls due, of those that are on no list.
     ///
     /// # Errors
@@ -176,17 +219,46 @@ impl WorkQueue {
     }
 }
 
-fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Vec<DomainList>, QueueError> {
-    let room = claim.handlers.len() + claim.waiting_room;
-    let due = ledger.rows(
-        "SELECT id, name FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at LIMIT ?",
-        (now.0, room + claim.waiting.len()),
-        |row| Ok((HopId(row.get(0)?), row.get::<_, String>(1)?)),
-    )?;
-    let mut handlers = claim.handlers.iter().copied();
+fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Claimed, QueueError> {
+    let mut claimed = Claimed::default();
+    let mut recipients = 0;
+    for chosen in choose(ledger, claim, now)? {
+        let (list, rerouted) = make_list(ledger, claim, now, &chosen)?;
+        claimed.rerouted += rerouted;
+        recipients += rerouted + list.as_ref().map_or(0, |list| list.recipients);
+        claimed.lists.extend(list);
+        if recipients >= RECIPIENTS_A_PASS {
+            break;
+        }
+    }
+    Ok(claimed)
+}
+
+/// A next hop that gets a list in this pass.
+struct Chosen {
+    hop: HopId,
+    next_hop: NextHop,
+    handler: Option<usize>,
+}
+
+/// The next hops that get a list, those that are due longest first: as many as there are handlers and places
+/// to wait. Those that have enough in hand do not keep the others from being looked at.
+fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Vec<Chosen>, QueueError> {
+    let mut handlers = claim.handlers.iter().copied().peekable();
     let mut waiting_room = claim.waiting_room;
-    let mut lists = Vec::new();
-    for (hop, name) in due.into_iter().filter(|(hop, _)| !claim.waiting.contains(hop)) {
+    let mut chosen = Vec::new();
+    let mut statement = ledger.db().prepare_cached(
+        "SELECT id, name FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
+    )?;
+    let mut rows = statement.query([now.0])?;
+    while let Some(row) = rows.next()? {
+        if handlers.peek().is_none() && waiting_room == 0 {
+            break;
+        }
+        let hop = HopId(row.get(0)?);
+        if claim.waiting.contains(&hop) {
+            continue;
+        }
         let may_go = claim.busy.get(&hop).copied().unwrap_or(0) < claim.per_next_hop;
         let handler = if may_go { handlers.next() } else { None };
         if handler.is_none() {
@@ -195,22 +267,28 @@ fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Vec<
             }
             waiting_room -= 1;
         }
-        let next_hop = NextHop::from_name(&name);
-        if let Some(list) = make_list(ledger, claim, now, hop, next_hop, handler)? {
-            lists.push(list);
-        }
+        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
+        chosen.push(Chosen {
+            hop,
+            next_hop,
+            handler,
+        });
     }
-    Ok(lists)
+    Ok(chosen)
 }
 
+/// The list of a next hop, if there is anything for it; and how many recipients turned out to go elsewhere now.
 fn make_list(
     ledger: &mut Ledger<'_>,
     claim: &Claim,
     now: Stamp,
-    hop: HopId,
-    next_hop: NextHop,
-    handler: Option<usize>,
-) -> Result<Option<DomainList>, QueueError> {
+    chosen: &Chosen,
+) -> Result<(Option<DomainList>, usize), QueueError> {
+    let Chosen {
+        hop,
+        ref next_hop,
+        handler,
+    } = *chosen;
     let mut gather = Gather::new(claim.list_messages);
     let mut strayed = Vec::new();
     let mut damaged = Vec::new();
@@ -227,7 +305,7 @@ fn make_list(
                 continue;
             };
             let goes_to = (claim.router)(&path);
-            if goes_to != next_hop {
+            if goes_to != *next_hop {
                 strayed.push((id, n, goes_to));
             } else if !gather.take(id, n) {
                 break;
@@ -239,12 +317,13 @@ fn make_list(
     }
     damaged.dedup();
     damaged.into_iter().try_for_each(|id| hold(ledger, id))?;
+    let rerouted = strayed.len();
     for (id, n, goes_to) in strayed {
         let name = goes_to.to_string();
-        let other = now_due(ledger, &name, Stamp::EPOCH)?;
+        let other = now_due(ledger, &name, now)?;
         ledger.run(
-            "UPDATE recipient SET hop = ? WHERE message = ? AND n = ?",
-            (other, id.0, n),
+            "UPDATE recipient SET hop = ?, next_attempt = ? WHERE message = ? AND n = ?",
+            (other, now.0, id.0, n),
         )?;
         ledger.record(id, Some(n), "rerouted", &name)?;
     }
@@ -254,7 +333,7 @@ fn make_list(
         let made = DomainList {
             id: ListId(0),
             hop,
-            next_hop,
+            next_hop: next_hop.clone(),
             messages: gather.messages(),
             recipients: gather.recipients().len(),
             handler,
@@ -266,7 +345,7 @@ fn make_list(
         (ledger.now().0, hop.0),
     )?;
     refresh_due(ledger, hop)?;
-    Ok(list)
+    Ok((list, rerouted))
 }
 
 fn write_list(

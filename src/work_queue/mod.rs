@@ -33,7 +33,7 @@ pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way
 pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
-pub use lists::{Claim, ListedMessage, ListedRecipient};
+pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient};
 pub use reports::{Due, Failure, Notice};
 pub use settlement::{Settled, Settlement};
 
@@ -95,13 +95,13 @@ impl WorkQueue {
     /// Takes the content of message `id`.
     #[must_use]
     pub fn content_writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(self.spool(), id, 0)
+        ContentWriter::new(self.spool(), id, None)
     }
 
     /// Takes the content that shall replace that of message `id`.
     #[must_use]
     pub fn rewritten_content_writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(self.spool(), id, 1)
+        ContentWriter::new(self.spool(), id, Some(self.message_id()))
     }
 
     /// Reads the content of message `id`.

@@ -154,28 +154,33 @@ impl WorkQueue {
 fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
     let told = match &notice.report {
         Some(report) => {
-            put(ledger, report, None)?;
-            format!(
-                "report {} to <{}>",
-                report.id,
-                report
-                    .recipients
-                    .first()
-                    .map(ToString::to_string)
-                    .unwrap_or_default()
-            )
+            let to = report
+                .recipients
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!("report {} to <{to}>", report.id)
         }
         None => "nobody can be told".to_owned(),
     };
     debug_assert!(State::PendingReport.may_become(State::Failed));
+    let mut ended = 0;
     for n in &notice.failed {
-        let ended = ledger.run(
+        let changed = ledger.run(
             "UPDATE recipient SET state = ?, settled_at = ? WHERE message = ? AND n = ? AND state = 4",
             (State::Failed.number(), ledger.now().0, notice.about.0, n),
         )?;
-        if ended > 0 {
+        if changed > 0 {
             ledger.record(notice.about, Some(*n), "failed", &told)?;
         }
+        ended += changed;
+    }
+    if !notice.failed.is_empty() && ended == 0 {
+        // Somebody else has reported it meanwhile.
+        return Ok(());
+    }
+    if let Some(report) = &notice.report {
+        put(ledger, report, None)?;
     }
     if notice.failed.is_empty() {
         ledger.record(notice.about, None, "delay notice", &told)?;

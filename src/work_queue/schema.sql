@@ -55,7 +55,7 @@ CREATE INDEX recipient_report ON recipient (message) WHERE state = 4;
 CREATE INDEX recipient_aside ON recipient (state) WHERE state IN (5, 6);
 
 CREATE TABLE next_hop (
-    id         INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given again: old recipients may name it
     name       TEXT NOT NULL UNIQUE,
     due        INTEGER,            -- the earliest next_attempt of its recipients that are pending and on no list
     used_at    INTEGER NOT NULL,

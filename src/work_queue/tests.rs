@@ -81,7 +81,7 @@ impl World {
     }
 
     fn claim(&self, handlers: &[usize], waiting_room: usize) -> Vec<DomainList> {
-        self.queue.claim(claim(handlers, waiting_room)).unwrap()
+        self.queue.claim(claim(handlers, waiting_room)).unwrap().lists
     }
 
     fn settle(&self, list: &DomainList, id: MessageId, outcomes: Vec<(u32, Outcome)>) -> Settled {
@@ -249,7 +249,8 @@ fn a_long_queue_becomes_lists_of_bounded_length_one_for_each_pass() {
                 list_messages: 3,
                 ..claim(&[0], 0)
             })
-            .unwrap();
+            .unwrap()
+            .lists;
         let Some(list) = lists.first() else { break };
         lengths.push((list.messages, list.recipients));
     }
@@ -270,7 +271,7 @@ fn a_next_hop_with_enough_sessions_gets_a_list_that_waits_and_no_second_one() {
         per_next_hop: 1,
         ..claim(&[1, 2], 10)
     };
-    let lists = world.queue.claim(busy.clone()).unwrap();
+    let lists = world.queue.claim(busy.clone()).unwrap().lists;
     let by_name = |l: &DomainList| (l.next_hop.to_string(), l.handler);
     let mut named: Vec<_> = lists.iter().map(by_name).collect();
     named.sort();
@@ -284,7 +285,7 @@ fn a_next_hop_with_enough_sessions_gets_a_list_that_waits_and_no_second_one() {
         waiting: HashSet::from([hop]),
         ..busy
     };
-    assert!(world.queue.claim(again).unwrap().is_empty());
+    assert!(world.queue.claim(again).unwrap().lists.is_empty());
 }
 
 #[test]
@@ -453,10 +454,10 @@ fn a_route_that_changed_moves_what_is_pending() {
         ..claim(&[0], 0)
     };
     assert!(
-        world.queue.claim(claim.clone()).unwrap().is_empty(),
+        world.queue.claim(claim.clone()).unwrap().lists.is_empty(),
         "the old next hop has nothing any more"
     );
-    assert_eq!(world.queue.claim(claim).unwrap()[0].next_hop, relay);
+    assert_eq!(world.queue.claim(claim).unwrap().lists[0].next_hop, relay);
 }
 
 #[test]

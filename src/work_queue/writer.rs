@@ -98,6 +98,11 @@ impl Writer {
             let counted = !counts.is_empty();
             match self.in_one_transaction(&mut group, counts) {
                 Ok(()) => group.into_iter().for_each(Work::committed),
+                // Whoever has it locked has it locked for all; each would wait as long again.
+                Err(error) if error.is_locked() => {
+                    log::error!("{error}; {} pieces of work refused", group.len());
+                    group.into_iter().for_each(|work| work.failed(QueueError::Locked));
+                }
                 Err(error) => self.one_by_one(group, error),
             }
             if counted || count_at.is_none() {
@@ -105,6 +110,8 @@ impl Writer {
             }
         }
         let counts = std::mem::take(&mut *self.uncounted.lock());
+        // The end must not wait for long: it is only about counters.
+        let _ = self.db.busy_timeout(Duration::from_secs(1));
         if let Err(error) = self.in_one_transaction(&mut [], counts) {
             log::error!("queue.db: the statistics could not be written: {error}");
         }
