@@ -20,8 +20,10 @@ mod exercises {
 
 mod rooms {
     mod bad_configs;
+    mod console;
     mod generated;
     mod inbound_dialogues;
+    mod inbound_live;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
 }

@@ -82,6 +82,7 @@ impl World {
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             daemon: None,
         };
+        fs::write(world.folder.path().join("empty.conf"), "").unwrap();
         world.configure("");
         world
     }
@@ -97,7 +98,18 @@ impl World {
 
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
-        Daemon::spawn(&self.arguments(&[]))
+        Daemon::spawn(&[&self.place("smtpmta.conf")[..], &self.flags[..]].concat())
+    }
+
+    /// The options that name this configuration file and the spool.
+    fn place(&self, configuration: &str) -> Vec<String> {
+        let path = |name| self.folder.path().join(name).display().to_string();
+        vec![
+            "-c".to_owned(),
+            path(configuration),
+            "-s".to_owned(),
+            path("spool"),
+        ]
     }
 
     /// The MTA.
@@ -145,25 +157,11 @@ impl World {
         self.folder.path().join("spool")
     }
 
-    fn arguments(&self, words: &[&str]) -> Vec<String> {
-        let path = |name| self.folder.path().join(name).display().to_string();
-        let own = [
-            "-c".to_owned(),
-            path("smtpmta.conf"),
-            "-s".to_owned(),
-            path("spool"),
-        ];
-        own.into_iter()
-            .chain(self.flags.iter().cloned())
-            .chain(words.iter().map(|word| (*word).to_owned()))
-            .collect()
-    }
-
-    /// Runs the program as a client, with these words.
+    /// Runs the program as a client, with these words. It needs no more than the spool.
     pub fn ask(&self, words: &str) -> Answer {
-        let words: Vec<&str> = words.split_whitespace().collect();
         let run = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
-            .args(self.arguments(&words))
+            .args(self.place("empty.conf"))
+            .args(words.split_whitespace())
             .output()
             .unwrap();
         Answer {
