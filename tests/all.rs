@@ -21,9 +21,13 @@ mod exercises {
 mod rooms {
     mod bad_configs;
     mod console;
+    mod contents;
     mod generated;
     mod inbound_dialogues;
     mod inbound_live;
+    mod mailbox;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
+    mod outcomes;
+    mod relaying;
 }
