@@ -20,6 +20,7 @@ mod exercises {
 
 mod rooms {
     mod bad_configs;
+    mod bounded;
     mod console;
     mod contents;
     mod generated;
@@ -30,4 +31,5 @@ mod rooms {
     mod outbound_on_the_wire;
     mod outcomes;
     mod relaying;
+    mod standing;
 }

@@ -28,25 +28,40 @@ pub struct Client {
 
 impl Client {
     /// Connects, and says and hears nothing yet.
+    #[track_caller]
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            reader: BufReader::new(stream),
-        }
+        Client::try_connect(address).unwrap()
+    }
+
+    fn try_connect(address: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let reader = BufReader::new(stream);
+        Ok(Client { reader })
     }
 
     /// Connects to the MTA of `world` and gets as far as the answer to EHLO.
     #[track_caller]
     pub fn of(world: &World) -> Client {
-        let mut client = Client::connect(world.address());
-        let greeting = client.reply();
-        assert!(greeting.starts_with("220 "), "{greeting}");
-        let hello = client.say("EHLO univac.com");
-        assert!(hello.starts_with("250"), "{hello}");
-        client
+        Client::try_greet(world.address()).unwrap()
+    }
+
+    /// Connects and gets as far as the answer to EHLO.
+    ///
+    /// # Errors
+    /// When it gets less far.
+    pub fn try_greet(address: SocketAddr) -> io::Result<Client> {
+        let mut client = Client::try_connect(address)?;
+        let greeting = client.try_reply()?;
+        client.send(b"EHLO univac.com\r\n")?;
+        let hello = client.try_reply()?;
+        if greeting.starts_with("220 ") && hello.starts_with("250") {
+            Ok(client)
+        } else {
+            Err(io::Error::other(format!("{greeting}\n{hello}")))
+        }
     }
 
     /// The next line, without its end.
