@@ -32,4 +32,5 @@ mod rooms {
     mod outcomes;
     mod relaying;
     mod standing;
+    mod stopping;
 }

@@ -1,11 +1,11 @@
 //! The operator's words to the live MTA, and the signals.
 
-use nix::sys::signal::{SIGHUP, SIGINT, SIGTERM};
+use nix::sys::signal::SIGHUP;
 use rusqlite::Connection;
 
 use crate::support::client::{Client, letter};
 use crate::support::sink::{Sink, Stage};
-use crate::support::world::{PATIENCE, World, eventually};
+use crate::support::world::{World, eventually};
 
 #[test]
 fn show_tasks_is_a_line_for_each_task() {
@@ -103,45 +103,6 @@ fn a_second_mta_on_the_same_spool_is_refused_and_the_first_goes_on() {
     assert!(!said.contains("Listening"), "{said}");
     Client::of(&world).mail("bsmith@univac.com", &["jdoe@mta.test"], &letter("still here"));
     world.wait_for_letters("jdoe@mta.test", 1);
-}
-
-#[test]
-fn every_way_to_stop_ends_the_mta_with_status_zero() {
-    let mut world = World::load(&[]);
-    let (status, _) = world.end(|mta| mta.signal(SIGINT));
-    assert_eq!(status, Some(0));
-    world.start();
-    world.tell("smtpmta quit");
-    let (status, _) = world.end(|_| {});
-    assert_eq!(status, Some(0));
-    assert_eq!(world.ask("show tasks").status, 69);
-}
-
-#[test]
-fn sigterm_ends_the_mta_within_ten_seconds_although_peers_hang() {
-    let sink = Sink::start();
-    sink.hang_at(Stage::Dot);
-    let mut world = World::load(&["--route", &format!("ibm.com={}", sink.address())]);
-    Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], &letter("in flight"));
-    sink.wait_for(|seen| seen.hangs_at(Stage::Dot), PATIENCE);
-    let _silent = Client::connect(world.address());
-    let mut in_content = Client::of(&world);
-    let commands = b"MAIL FROM:<bsmith@univac.com>\r\nRCPT TO:<jdoe@mta.test>\r\nDATA\r\nHello";
-    in_content.send(commands).unwrap();
-    for _ in 0..3 {
-        in_content.reply();
-    }
-
-    let (status, took) = world.end(|mta| mta.signal(SIGTERM));
-    assert_eq!(status, Some(0));
-    assert!(took.as_secs() < 10, "{took:?}");
-    // What hung is tried again by the next one, and what was not complete was never there.
-    let left = "SELECT recipient, state, attempts FROM outbound_work_queue";
-    assert_eq!(world.sql(left), "jdoe@ibm.com|WQ_PENDING_XMIT|0");
-    sink.behave();
-    world.start();
-    world.wait_for_sql(left, "");
-    assert_eq!(world.sql("SELECT count(DISTINCT id) FROM history"), "1");
 }
 
 #[test]
