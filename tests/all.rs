@@ -19,6 +19,7 @@ mod exercises {
 }
 
 mod rooms {
+    mod addin;
     mod bad_configs;
     mod bounded;
     mod console;
@@ -32,5 +33,4 @@ mod rooms {
     mod outcomes;
     mod relaying;
     mod standing;
-    mod stopping;
 }
