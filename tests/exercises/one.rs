@@ -34,8 +34,8 @@ fn a_message_spawns_an_outbound_handler_which_only_its_controller_can_stop() {
     world.daemon().wait_for_line("SMTPMTA oseshlr0 Started");
     sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
 
-    // "To verify that the Outbound Session Handler has started, enter SHOW TASKS at the server console. Notice
-    // that an extra SMTP task is listed: oseshlr0."
+    // "To verify that the Outbound Session Handler has started, enter SHOW TASKS at the server console.
+    // Notice that an extra SMTP task is listed: oseshlr0."
     world.wait_for_task("oseshlr0", "Idle");
     assert_eq!(world.handlers("oseshlr"), ["oseshlr0"]);
 

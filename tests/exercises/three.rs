@@ -55,8 +55,8 @@ fn two_messages_sent_apart_use_two_sessions_and_the_small_one_arrives_first() {
 fn two_messages_sent_at_the_same_time_share_a_session() {
     let sink = Sink::start();
     let world = world_with(&sink);
-    // "However, if we had sent these messages at roughly the same time, they'd appear at roughly the same time
-    // in the Outbound Work Queue and probably be delivered by the same Outbound Session Handler."
+    // "However, if we had sent these messages at roughly the same time, they'd appear at roughly the same
+    // time in the Outbound Work Queue and probably be delivered by the same Outbound Session Handler."
     world.tell("smtpmta stop outbound transport");
     send(
         &world,
@@ -113,8 +113,9 @@ fn ten_messages_make_two_lists_and_six_that_arrive_meanwhile_make_two_more() {
     listed.sort();
     assert_eq!(listed, first);
 
-    // "In the meantime, six new messages arrive in the work queue. … three messages destined for lotus.com, and
-    // the other three destined for iris.com." They arrive together: omsgcnv works once all are in SMTP.BOX.
+    // "In the meantime, six new messages arrive in the work queue. … three messages destined for lotus.com,
+    // and the other three destined for iris.com." They arrive together: omsgcnv works once all are in
+    // SMTP.BOX.
     world.tell("smtpmta stop outbound conversion");
     for to in ["jdoe@lotus.com", "jdoe@iris.com"].repeat(3) {
         send(&world, to, &letter("one of six"));
@@ -123,8 +124,8 @@ fn ten_messages_make_two_lists_and_six_that_arrive_meanwhile_make_two_more() {
     world.tell("smtpmta start outbound conversion");
 
     // "When the controller polls the work queue, 10 messages are in a state of Locked for Transmission
-    // (WQ_MSG_LOCKED_FOR_XMIT), and the six new messages are in a state of Pending (WQ_PENDING_XMIT). These six
-    // new messages are sorted into two groups."
+    // (WQ_MSG_LOCKED_FOR_XMIT), and the six new messages are in a state of Pending (WQ_PENDING_XMIT). These
+    // six new messages are sorted into two groups."
     let waiting = "SELECT next_hop, messages FROM domain_lists WHERE state = 'waiting' ORDER BY next_hop";
     let mut further = [format!("{}|3", host(&lotus)), format!("{}|3", host(&iris))];
     further.sort();
@@ -136,8 +137,8 @@ fn ten_messages_make_two_lists_and_six_that_arrive_meanwhile_make_two_more() {
     assert_eq!(iris.look(|seen| seen.sessions.len()), 0);
 
     // "Next, the controller looks for an available session handler in its internal table. If a handler is
-    // available, the reference ID is sent to the handler. If not, the controller frequently checks the internal
-    // list until a handler becomes available and then passes a reference ID to the handler."
+    // available, the reference ID is sent to the handler. If not, the controller frequently checks the
+    // internal list until a handler becomes available and then passes a reference ID to the handler."
     ibm.release();
     world.wait_for_sql(states, "WQ_MSG_LOCKED_FOR_XMIT|8\nWQ_PENDING_XMIT|3");
     ibm.look(|seen| assert_eq!((seen.accepted().count(), seen.sessions.len()), (5, 1)));

@@ -56,6 +56,21 @@ fn sigterm_ends_the_mta_within_ten_seconds_although_peers_hang() {
 }
 
 #[test]
+fn sigterm_waits_for_nobody_who_has_nothing_on_the_wire() {
+    let sink = Sink::start();
+    sink.hang_at(Stage::Ehlo);
+    let mut world = world_with(&sink);
+    send(&world, "not begun");
+    sink.wait_for(|seen| seen.hangs_at(Stage::Ehlo), PATIENCE);
+    let mut silent = Client::of(&world);
+    let (status, took) = world.terminate();
+    assert_eq!(status, Some(0));
+    assert!(took.as_secs() < 5, "{took:?}");
+    assert!(silent.reply().starts_with("421 4.3.2 "));
+    assert_eq!(world.sql(STATES), "WQ_PENDING_XMIT|0|1");
+}
+
+#[test]
 fn a_second_sigterm_ends_the_mta_at_once() {
     let sink = Sink::start();
     sink.hang_at(Stage::Dot);

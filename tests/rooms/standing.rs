@@ -19,7 +19,7 @@ const CRASHES: usize = 3;
 /// Clients that bring mail meanwhile.
 const CLIENTS: usize = 4;
 /// Messages that are acknowledged before it is killed.
-const MESSAGES_BEFORE_A_CRASH: usize = 150;
+const MESSAGES_BEFORE_A_CRASH: usize = 400;
 
 /// Sessions that bring mail together, and the messages that each brings.
 const SESSIONS: usize = 50;
