@@ -21,13 +21,8 @@ fn main() -> ExitCode {
         Command::Help => print(&manual::help()),
         Command::Version => print(&manual::version()),
         Command::Check => print(&in_order(&invocation)),
-        Command::Show { words, json } => {
-            let words: Vec<String> = std::iter::once("show".into())
-                .chain(words.iter().cloned())
-                .collect();
-            ask(&invocation.config.spool, &words, *json)
-        }
-        Command::Tell(words) => ask(&invocation.config.spool, words, false),
+        Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
+        Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Run => run(invocation),
     }
 }
@@ -72,8 +67,11 @@ fn run(invocation: Invocation) -> ExitCode {
 }
 
 /// Asks the MTA that runs on this spool, and prints its answer.
-fn ask(spool: &Path, words: &[String], json: bool) -> ExitCode {
-    match console::client::ask(spool, words, json) {
+fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
+    let words: Vec<String> = std::iter::once(verb.to_owned())
+        .chain(words.iter().cloned())
+        .collect();
+    match console::client::ask(spool, &words, json) {
         Ok(answer) if answer.status == 0 => print(&answer.text),
         Ok(answer) => {
             let _ = io::stderr().write_all(answer.text.as_bytes());

@@ -4,14 +4,33 @@
 #![allow(clippy::unwrap_used)]
 
 mod support {
+    pub mod client;
+    pub mod daemon;
     pub mod dialogue;
+    pub mod dns_server;
     pub mod sink;
+    pub mod world;
+}
+
+mod exercises {
+    mod one;
+    mod three;
+    mod two;
 }
 
 mod rooms {
+    mod addin;
     mod bad_configs;
+    mod bounded;
+    mod console;
+    mod contents;
     mod generated;
     mod inbound_dialogues;
+    mod inbound_live;
+    mod mailbox;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
+    mod outcomes;
+    mod relaying;
+    mod standing;
 }

@@ -244,8 +244,16 @@ impl Sink {
 
     /// The same on an address of the test's choice: `127.0.0.2:2526`.
     pub fn listen(address: &str) -> Sink {
-        let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
+        Sink::start_on(address).unwrap()
+    }
+
+    /// The same, where the address may be taken.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn start_on(address: &str) -> io::Result<Sink> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let for_acceptor = Arc::clone(&shared);
         let acceptor = thread::Builder::new()
@@ -258,7 +266,7 @@ impl Sink {
             acceptor: Some(acceptor),
         };
         sink.offer(&["PIPELINING", "SIZE 0", "8BITMIME", "ENHANCEDSTATUSCODES"]);
-        sink
+        Ok(sink)
     }
 
     /// Where it listens.

@@ -1,0 +1,174 @@
+//! The operator's words to the live MTA, and the signals.
+
+use nix::sys::signal::SIGHUP;
+use rusqlite::Connection;
+
+use crate::support::client::{Client, letter};
+use crate::support::sink::{Sink, Stage};
+use crate::support::world::{World, eventually};
+
+#[test]
+fn show_tasks_is_a_line_for_each_task() {
+    let world = World::load(&[]);
+    world.wait_for_task("imsgcnv", "Idle");
+    let port = world.address();
+    eventually("all tasks to be idle", || {
+        let expected = format!(
+            "SMTPMTA smtpmta Running\nSMTPMTA omsgcnv Idle\nSMTPMTA osesctl Idle\n\
+             SMTPMTA isesctl Listening on SMTP port {port}\nSMTPMTA imsgcnv Idle\nSMTPMTA drt Idle\n"
+        );
+        let screen = world.show("tasks");
+        if screen == expected { Ok(()) } else { Err(screen) }
+    });
+}
+
+#[test]
+fn every_show_answers_and_its_json_is_json() {
+    let sink = Sink::start();
+    sink.on(Stage::Rcpt, "451 4.3.0 later");
+    let world = World::load(&["--route", &format!("ibm.com={}", sink.address())]);
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], &letter("shown"));
+    world.wait_for_sql("SELECT attempts FROM outbound_work_queue", "1");
+    for what in ["tasks", "config", "stat", "version", "queue", "lists", "hops"] {
+        assert!(!world.show(what).is_empty(), "{what}");
+        let json = world.ask(&format!("show --json {what}"));
+        assert_eq!(json.status, 0, "{json:?}");
+        serde_json::from_str::<serde_json::Value>(&json.text)
+            .unwrap_or_else(|error| panic!("{what}: {error}: {}", json.text));
+    }
+    assert!(
+        world
+            .show("config")
+            .contains(&format!("route ibm.com={}", sink.address()))
+    );
+    assert!(world.show("queue").contains("451 4.3.0 later"));
+}
+
+#[test]
+fn what_is_not_a_command_is_refused_with_the_status_of_wrong_usage() {
+    let world = World::load(&[]);
+    for words in [
+        "tell smtpmta dance",
+        "tell dance",
+        "tell stop sideways",
+        "show me",
+        "tell show me",
+    ] {
+        let answer = world.ask(words);
+        assert_eq!(
+            (answer.status, answer.text.as_str()),
+            (64, ""),
+            "{words}: {answer:?}"
+        );
+        assert!(answer.complaint.contains("expected"), "{words}: {answer:?}");
+    }
+}
+
+#[test]
+fn words_are_understood_in_any_case_with_and_without_the_name_of_the_mta() {
+    let world = World::load(&[]);
+    for words in [
+        "SMTPMTA STOP DRTASK",
+        "smtpmta start drtask",
+        "Stop DrTask",
+        "start drtask",
+    ] {
+        world.tell(words);
+    }
+    assert_eq!(world.tell("smtpmta show version"), world.show("version"));
+}
+
+#[test]
+fn where_no_mta_runs_the_status_says_so() {
+    let mut world = World::without_mta(&[]);
+    for words in ["show tasks", "tell smtpmta quit"] {
+        let answer = world.ask(words);
+        assert_eq!(answer.status, 69, "{answer:?}");
+        assert!(answer.complaint.contains("no MTA is running"), "{answer:?}");
+    }
+    // Nor where one has been killed and left its socket behind.
+    world.start();
+    world.kill();
+    assert_eq!(world.ask("show tasks").status, 69);
+    world.start();
+    assert_eq!(world.tasks().len(), 6);
+}
+
+#[test]
+fn a_second_mta_on_the_same_spool_is_refused_and_the_first_goes_on() {
+    let world = World::load(&[]);
+    let (status, said) = world.another().last_words();
+    assert_eq!(status, Some(75), "{said}");
+    assert!(said.contains("this spool is in use by another smtpmta"), "{said}");
+    assert!(!said.contains("Listening"), "{said}");
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@mta.test"], &letter("still here"));
+    world.wait_for_letters("jdoe@mta.test", 1);
+}
+
+#[test]
+fn a_refresh_takes_the_new_configuration_and_what_the_operator_stopped_stays_stopped() {
+    let world = World::load(&[]);
+    world.tell("smtpmta stop outbound transport");
+    world.configure("local-domain ibm.com\n");
+    world.daemon().signal(SIGHUP);
+    eventually("the new configuration", || {
+        let config = world.show("config");
+        if config.contains("local-domain ibm.com") {
+            Ok(())
+        } else {
+            Err(config)
+        }
+    });
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], &letter("local now"));
+    world.wait_for_letters("jdoe@ibm.com", 1);
+    world.wait_for_task("osesctl", "Stopped");
+    for task in ["omsgcnv", "imsgcnv", "drt"] {
+        world.wait_for_task(task, "Idle");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_at_a_refresh_and_the_old_one_stays() {
+    let world = World::load(&[]);
+    let before = world.show("config");
+    world.configure("max-recipients many\n");
+    let refused = world.ask("tell smtpmta refresh");
+    assert_eq!(refused.status, 78, "{refused:?}");
+    assert!(refused.complaint.contains("max-recipients"), "{refused:?}");
+    assert_eq!(world.show("config"), before);
+}
+
+#[test]
+fn housekeeping_compacts_the_queue_and_what_the_operator_stopped_stays_stopped() {
+    let mut world = World::load(&[]);
+    world.terminate();
+    // Gaps such as the mail of a busy day leaves behind.
+    let db = Connection::open(world.spool().join("queue.db")).unwrap();
+    db.execute_batch(
+        "CREATE TABLE day (mail BLOB); INSERT INTO day VALUES (zeroblob(80000000)); DROP TABLE day",
+    )
+    .unwrap();
+    drop(db);
+    let pages = "SELECT page_count > 1000 FROM pragma_page_count";
+    assert_eq!(world.sql(pages), "1");
+    world.configure("housekeeping never\n");
+    world.start();
+    world.tell("smtpmta stop outbound transport");
+    world.tell("smtpmta stop drtask");
+
+    world.tell("smtpmta housekeeping");
+    world.wait_for_sql(pages, "0");
+    for task in ["omsgcnv", "imsgcnv"] {
+        world.wait_for_task(task, "Idle");
+    }
+    for task in ["osesctl", "drt"] {
+        world.wait_for_task(task, "Stopped");
+    }
+    // And what had been running takes mail again, on the same port.
+    Client::of(&world).mail(
+        "bsmith@univac.com",
+        &["jdoe@mta.test"],
+        &letter("after the housekeeping"),
+    );
+    world.wait_for_letters("jdoe@mta.test", 1);
+}

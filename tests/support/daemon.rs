@@ -1,0 +1,207 @@
+//! The MTA as a process of its own: what it says is heard as it comes, so that a test can wait for a line of
+//! the console, and it can be measured from outside.
+
+#![allow(dead_code)] // each test uses what it needs
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::world::PATIENCE;
+
+/// What the process has said so far.
+#[derive(Debug, Default)]
+struct Said {
+    /// Standard output: the console.
+    console: Vec<String>,
+    /// Both, as they came.
+    all: Vec<String>,
+    /// Streams that have ended.
+    ended: usize,
+}
+
+/// What the process says, and a bell that rings with each line.
+#[derive(Debug, Default)]
+struct Ear {
+    said: Mutex<Said>,
+    changed: Condvar,
+}
+
+impl Ear {
+    fn hear(&self, change: impl FnOnce(&mut Said)) {
+        change(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Waits until `look` finds something in what was said.
+    fn wait<T>(&self, look: impl Fn(&Said) -> Option<T>) -> Result<T, String> {
+        let until = Instant::now() + PATIENCE;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(found) = look(&said) {
+                return Ok(found);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(said.all.join("\n"));
+            }
+            said = self
+                .changed
+                .wait_timeout(said, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// A running MTA; killed when it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    ear: Arc<Ear>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Runs the program with these arguments.
+    pub fn spawn(arguments: &[String]) -> Daemon {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ear = Arc::new(Ear::default());
+        let console = listen(child.stdout.take().unwrap(), &ear, |said, line| {
+            said.console.push(line.clone());
+            said.all.push(line);
+        });
+        let log = listen(child.stderr.take().unwrap(), &ear, |said, line| {
+            said.all.push(line)
+        });
+        Daemon {
+            child,
+            ear,
+            listeners: vec![console, log],
+        }
+    }
+
+    /// Waits for a line of the console that contains `text`, and gives the first one.
+    #[track_caller]
+    pub fn wait_for_line(&self, text: &str) -> String {
+        let found = self.ear.wait(|said| {
+            let line = said.console.iter().find(|line| line.contains(text)).cloned();
+            line.map(Ok)
+                .or_else(|| (said.ended == 2).then(|| Err(said.all.join("\n"))))
+        });
+        match found.and_then(|found| found) {
+            Ok(line) => line,
+            Err(said) => panic!("the console did not say {text:?}; it said\n{said}"),
+        }
+    }
+
+    /// How many lines of the console contain `text` so far.
+    pub fn count_lines(&self, text: &str) -> usize {
+        let said = self.ear.said.lock().unwrap();
+        said.console.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Where the first listener listens.
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        let line = self.wait_for_line("SMTPMTA isesctl Listening on SMTP port");
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it ends by itself; gives its exit status, `None` for a signal.
+    #[track_caller]
+    pub fn wait_for_end(mut self) -> Option<i32> {
+        if let Err(said) = self.ear.wait(|said| (said.ended == 2).then_some(())) {
+            panic!("the MTA did not end within {PATIENCE:?}; it said\n{said}");
+        }
+        self.child.wait().unwrap().code()
+    }
+
+    /// Waits until it ends by itself; gives all that it said, too.
+    #[track_caller]
+    pub fn last_words(self) -> (Option<i32>, String) {
+        let ear = Arc::clone(&self.ear);
+        let status = self.wait_for_end();
+        let said = ear.said.lock().unwrap().all.join("\n");
+        (status, said)
+    }
+
+    /// Ends it as a crash does; gives all that it said.
+    pub fn kill(self) -> Vec<String> {
+        let ear = Arc::clone(&self.ear);
+        drop(self);
+        let mut said = ear.said.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut said.all)
+    }
+
+    /// Its resident memory, octets.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Its open descriptors: sockets and files, but for those of the database, whose readers are a pool of
+    /// their own and are kept open on purpose.
+    pub fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        // One that is closed while we look has no target any more.
+        let targets = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        targets
+            .filter(|to| !to.to_string_lossy().contains("/queue.db"))
+            .count()
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for listener in self.listeners.drain(..) {
+            let _ = listener.join();
+        }
+    }
+}
+
+fn listen(
+    stream: impl Read + Send + 'static,
+    ear: &Arc<Ear>,
+    take: impl Fn(&mut Said, String) + Send + 'static,
+) -> JoinHandle<()> {
+    let ear = Arc::clone(ear);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            ear.hear(|said| take(said, line));
+        }
+        ear.hear(|said| said.ended += 1);
+    })
+}

@@ -1,0 +1,304 @@
+//! A world for one test: a folder of its own with a spool and a configuration file, and the live MTA in it.
+//!
+//! Nothing here sleeps for a fixed time: the console's lines are waited for as they come, all else is looked
+//! at again and again by [`eventually`]. Whatever the test leaves behind ends when the world is dropped.
+
+#![allow(dead_code)] // each test uses what it needs
+#![allow(clippy::print_stderr)] // a failed test shows what the MTA logged
+
+use std::fmt::Debug;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use super::daemon::Daemon;
+
+/// How long a test waits for what must come. Generous: the machine may be busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The name of the host, and its local domain, unless the test says otherwise.
+pub const HOSTNAME: &str = "mta.test";
+
+/// What the configuration file says unless the test says otherwise: no name is asked of a real DNS.
+const CONFIGURATION: &str = "hostname mta.test\nlisten 127.0.0.1:0\ndns 127.0.0.1:1\n";
+
+/// Looks until it finds what it looks for; `Err` is what it sees instead.
+///
+/// # Panics
+/// When it has not found it within [`PATIENCE`].
+#[track_caller]
+pub fn eventually<T, E: Debug>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+    let until = Instant::now() + PATIENCE;
+    // The one pause of all tests: what is on the disk, in a view or in /proc rings no bell when it changes.
+    let (_silent, pause) = channel::<()>();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() >= until => panic!("waited {PATIENCE:?} for {what}; saw {seen:#?}"),
+            Err(_) => _ = pause.recv_timeout(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// What the program answered when it was run as a client.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit status.
+    pub status: i32,
+    /// Standard output.
+    pub text: String,
+    /// Standard error.
+    pub complaint: String,
+}
+
+/// The folder, and the MTA in it while one runs.
+pub struct World {
+    folder: TempDir,
+    flags: Vec<String>,
+    daemon: Option<Daemon>,
+}
+
+impl World {
+    /// A world in which the MTA accepts mail, run with these flags.
+    #[track_caller]
+    pub fn load(flags: &[&str]) -> World {
+        let mut world = World::without_mta(flags);
+        world.start();
+        world
+    }
+
+    /// A world in which the MTA has not been loaded yet.
+    pub fn without_mta(flags: &[&str]) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World {
+            folder,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            daemon: None,
+        };
+        fs::write(world.folder.path().join("empty.conf"), "").unwrap();
+        world.configure("");
+        world
+    }
+
+    /// Loads the MTA, and waits until it accepts mail.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "the MTA runs already");
+        let daemon = self.another();
+        daemon.wait_for_line("Listening on SMTP port");
+        self.daemon = Some(daemon);
+    }
+
+    /// Another MTA on the same spool, without any waiting.
+    pub fn another(&self) -> Daemon {
+        Daemon::spawn(&[&self.place("smtpmta.conf")[..], &self.flags[..]].concat())
+    }
+
+    /// The options that name this configuration file and the spool.
+    fn place(&self, configuration: &str) -> Vec<String> {
+        let path = |name| self.folder.path().join(name).display().to_string();
+        vec![
+            "-c".to_owned(),
+            path(configuration),
+            "-s".to_owned(),
+            path("spool"),
+        ]
+    }
+
+    /// The MTA.
+    #[track_caller]
+    pub fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("the MTA has been loaded")
+    }
+
+    /// Ends the MTA as a crash does.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.daemon.take().expect("the MTA has been loaded").kill();
+    }
+
+    /// Sends SIGTERM, and gives the exit status and how long it took.
+    #[track_caller]
+    pub fn terminate(&mut self) -> (Option<i32>, Duration) {
+        self.end(|daemon| daemon.signal(nix::sys::signal::SIGTERM))
+    }
+
+    /// Does what should end the MTA, and gives its exit status and how long it took.
+    #[track_caller]
+    pub fn end(&mut self, order: impl FnOnce(&Daemon)) -> (Option<i32>, Duration) {
+        let daemon = self.daemon.take().expect("the MTA has been loaded");
+        let began = Instant::now();
+        order(&daemon);
+        let status = daemon.wait_for_end();
+        (status, began.elapsed())
+    }
+
+    /// Where the MTA takes mail.
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        self.daemon().address()
+    }
+
+    /// Writes the configuration file anew: the usual lines and these.
+    pub fn configure(&self, lines: &str) {
+        let file = self.folder.path().join("smtpmta.conf");
+        fs::write(file, format!("{CONFIGURATION}{lines}")).unwrap();
+    }
+
+    /// The spool.
+    pub fn spool(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    /// Runs the program as a client, with these words. It needs no more than the spool.
+    pub fn ask(&self, words: &str) -> Answer {
+        let run = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(self.place("empty.conf"))
+            .args(words.split_whitespace())
+            .output()
+            .unwrap();
+        Answer {
+            status: run.status.code().expect("an exit status"),
+            text: String::from_utf8(run.stdout).unwrap(),
+            complaint: String::from_utf8(run.stderr).unwrap(),
+        }
+    }
+
+    /// `tell …`, which must be obeyed; what was said to it.
+    #[track_caller]
+    pub fn tell(&self, words: &str) -> String {
+        let answer = self.ask(&format!("tell {words}"));
+        assert_eq!(answer.status, 0, "tell {words}: {answer:?}");
+        answer.text
+    }
+
+    /// `show …`, which must be answered.
+    #[track_caller]
+    pub fn show(&self, what: &str) -> String {
+        let answer = self.ask(&format!("show {what}"));
+        assert_eq!(answer.status, 0, "show {what}: {answer:?}");
+        answer.text
+    }
+
+    /// The names of the tasks that `show tasks` lists, in its order.
+    #[track_caller]
+    pub fn tasks(&self) -> Vec<String> {
+        let screen = self.show("tasks");
+        let name = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
+        screen.lines().map(name).collect()
+    }
+
+    /// The tasks among [`World::tasks`] that are handlers of this kind: `oseshlr`, `iseshlr`.
+    #[track_caller]
+    pub fn handlers(&self, kind: &str) -> Vec<String> {
+        let mut tasks = self.tasks();
+        tasks.retain(|task| task.starts_with(kind));
+        tasks
+    }
+
+    /// Waits until `show tasks` says this of a task.
+    #[track_caller]
+    pub fn wait_for_task(&self, task: &str, doing: &str) {
+        let begin = format!("SMTPMTA {task} {doing}");
+        eventually(&begin, || {
+            let screen = self.show("tasks");
+            let found = screen.lines().any(|line| line.starts_with(&begin));
+            if found { Ok(()) } else { Err(screen) }
+        });
+    }
+
+    /// Opens the work queue as anybody may, and shows the rows as the sqlite3 program does.
+    #[track_caller]
+    pub fn sql(&self, query: &str) -> String {
+        self.query(query)
+            .unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    fn query(&self, query: &str) -> rusqlite::Result<String> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let db = Connection::open_with_flags(self.spool().join("queue.db"), flags)?;
+        db.busy_timeout(PATIENCE)?;
+        let mut statement = db.prepare(query)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([])?;
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next()? {
+            let cells: rusqlite::Result<Vec<String>> =
+                (0..columns).map(|at| row.get_ref(at).map(shown)).collect();
+            lines.push(cells?.join("|"));
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// Waits until the work queue answers so.
+    #[track_caller]
+    pub fn wait_for_sql(&self, query: &str, expected: &str) {
+        eventually(&format!("{expected:?} from {query}"), || {
+            let got = self.sql(query);
+            if got == expected { Ok(()) } else { Err(got) }
+        });
+    }
+
+    /// The Maildir of a local recipient.
+    pub fn mailbox(&self, address: &str) -> PathBuf {
+        let (user, domain) = address.split_once('@').unwrap();
+        self.spool().join("mail").join(domain).join(user)
+    }
+
+    /// The new letters in a Maildir, as they are on the disk.
+    pub fn letters(&self, address: &str) -> Vec<Vec<u8>> {
+        let mut files = files(&self.mailbox(address).join("new"));
+        files.sort();
+        files.iter().map(|file| fs::read(file).unwrap()).collect()
+    }
+
+    /// Waits for so many new letters in a Maildir.
+    #[track_caller]
+    pub fn wait_for_letters(&self, address: &str, number: usize) -> Vec<Vec<u8>> {
+        eventually(&format!("{number} letters for {address}"), || {
+            let letters = self.letters(address);
+            if letters.len() >= number {
+                Ok(letters)
+            } else {
+                Err(letters.len())
+            }
+        })
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let log = self.daemon.take().map(Daemon::kill);
+        if let Some(log) = log.filter(|_| std::thread::panicking()) {
+            let last = log.len().saturating_sub(100);
+            eprintln!(
+                "--- what the MTA said and logged last:\n{}",
+                log[last..].join("\n")
+            );
+        }
+    }
+}
+
+fn shown(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(text) | ValueRef::Blob(text) => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
+/// The files of a folder; none where there is no such folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
