@@ -25,13 +25,14 @@ pub(super) fn give_up(
     };
     debug_assert!(from.may_become(to));
     let changed = ledger.run(
-        "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ? \
-         WHERE message = ? AND n = ? AND state = ?",
+        "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ?, \
+         last_reply = ? WHERE message = ? AND n = ? AND state = ?",
         (
             to.number(),
             ledger.now().0,
             reason.status.to_string(),
             &reason.text,
+            reason.reply.as_ref().map(ToString::to_string),
             id.0,
             n,
             from.number(),

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use super::outcome::Reason;
 use crate::clock::Stamp;
 use crate::smtp::path::{Mailbox, ReversePath};
-use crate::smtp::reply::EnhancedCode;
+use crate::smtp::reply::{EnhancedCode, ReplyParser};
 
 /// A message that something has to be reported about.
 #[derive(Clone, Debug)]
@@ -204,17 +204,17 @@ fn due(db: &Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result
     };
     let recipients = ledger::rows(
         db,
-        "SELECT n, path, state, ifnull(last_host, ''), ifnull(last_status, ''), ifnull(last_error, '') \
-         FROM recipient WHERE message = ? ORDER BY n",
+        "SELECT n, path, state, ifnull(last_host, ''), ifnull(last_status, ''), ifnull(last_error, ''), \
+         ifnull(last_reply, '') FROM recipient WHERE message = ? ORDER BY n",
         [id.0],
         |row| {
             let (n, state, host) = (row.get(0)?, row.get::<_, u8>(2)?, row.get(3)?);
-            let (status, text): (String, String) = (row.get(4)?, row.get(5)?);
+            let (status, text, reply): (String, String, String) = (row.get(4)?, row.get(5)?, row.get(6)?);
             let status = EnhancedCode::take(&status).map_or(EnhancedCode(4, 0, 0), |(code, _)| code);
             let reason = Reason {
                 status,
                 text,
-                reply: None,
+                reply: ReplyParser::default().feed(reply.as_bytes()).ok().flatten(),
             };
             let failure = mailbox_in(row, 1).map(|path| Failure {
                 n,

@@ -46,6 +46,7 @@ CREATE TABLE recipient (
     last_host    TEXT,             -- where it was tried last
     last_status  TEXT,             -- and how that ended: RFC 3463 status
     last_error   TEXT,             -- and in words
+    last_reply   TEXT,             -- and in the host's own, where it was a reply that ended it
     settled_at   INTEGER,
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;

@@ -134,13 +134,14 @@ fn defer(
     next: Stamp,
 ) -> Result<(), QueueError> {
     ledger.run(
-        "UPDATE recipient SET state = ?, list = NULL, next_attempt = ?, last_status = ?, last_error = ? \
-         WHERE message = ? AND n = ?",
+        "UPDATE recipient SET state = ?, list = NULL, next_attempt = ?, last_status = ?, last_error = ?, \
+         last_reply = ? WHERE message = ? AND n = ?",
         (
             State::PendingXmit.number(),
             next.0,
             reason.status.to_string(),
             &reason.text,
+            reason.reply.as_ref().map(ToString::to_string),
             settlement.id.0,
             n,
         ),
