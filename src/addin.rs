@@ -32,7 +32,7 @@ use crew::Crew;
 use housekeeping::{Done, Housekeeper};
 
 /// How long sessions may take to end when the MTA stops.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why the MTA could not start.
 #[derive(Debug)]

@@ -30,12 +30,13 @@ use crate::outbound::controller::OutboundController;
 use crate::outbound::dispatch::Dispatch;
 use crate::outbound::handler::OutboundHandler;
 use crate::outbound::hosts::HostSettings;
+use crate::smtp::path::Mailbox;
 use crate::tasks::bell::{Bell, Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::table::{HandlerRow, HandlerTable};
 use crate::tasks::{Task, guarded};
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{DomainList, WorkQueue};
+use crate::work_queue::{DomainList, Terms, WorkQueue};
 
 /// How long the operator waits for a transport to stop before it goes on in the background.
 const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
@@ -187,20 +188,20 @@ impl Crew {
 
     /// Stops everything, all at once; whether everything ended within `grace`.
     pub(super) fn stop_all(&mut self, grace: Duration) -> bool {
-        for (handlers, _) in std::mem::take(&mut self.ending) {
-            handlers.stop(Duration::ZERO);
-        }
         let members = std::mem::take(&mut self.running);
+        let ending = std::mem::take(&mut self.ending);
         std::thread::scope(|scope| {
-            let halts: Vec<_> = members
+            let halts = members
                 .into_values()
-                .map(|member| scope.spawn(move || member.halt(grace)))
-                .collect();
-            let ended: Vec<bool> = halts
+                .map(|member| scope.spawn(move || member.halt(grace)));
+            let ends = ending
                 .into_iter()
-                .map(|halt| halt.join().unwrap_or(false))
-                .collect();
-            ended.iter().all(|ended| *ended)
+                .map(|(handlers, _)| scope.spawn(move || handlers.stop(grace)));
+            let ended: Vec<_> = halts.chain(ends).collect();
+            ended
+                .into_iter()
+                .map(|ended| ended.join().unwrap_or(false))
+                .fold(true, |all, one| all & one)
         })
     }
 
@@ -265,14 +266,20 @@ impl Crew {
 
     fn start_osesctl(&self, config: &Config) -> Result<Member, StartError> {
         let dispatch = self.dispatch.clone();
+        let router = router(config);
+        let terms = Terms {
+            list_messages: config.list_messages,
+            router: Arc::new(move |path: &Mailbox| router.next_hop(path.domain())),
+        };
         let handler = OutboundHandler {
+            terms: terms.clone(),
             queue: self.queue.clone(),
             resolver: Arc::new(Resolver::new(&config.dns, Clock::System)),
             hosts: HostSettings::from(config),
             hostname: config.hostname.clone(),
             retry: retry(config),
             dispatch: dispatch.clone(),
-            per_next_hop: config.per_next_hop,
+            per_next_hop: per_next_hop(config),
             bells: self.bells.clone(),
         };
         let bell = self.bells.osesctl.clone();
@@ -282,10 +289,9 @@ impl Crew {
             bell,
             board: self.board.clone(),
             say: log_book::say,
-            router: Arc::new(router(config)),
             poll_interval: config.poll_interval,
-            list_messages: config.list_messages,
-            per_next_hop: config.per_next_hop,
+            terms,
+            per_next_hop: per_next_hop(config),
             dispatch,
             table: table.clone(),
         };
@@ -405,4 +411,12 @@ fn retry(config: &Config) -> RetryPolicy {
         schedule: config.retry_schedule.clone(),
         expire: config.expire,
     }
+}
+
+/// One next hop never gets the whole table: when it hangs, there is a handler left for the others.
+fn per_next_hop(config: &Config) -> usize {
+    config
+        .per_next_hop
+        .min(config.max_outbound_handlers.saturating_sub(1))
+        .max(1)
 }

@@ -18,7 +18,7 @@ impl Addin {
         let quit = command == Ok(Command::Quit);
         let answer = match command {
             Err(refusal) => Answer {
-                status: Exit::Usage.status(),
+                status: refusal.exit().status(),
                 text: format!("{refusal}\n"),
             },
             Ok(Command::Show(what)) => match self.show(what) {

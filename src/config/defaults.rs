@@ -3,7 +3,7 @@
 //! The values are those of the table in `flags`; here are only the ones that follow from others.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::flags;
@@ -50,7 +50,9 @@ impl Config {
             self.delay_warning = self.delay_warning.filter(|warning| *warning < self.expire);
         }
         if let Some(below) = self.mail_dir.strip_prefix("SPOOL/") {
-            self.mail_dir = self.spool.join(below).display().to_string();
+            // A sign in the spool's own name is no sign of the template.
+            let spool = self.spool.display().to_string().replace('%', "%%");
+            self.mail_dir = Path::new(&spool).join(below).display().to_string();
         }
     }
 

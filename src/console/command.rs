@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::exit::Exit;
 use crate::tasks::Task;
 
 /// A command, understood.
@@ -119,13 +120,32 @@ impl fmt::Display for Part {
     }
 }
 
-/// Why a command was not understood: a sentence for the operator.
+/// Why a command is not obeyed: a sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(pub String);
+pub enum Refusal {
+    /// It was not understood.
+    Usage(String),
+    /// It was, and can not be done.
+    Refused(&'static str),
+}
+
+impl Refusal {
+    /// The exit status that goes with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Refusal::Usage(_) => Exit::Usage,
+            Refusal::Refused(_) => Exit::Refused,
+        }
+    }
+}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(match self {
+            Refusal::Usage(text) => text,
+            Refusal::Refused(text) => text,
+        })
     }
 }
 
@@ -140,7 +160,7 @@ impl Command {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["tell", "smtpmta", rest @ ..] | ["tell", rest @ ..] => told(rest),
-            ["load", "smtpmta"] => refuse("SMTPMTA is loaded already"),
+            ["load", "smtpmta"] => Err(Refusal::Refused("SMTPMTA is loaded already")),
             rest => told(rest),
         }
     }
@@ -148,10 +168,10 @@ impl Command {
 
 fn told(words: &[&str]) -> Result<Command, Refusal> {
     if words.iter().any(|word| is_handler(word)) {
-        return refuse(
+        return Err(Refusal::Refused(
             "a session handler can not be stopped or started by TELL: its controller does that \
              (TELL SMTPMTA STOP INBOUND TRANSPORT, TELL SMTPMTA STOP OUTBOUND TRANSPORT)",
-        );
+        ));
     }
     match words {
         ["quit" | "exit"] => Ok(Command::Quit),
@@ -164,6 +184,9 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
             None => refuse(&format!("show {}: expected one of {}", shown(what), names())),
         },
         ["show"] => refuse(&format!("show: expected one of {}", names())),
+        ["show" | "refresh" | "housekeeping" | "quit" | "exit", .., extra] => {
+            refuse(&format!("{}: expected nothing more", shown(extra)))
+        }
         [] => refuse("expected a command: show, start, stop, refresh, housekeeping, quit"),
         [word, ..] => refuse(&format!(
             "{}: not a command; expected show, start, stop, refresh, housekeeping or quit",
@@ -206,7 +229,7 @@ fn names() -> String {
 }
 
 fn refuse<T>(text: &str) -> Result<T, Refusal> {
-    Err(Refusal(text.to_owned()))
+    Err(Refusal::Usage(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -242,7 +265,10 @@ mod tests {
             "stop OSESHLR3",
         ] {
             let refusal = parse(line).unwrap_err();
-            assert!(refusal.0.contains("its controller"), "{line}: {refusal}");
+            assert!(
+                refusal.to_string().contains("its controller"),
+                "{line}: {refusal}"
+            );
         }
     }
 
@@ -258,7 +284,7 @@ mod tests {
             "stop inbound x",
         ] {
             let refusal = parse(line).unwrap_err();
-            assert!(refusal.0.contains("expected"), "{line}: {refusal}");
+            assert!(refusal.to_string().contains("expected"), "{line}: {refusal}");
         }
     }
 }

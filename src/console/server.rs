@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
@@ -20,6 +21,12 @@ pub const SOCKET: &str = "control.sock";
 
 /// A request is at most so long.
 const LONGEST_REQUEST: u64 = 4096;
+
+/// How long to wait when the system refuses a descriptor.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(500);
+
+/// So many may ask at once.
+const MOST_GUESTS: usize = 32;
 
 /// How long whoever asks may take to ask, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,10 +83,29 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
     std::thread::Builder::new()
         .name("console".to_owned())
         .spawn(move || {
+            let guests = Arc::new(());
             for stream in listener.incoming() {
-                let served = stream.and_then(|stream| serve(&stream, &to_addin));
-                if let Err(error) = served {
-                    log::debug!("console: {error}");
+                let Ok(stream) = stream else {
+                    // No descriptor is left: one may be in a moment.
+                    std::thread::park_timeout(PAUSE_AFTER_TROUBLE);
+                    continue;
+                };
+                if Arc::strong_count(&guests) > MOST_GUESTS {
+                    // Whoever asks sees the end at once, and may ask again.
+                    continue;
+                }
+                let (guest, to_addin) = (Arc::clone(&guests), to_addin.clone());
+                let serve = move || {
+                    if let Err(error) = serve(&stream, &to_addin) {
+                        log::debug!("console: {error}");
+                    }
+                    drop(guest);
+                };
+                if let Err(error) = std::thread::Builder::new()
+                    .name("console-guest".to_owned())
+                    .spawn(serve)
+                {
+                    log::warn!("console: {error}");
                 }
             }
         })?;

@@ -15,7 +15,7 @@ use crate::tasks::board::Board;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::outcome::Reason;
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{Converted, Delivery, QueueError, Waiting, WaitingRecipient, WorkQueue};
+use crate::work_queue::{Converted, Delivery, Origin, QueueError, Waiting, WaitingRecipient, WorkQueue};
 
 /// The inbound message conversion task, and what it works with.
 #[derive(Debug)]
@@ -118,9 +118,13 @@ impl InboundConversion {
                 return (None, for_all(message, |_| Delivery::Hold(reason.clone())));
             }
         };
-        let deliveries = if structure.hops > self.max_hops {
+        // Ours is among them, where a session brought the message.
+        let passed = structure
+            .hops
+            .saturating_sub(usize::from(message.origin == Origin::Session));
+        let deliveries = if passed > self.max_hops {
             // RFC 5321 6.3: so many Received lines are a loop.
-            let text = format!("the message has passed {} hosts: it loops", structure.hops);
+            let text = format!("the message has passed {passed} hosts: it loops");
             let reason = Reason::here(EnhancedCode(5, 4, 6), &text);
             for_all(message, |_| Delivery::GiveUp(reason.clone()))
         } else {

@@ -1,7 +1,12 @@
 //! Next hops take turns: which waiting list goes next when a handler is free, so that many lists of one
 //! next hop never keep the others waiting.
+//!
+//! The first mail for a next hop makes a list at once. While a session with that next hop is under way, or
+//! no handler is free, what comes gathers for a moment: messages that come together share a list, and a
+//! session that ends may take it over.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::list::{DomainList, HopId, ListId};
 
@@ -11,7 +16,11 @@ pub struct Turns {
     waiting: VecDeque<DomainList>,
     busy: HashMap<HopId, usize>,
     in_hand: HashSet<ListId>,
+    gathering: HashMap<HopId, Instant>,
 }
+
+/// How long mail gathers before it is frozen into a list that waits, and a further session may begin.
+pub const GATHER: Duration = Duration::from_millis(100);
 
 impl Turns {
     /// A list has been made and no handler was free: it goes to the end of the queue.
@@ -55,18 +64,51 @@ impl Turns {
         self.take(place)
     }
 
-    /// A handler that has just finished a list of `hop` asks whether to carry on over the same connection: the
-    /// next list of that next hop, provided that no other next hop waits for a handler. It is counted as begun.
-    pub fn carry_on(&mut self, hop: HopId, per_next_hop: usize) -> Option<DomainList> {
-        let others_wait = self
-            .waiting
-            .iter()
-            .any(|list| list.hop != hop && self.busy(list.hop) < per_next_hop);
-        if others_wait {
-            return None;
-        }
+    /// Whether another next hop than `hop` waits for a handler: for fairness it has to get one first.
+    #[must_use]
+    pub fn others_wait(&self, hop: HopId, per_next_hop: usize) -> bool {
+        let waits = |list: &DomainList| list.hop != hop && self.busy(list.hop) < per_next_hop;
+        let starves = |other: &HopId| *other != hop && self.busy(*other) == 0;
+        self.waiting.iter().any(waits) || self.gathering.keys().any(starves)
+    }
+
+    /// The list of `hop` that waits, for a handler that carries on over the same connection. It is counted as
+    /// begun.
+    pub fn carry_on(&mut self, hop: HopId) -> Option<DomainList> {
         let place = self.waiting.iter().position(|list| list.hop == hop)?;
         self.take(place)
+    }
+
+    /// Mail for these next hops, and no others, is due and on no list: it gathers, since when it was first seen.
+    pub fn gather(&mut self, hops: &[HopId], now: Instant) {
+        let since = |hop: &HopId| (*hop, self.gathering.get(hop).copied().unwrap_or(now));
+        self.gathering = hops.iter().map(since).collect();
+    }
+
+    /// Whether mail for `hop` gathers. It does so no longer when this says yes.
+    pub fn take_gathered(&mut self, hop: HopId) -> bool {
+        self.gathering.remove(&hop).is_some()
+    }
+
+    /// The next hops whose mail has gathered for long enough.
+    #[must_use]
+    pub fn ripe(&self, now: Instant) -> HashSet<HopId> {
+        self.gathering
+            .iter()
+            .filter(|(_, since)| **since + GATHER <= now)
+            .map(|(hop, _)| *hop)
+            .collect()
+    }
+
+    /// How long until mail that gathers now has gathered for long enough.
+    #[must_use]
+    pub fn until_ripe(&self, now: Instant) -> Option<Duration> {
+        let first = self
+            .gathering
+            .values()
+            .filter(|since| **since + GATHER > now)
+            .min()?;
+        Some((*first + GATHER).saturating_duration_since(now))
     }
 
     /// A list could not be handed over after all: first in the queue again.
@@ -152,11 +194,12 @@ mod tests {
     #[test]
     fn a_handler_carries_on_only_when_no_other_next_hop_waits() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        assert_eq!(turns.carry_on(HopId(1), 20), None, "next hop 2 waits: fair first");
+        assert!(turns.others_wait(HopId(1), 20), "next hop 2 waits: fair first");
         assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(1)));
         assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(2)));
         turns.wait(list(3, 1));
-        assert_eq!(turns.carry_on(HopId(1), 20).map(|l| l.id), Some(ListId(3)));
+        assert!(!turns.others_wait(HopId(1), 20));
+        assert_eq!(turns.carry_on(HopId(1)).map(|l| l.id), Some(ListId(3)));
     }
 
     #[test]
@@ -165,5 +208,29 @@ mod tests {
         let first = turns.next(20).unwrap();
         turns.put_back(first);
         assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(1)));
+    }
+
+    #[test]
+    fn mail_gathers_from_when_it_was_first_seen_until_it_is_ripe_or_taken() {
+        let (mut turns, start) = (Turns::default(), Instant::now());
+        turns.gather(&[HopId(1), HopId(2)], start);
+        turns.gather(&[HopId(1), HopId(2)], start + GATHER / 2);
+        assert!(turns.ripe(start + GATHER / 2).is_empty());
+        assert_eq!(turns.until_ripe(start + GATHER / 2), Some(GATHER / 2));
+        assert!(turns.take_gathered(HopId(2)));
+        assert!(!turns.take_gathered(HopId(2)));
+        assert_eq!(turns.ripe(start + GATHER), HashSet::from([HopId(1)]));
+        turns.gather(&[], start + GATHER);
+        assert!(turns.ripe(start + 2 * GATHER).is_empty());
+    }
+
+    #[test]
+    fn mail_that_gathers_because_no_handler_is_free_comes_before_carrying_on() {
+        let mut turns = turns(&[(1, 1)]);
+        let _ = turns.next(20);
+        turns.gather(&[HopId(1)], Instant::now());
+        assert!(!turns.others_wait(HopId(1), 20));
+        turns.gather(&[HopId(1), HopId(2)], Instant::now());
+        assert!(turns.others_wait(HopId(1), 20));
     }
 }

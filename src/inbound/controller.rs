@@ -91,10 +91,7 @@ impl InboundController {
             .write(Task::InboundController, screen::not_listening_on(ports));
         if tell {
             *last_told = Some(Instant::now());
-            (self.say)(&screen::said_by(
-                Task::InboundController,
-                &screen::not_listening_on(ports),
-            ));
+            self.tell(&screen::not_listening_on(ports));
         }
         while !self.table.has_room() && !stop.is_given() {
             select! {
@@ -105,11 +102,14 @@ impl InboundController {
         self.board
             .write(Task::InboundController, screen::listening_on(ports));
         if tell && !stop.is_given() {
-            (self.say)(&screen::said_by(
-                Task::InboundController,
-                &screen::listening_again_on(ports),
-            ));
+            self.tell(&screen::listening_again_on(ports));
         }
+    }
+
+    /// To the operator, and for the record.
+    fn tell(&self, what: &str) {
+        log::info!("{what}");
+        (self.say)(&screen::said_by(Task::InboundController, what));
     }
 
     fn pause(&self, stop: &Stop) {

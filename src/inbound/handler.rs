@@ -192,7 +192,7 @@ impl Dialogue<'_> {
             }
             self.stream.set_read_timeout(Some(left.min(STRESS_TIMEOUT)))?;
             match (&mut &*self.stream).read(buffer) {
-                Ok(0) if rests && self.desk.stopping() => break Heard::Stopping,
+                Ok(0) if self.desk.stopping() => break Heard::Stopping,
                 Ok(0) => break Heard::HungUp,
                 Ok(n) => break Heard::Octets(n),
                 Err(error)

@@ -3,7 +3,6 @@
 //!
 //! Never resolves, connects or speaks SMTP.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
@@ -11,13 +10,12 @@ use crossbeam_channel::select;
 use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
 use crate::console::screen;
-use crate::domain_list::next_hop::{NextHop, Router};
-use crate::smtp::path::Mailbox;
+use crate::domain_list::turns::Turns;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::table::{Desk, HandlerTable};
-use crate::work_queue::{Claim, DomainList, QueueError, WorkQueue};
+use crate::work_queue::{Claim, DomainList, ListId, QueueError, Terms, WorkQueue};
 
 /// Lists that are handed out in one pass at most: a pass is one short transaction.
 const LISTS_A_PASS: usize = 32;
@@ -45,12 +43,10 @@ pub struct OutboundController {
     pub board: Board,
     /// Where it speaks to the operator.
     pub say: fn(&str),
-    /// The next hop of a domain.
-    pub router: Arc<Router>,
     /// `--poll-interval`.
     pub poll_interval: Duration,
-    /// `--list-messages`.
-    pub list_messages: usize,
+    /// How lists are made.
+    pub terms: Terms,
     /// `--per-next-hop`.
     pub per_next_hop: usize,
     /// The lists that wait.
@@ -70,10 +66,11 @@ impl OutboundController {
     /// Works until it is told to stop; then takes the lists apart that no handler has.
     pub fn run(&self, stop: &Stop) {
         let mut watched: Option<Instant> = None;
+        let mut suspects = Vec::new();
         while !stop.is_given() {
             if watched.is_none_or(|at| at.elapsed() >= self.poll_interval) {
                 watched = Some(Instant::now());
-                self.take_lost_lists_apart();
+                self.take_lost_lists_apart(&mut suspects);
             }
             let progress = self.hand_out_waiting().and_then(|fine| match fine {
                 true => self.process_domain_lists(),
@@ -90,7 +87,7 @@ impl OutboundController {
                 }
             }
         }
-        let waiting = self.dispatch.turns.lock().clear();
+        let waiting = self.dispatch.with(Turns::clear);
         for list in waiting {
             if let Err(error) = self.queue.end_list(list) {
                 log::error!("list {list} waits for the next start: {error}");
@@ -104,22 +101,27 @@ impl OutboundController {
 
     /// The safety net below the handlers: a list that nobody has, and that yet is there, would keep its messages
     /// locked for ever.
-    fn take_lost_lists_apart(&self) {
+    fn take_lost_lists_apart(&self, suspects: &mut Vec<ListId>) {
         let lists = match self.queue.lists() {
             Ok(lists) => lists,
             Err(error) => return log::error!("the domain lists can not be looked through: {error}"),
         };
-        for list in lists {
-            // Only this thread makes lists, and it has handed over or put down all that it made.
-            let lost = !self.dispatch.turns.lock().knows(list);
-            if lost && let Err(error) = self.queue.end_list(list) {
+        let unknown: Vec<ListId> = lists
+            .into_iter()
+            .filter(|list| !self.dispatch.with(|turns| turns.knows(*list)))
+            .collect();
+        // A list that a handler is just making for itself is unknown for a moment; one that is still unknown at
+        // the next poll is lost.
+        for list in unknown.iter().filter(|list| suspects.contains(list)) {
+            if let Err(error) = self.queue.end_list(*list) {
                 log::error!("list {list}: {error}");
             }
         }
+        *suspects = unknown;
     }
 
     fn rest(&self, stop: &Stop, pause: Duration) {
-        let (busy, waiting) = (self.table.busy(), self.dispatch.turns.lock().waiting());
+        let (busy, waiting) = (self.table.busy(), self.dispatch.with(|turns| turns.waiting()));
         let doing = match (busy, waiting) {
             (0, 0) => "Idle".to_owned(),
             _ => format!("{busy} lists being sent, {waiting} waiting for a handler"),
@@ -137,22 +139,26 @@ impl OutboundController {
     fn until_due(&self) -> Duration {
         let due = self.queue.next_due().ok().flatten();
         let until = due.map_or(self.poll_interval, |due| due.since(self.queue.now()));
-        if until.is_zero() {
+        let until_due = if until.is_zero() {
             self.poll_interval
         } else {
-            until.min(self.poll_interval)
-        }
+            until
+        };
+        let until_ripe = self.dispatch.with(|turns| turns.until_ripe(Instant::now()));
+        until_due
+            .min(self.poll_interval)
+            .min(until_ripe.unwrap_or(self.poll_interval))
     }
 
     /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made.
     /// Whether the handlers took them.
     fn hand_out_waiting(&self) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
-            let Some(mut list) = self.dispatch.turns.lock().next(self.per_next_hop) else {
+            let Some(mut list) = self.dispatch.with(|turns| turns.next(self.per_next_hop)) else {
                 break;
             };
             if let Err(error) = self.queue.lock_list(list.id, number) {
-                self.dispatch.turns.lock().put_back(list);
+                self.dispatch.with(|turns| turns.put_back(list));
                 return Err(error);
             }
             list.handler = Some(number);
@@ -165,22 +171,22 @@ impl OutboundController {
 
     /// One pass of Domain List Processing.
     fn process_domain_lists(&self) -> Result<Progress, QueueError> {
-        let claim = {
-            let turns = self.dispatch.turns.lock();
-            Claim {
-                handlers: self.table.available(LISTS_A_PASS),
-                waiting_room: LISTS_A_PASS.saturating_sub(turns.waiting()),
-                waiting: turns.waiting_hops(),
-                busy: turns.busy_hops(),
-                per_next_hop: self.per_next_hop,
-                list_messages: self.list_messages,
-                router: self.routing(),
-            }
-        };
+        let handlers = self.table.available(LISTS_A_PASS);
+        let claim = self.dispatch.with(|turns| Claim {
+            handlers,
+            waiting_room: LISTS_A_PASS.saturating_sub(turns.waiting()),
+            waiting: turns.waiting_hops(),
+            busy: turns.busy_hops(),
+            per_next_hop: self.per_next_hop,
+            ripe: turns.ripe(Instant::now()),
+            terms: self.terms.clone(),
+        });
         if claim.handlers.is_empty() && claim.waiting_room == 0 {
             return Ok(Progress::None);
         }
         let claimed = self.queue.claim(claim)?;
+        self.dispatch
+            .offer(|turns| turns.gather(&claimed.gathering, Instant::now()));
         if claimed.lists.is_empty() && claimed.rerouted == 0 {
             return Ok(Progress::None);
         }
@@ -194,20 +200,15 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
-                self.dispatch.turns.lock().wait(list);
+                self.dispatch.offer(|turns| turns.wait(list));
                 continue;
             }
-            self.dispatch.turns.lock().begin(&list);
+            self.dispatch.with(|turns| turns.begin(&list));
             if !self.hand_over(list) {
                 progress = Progress::Trouble;
             }
         }
         Ok(progress)
-    }
-
-    fn routing(&self) -> Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync> {
-        let router = Arc::clone(&self.router);
-        Arc::new(move |path| router.next_hop(path.domain()))
     }
 
     /// The list is locked for the handler that is the next to be reserved; whether that one took it.
@@ -229,7 +230,7 @@ impl OutboundController {
         if let Err(error) = self.queue.end_list(kept.id) {
             log::error!("list {} waits for the next poll: {error}", kept.id);
         }
-        self.dispatch.end(&kept);
+        self.dispatch.with(|turns| turns.end(&kept));
         false
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, More};
 use super::hosts::{HostSettings, candidates};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
 use super::session::{End, Input, Session, Step};
@@ -18,7 +18,9 @@ use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::table::Desk;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{DomainList, ListedMessage, Pending, QueueError, Settled, Settlement, WorkQueue};
+use crate::work_queue::{
+    DomainList, ListedMessage, Pending, QueueError, Settled, Settlement, Terms, WorkQueue,
+};
 
 /// How long DNS may be asked for the hosts of a next hop.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,6 +51,8 @@ pub struct OutboundHandler {
     pub dispatch: Dispatch,
     /// `--per-next-hop`.
     pub per_next_hop: usize,
+    /// How lists are made of what has gathered.
+    pub terms: Terms,
     /// Whom it kicks.
     pub bells: Bells,
 }
@@ -257,19 +261,34 @@ impl<'h> Hand<'h> {
         Some(envelope)
     }
 
-    /// The list is through. Only then it is out of hand, and another one may be taken up.
+    /// The list is through; only then another one is taken up.
     fn carry_on(&mut self) {
         self.finish();
-        let (dispatch, most) = (&self.handler.dispatch, self.handler.per_next_hop);
-        let Some(next) = dispatch.carry_on(&self.list, most) else {
-            return;
+        let (dispatch, number, hop) = (&self.handler.dispatch, self.number, self.list.hop);
+        let stopping = || self.stop.is_given();
+        let next = match dispatch.more(&self.list, self.handler.per_next_hop, stopping) {
+            None => return,
+            Some(More::List(next)) => {
+                let id = next.id;
+                self.list = next;
+                self.insist(|queue| queue.lock_list(id, number))
+            }
+            Some(More::Gathered) => {
+                let terms = &self.handler.terms;
+                let next = self.insist(|queue| queue.claim_more(hop, &self.list.next_hop, number, terms));
+                next.flatten().map(|next| {
+                    dispatch.with(|turns| {
+                        turns.begin(&next);
+                        turns.end(&self.list);
+                    });
+                    self.list = next;
+                })
+            }
         };
-        let (id, number) = (next.id, self.number);
-        self.list = next;
-        if let Some(()) = self.insist(|queue| queue.lock_list(id, number)) {
+        if next.is_some() {
             self.load();
         }
-        // There is room for one more list to wait.
+        // There may be room for one more list to wait.
         self.handler.bells.osesctl.kick();
     }
 
@@ -418,7 +437,7 @@ impl Drop for Hand<'_> {
             }
         }
         self.finish();
-        self.handler.dispatch.end(&self.list);
+        self.handler.dispatch.with(|turns| turns.end(&self.list));
     }
 }
 

@@ -20,6 +20,9 @@ use super::{Task, guarded};
 /// Stack of a handler: sessions keep what is large on the heap.
 const STACK: usize = 512 * 1024;
 
+/// How long a session that is cut off may take to say so, and then to end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What handlers of one kind do with what the controller gives them.
 type Serve<J> = Box<dyn Fn(J, &Desk) + Send + Sync>;
 
@@ -245,8 +248,13 @@ impl<J: Send + 'static> HandlerTable<J> {
         if places.wait_until_ended(grace) {
             return true;
         }
+        // Who is cut off while it sends can still be told why.
+        places.shut_down(Shutdown::Read, |_| true);
+        if places.wait_until_ended(LAST_WORDS) {
+            return true;
+        }
         places.shut_down(Shutdown::Both, |_| true);
-        places.wait_until_ended(Duration::from_secs(1))
+        places.wait_until_ended(LAST_WORDS)
     }
 }
 

@@ -2,6 +2,7 @@
 //! locked when a handler gets it, and what is left of it goes back.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::WorkQueue;
@@ -30,10 +31,25 @@ pub struct Claim {
     pub busy: HashMap<HopId, usize>,
     /// At most so many of them together.
     pub per_next_hop: usize,
+    /// Next hops whose mail has gathered for long enough to be frozen into a list that waits.
+    pub ripe: HashSet<HopId>,
+    /// How lists are made.
+    pub terms: Terms,
+}
+
+/// How lists are made.
+#[derive(Clone)]
+pub struct Terms {
     /// At most so many messages on a list.
     pub list_messages: usize,
     /// The next hop of a recipient, as the configuration says now: nothing about the way is frozen.
     pub router: Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync>,
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Terms({} messages)", self.list_messages)
+    }
 }
 
 /// What one pass of Domain List Processing did.
@@ -43,7 +59,12 @@ pub struct Claimed {
     pub lists: Vec<DomainList>,
     /// Recipients that it found to go to another next hop now.
     pub rerouted: usize,
+    /// Next hops whose mail is due and was not listed: it gathers.
+    pub gathering: Vec<HopId>,
 }
+
+/// Next hops whose mail is noticed to gather at most: the others are looked at when these have moved on.
+const MOST_GATHERING: usize = 1000;
 
 /// Recipients that one pass moves at most, and a list more: it is one short transaction.
 const RECIPIENTS_A_PASS: usize = 5000;
@@ -83,6 +104,28 @@ impl WorkQueue {
         self.store
             .write(move |ledger| make_lists(ledger, &claim, now))
             .wait()
+    }
+
+    /// A list of what is due for `hop`, for handler `handler`, which has just carried another one there; `None` when
+    /// there is nothing.
+    ///
+    /// # Errors
+    /// When the database refused: everything is pending as before.
+    pub fn claim_more(
+        &self,
+        hop: HopId,
+        next_hop: &NextHop,
+        handler: usize,
+        terms: &Terms,
+    ) -> Result<Option<DomainList>, QueueError> {
+        let (now, terms) = (self.now(), terms.clone());
+        let chosen = Chosen {
+            hop,
+            next_hop: next_hop.clone(),
+            handler: Some(handler),
+        };
+        let make = move |ledger: &mut Ledger<'_>| make_list(ledger, &terms, now, &chosen);
+        self.store.write(make).wait().map(|(list, _)| list)
     }
 
     /// Gives a list that waited to handler `handler`: from this commit on its rows are locked.
@@ -222,8 +265,10 @@ impl WorkQueue {
 fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Claimed, QueueError> {
     let mut claimed = Claimed::default();
     let mut recipients = 0;
-    for chosen in choose(ledger, claim, now)? {
-        let (list, rerouted) = make_list(ledger, claim, now, &chosen)?;
+    let (chosen, gathering) = choose(ledger, claim, now)?;
+    claimed.gathering = gathering;
+    for chosen in chosen {
+        let (list, rerouted) = make_list(ledger, &claim.terms, now, &chosen)?;
         claimed.rerouted += rerouted;
         recipients += rerouted + list.as_ref().map_or(0, |list| list.recipients);
         claimed.lists.extend(list);
@@ -241,28 +286,38 @@ struct Chosen {
     handler: Option<usize>,
 }
 
-/// The next hops that get a list, those that are due longest first: as many as there are handlers and places
-/// to wait. Those that have enough in hand do not keep the others from being looked at.
-fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Vec<Chosen>, QueueError> {
+/// The next hops that get a list, those that are due longest first, and those whose mail gathers instead. Those
+/// that have enough in hand do not keep the others from being looked at.
+fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>, Vec<HopId>), QueueError> {
     let mut handlers = claim.handlers.iter().copied().peekable();
     let mut waiting_room = claim.waiting_room;
-    let mut chosen = Vec::new();
+    let (mut chosen, mut gathering) = (Vec::new(), Vec::new());
     let mut statement = ledger.db().prepare_cached(
         "SELECT id, name FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
     )?;
     let mut rows = statement.query([now.0])?;
     while let Some(row) = rows.next()? {
-        if handlers.peek().is_none() && waiting_room == 0 {
+        if gathering.len() >= MOST_GATHERING {
             break;
         }
         let hop = HopId(row.get(0)?);
         if claim.waiting.contains(&hop) {
             continue;
         }
-        let may_go = claim.busy.get(&hop).copied().unwrap_or(0) < claim.per_next_hop;
-        let handler = if may_go { handlers.next() } else { None };
+        let busy = claim.busy.get(&hop).copied().unwrap_or(0);
+        let first = busy == 0 && handlers.peek().is_some();
+        if !first && !claim.ripe.contains(&hop) && !fills_a_list(ledger, claim, hop, now)? {
+            gathering.push(hop);
+            continue;
+        }
+        let handler = if busy < claim.per_next_hop {
+            handlers.next()
+        } else {
+            None
+        };
         if handler.is_none() {
             if waiting_room == 0 {
+                gathering.push(hop);
                 continue;
             }
             waiting_room -= 1;
@@ -274,13 +329,24 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Vec<Chosen>,
             handler,
         });
     }
-    Ok(chosen)
+    Ok((chosen, gathering))
+}
+
+/// Whether what is due for a next hop is enough for a whole list: then there is nothing to gather for.
+fn fills_a_list(ledger: &Ledger<'_>, claim: &Claim, hop: HopId, now: Stamp) -> Result<bool, QueueError> {
+    let due: Option<usize> = ledger.row(
+        "SELECT count(*) FROM (SELECT 1 FROM recipient \
+         WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? LIMIT ?)",
+        (hop.0, now.0, claim.terms.list_messages),
+        |row| row.get(0),
+    )?;
+    Ok(due.unwrap_or(0) >= claim.terms.list_messages)
 }
 
 /// The list of a next hop, if there is anything for it; and how many recipients turned out to go elsewhere now.
 fn make_list(
     ledger: &mut Ledger<'_>,
-    claim: &Claim,
+    terms: &Terms,
     now: Stamp,
     chosen: &Chosen,
 ) -> Result<(Option<DomainList>, usize), QueueError> {
@@ -289,7 +355,7 @@ fn make_list(
         ref next_hop,
         handler,
     } = *chosen;
-    let mut gather = Gather::new(claim.list_messages);
+    let mut gather = Gather::new(terms.list_messages);
     let mut strayed = Vec::new();
     let mut damaged = Vec::new();
     {
@@ -304,7 +370,7 @@ fn make_list(
                 damaged.push(id);
                 continue;
             };
-            let goes_to = (claim.router)(&path);
+            let goes_to = (terms.router)(&path);
             if goes_to != *next_hop {
                 strayed.push((id, n, goes_to));
             } else if !gather.take(id, n) {

@@ -33,7 +33,7 @@ pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way
 pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
-pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient};
+pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient, Terms};
 pub use reports::{Due, Failure, Notice};
 pub use settlement::{Settled, Settlement};
 

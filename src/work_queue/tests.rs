@@ -138,8 +138,11 @@ fn claim(handlers: &[usize], waiting_room: usize) -> Claim {
         waiting: HashSet::new(),
         busy: HashMap::new(),
         per_next_hop: 20,
-        list_messages: 100,
-        router: Arc::new(hop_of),
+        ripe: (0..100).map(HopId).collect(),
+        terms: Terms {
+            list_messages: 100,
+            router: Arc::new(hop_of),
+        },
     }
 }
 
@@ -246,7 +249,10 @@ fn a_long_queue_becomes_lists_of_bounded_length_one_for_each_pass() {
         let lists = world
             .queue
             .claim(Claim {
-                list_messages: 3,
+                terms: Terms {
+                    list_messages: 3,
+                    router: Arc::new(hop_of),
+                },
                 ..claim(&[0], 0)
             })
             .unwrap()
@@ -450,7 +456,10 @@ fn a_route_that_changed_moves_what_is_pending() {
     let relay = NextHop::Host("relay.example".to_owned(), 25);
     let rerouted = relay.clone();
     let claim = Claim {
-        router: Arc::new(move |_| rerouted.clone()),
+        terms: Terms {
+            list_messages: 100,
+            router: Arc::new(move |_| rerouted.clone()),
+        },
         ..claim(&[0], 0)
     };
     assert!(

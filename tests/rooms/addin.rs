@@ -193,7 +193,6 @@ fn mail_that_waits_takes_the_way_that_the_configuration_says_when_it_goes() {
 }
 
 #[test]
-#[ignore = "a pass of Domain List Processing that only reroutes counts as no progress: the poll must find it"]
 fn mail_that_is_rerouted_does_not_wait_for_the_poll() {
     waiting_mail_goes_the_new_way("1h");
 }

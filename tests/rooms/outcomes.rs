@@ -111,7 +111,6 @@ fn a_recipient_that_is_refused_for_good_is_bounced_to_the_sender() {
 }
 
 #[test]
-#[ignore = "the queue does not keep the reply itself: work_queue::reports gives `reply: None` to drt"]
 fn the_reply_of_the_host_is_the_diagnostic_code_of_the_bounce() {
     let sink = Sink::start();
     sink.on(Stage::Rcpt, "550 5.1.1 no such user here");
