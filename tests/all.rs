@@ -20,6 +20,7 @@ mod exercises {
 
 mod rooms {
     mod addin;
+    mod architecture;
     mod bad_configs;
     mod bounded;
     mod console;
@@ -28,9 +29,11 @@ mod rooms {
     mod inbound_dialogues;
     mod inbound_live;
     mod mailbox;
+    mod manual_queue;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
     mod outcomes;
+    mod readme;
     mod relaying;
     mod standing;
 }

@@ -157,7 +157,8 @@ pub fn read_terminal(to_addin: Sender<Request>, say: fn(&str)) -> io::Result<()>
             for line in io::stdin().lock().lines().map_while(Result::ok) {
                 let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
                 if !words.is_empty() {
-                    say(ask(&to_addin, words, false).text.trim_end());
+                    // One by one: what is said is a line, and a line end in it would be shown as such.
+                    ask(&to_addin, words, false).text.lines().for_each(say);
                 }
             }
         })?;
