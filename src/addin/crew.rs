@@ -279,7 +279,7 @@ impl Crew {
             hostname: config.hostname.clone(),
             retry: retry(config),
             dispatch: dispatch.clone(),
-            per_next_hop: per_next_hop(config),
+            per_next_hop: config.per_next_hop,
             bells: self.bells.clone(),
         };
         let bell = self.bells.osesctl.clone();
@@ -291,7 +291,7 @@ impl Crew {
             say: log_book::say,
             poll_interval: config.poll_interval,
             terms,
-            per_next_hop: per_next_hop(config),
+            per_next_hop: config.per_next_hop,
             dispatch,
             table: table.clone(),
         };
@@ -411,12 +411,4 @@ fn retry(config: &Config) -> RetryPolicy {
         schedule: config.retry_schedule.clone(),
         expire: config.expire,
     }
-}
-
-/// One next hop never gets the whole table: when it hangs, there is a handler left for the others.
-fn per_next_hop(config: &Config) -> usize {
-    config
-        .per_next_hop
-        .min(config.max_outbound_handlers.saturating_sub(1))
-        .max(1)
 }

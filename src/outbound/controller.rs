@@ -200,7 +200,7 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
-                self.dispatch.offer(|turns| turns.wait(list));
+                self.dispatch.with(|turns| turns.wait(list));
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));

@@ -265,8 +265,7 @@ impl<'h> Hand<'h> {
     fn carry_on(&mut self) {
         self.finish();
         let (dispatch, number, hop) = (&self.handler.dispatch, self.number, self.list.hop);
-        let stopping = || self.stop.is_given();
-        let next = match dispatch.more(&self.list, self.handler.per_next_hop, stopping) {
+        let next = match dispatch.more(&self.list, self.handler.per_next_hop) {
             None => return,
             Some(More::List(next)) => {
                 let id = next.id;

@@ -100,11 +100,14 @@ fn a_mailbox_that_can_not_be_written_is_tried_again() {
 fn a_message_that_has_passed_too_many_hosts_goes_no_further() {
     let world = World::load(&["--max-hops", "3"]);
     let hop = b"Received: from a.test by b.test; Mon, 23 Nov 2026 10:00:00 +0000\r\n";
-    let content = [hop.repeat(3), letter("round and round")].concat();
-    Client::of(&world).mail("bsmith@mta.test", &["jdoe@mta.test"], &content);
+    // As many as it may have passed, and one more.
+    for lines in [3, 4] {
+        let content = [hop.repeat(lines), letter("round and round")].concat();
+        Client::of(&world).mail("bsmith@mta.test", &["jdoe@mta.test"], &content);
+    }
     let report = world.wait_for_letters("bsmith@mta.test", 1).remove(0);
     assert!(String::from_utf8_lossy(&report).contains("Status: 5.4.6"));
-    assert!(world.letters("jdoe@mta.test").is_empty());
+    assert_eq!(world.letters("jdoe@mta.test").len(), 1);
 }
 
 #[test]
