@@ -186,7 +186,7 @@ impl OutboundController {
         }
         let claimed = self.queue.claim(claim)?;
         self.dispatch
-            .offer(|turns| turns.gather(&claimed.gathering, Instant::now()));
+            .with(|turns| turns.gather(&claimed.gathering, Instant::now()));
         if claimed.lists.is_empty() && claimed.rerouted == 0 {
             return Ok(Progress::None);
         }
