@@ -91,7 +91,10 @@ impl Asked {
     }
 
     fn subcommand(&mut self, word: &str, rest: &[String]) {
-        let Some(known) = SUBCOMMANDS.iter().find(|known| known.name == word) else {
+        let Some(known) = SUBCOMMANDS
+            .iter()
+            .find(|known| known.name.eq_ignore_ascii_case(word))
+        else {
             let meant = nearest(word, SUBCOMMANDS.iter().map(|known| known.name));
             let meant = meant
                 .map(|meant| format!("; did you mean {meant}?"))

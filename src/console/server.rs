@@ -81,7 +81,7 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     std::thread::Builder::new()
-        .name("console".to_owned())
+        .name("control".to_owned())
         .spawn(move || {
             let guests = Arc::new(());
             for stream in listener.incoming() {

@@ -232,8 +232,8 @@ impl Report<'_> {
         }
         text += &format!("\r\nMessage ID: {about}\r\nArrived:    {arrival}\r\n\r\n");
         let help = format!(
-            "The operator of {hostname} finds everything that happened to the message with `smtpmta trace \
-             {about}`. What follows is for programs, and then comes {attached}."
+            "The operator of {hostname} finds everything that happened to the message under this ID. What \
+             follows is for programs, and then comes {attached}."
         );
         fold(&mut text, "", &help, "");
         text

@@ -124,7 +124,7 @@ impl OutboundController {
         let (busy, waiting) = (self.table.busy(), self.dispatch.with(|turns| turns.waiting()));
         let doing = match (busy, waiting) {
             (0, 0) => "Idle".to_owned(),
-            _ => format!("{busy} lists being sent, {waiting} waiting for a handler"),
+            _ => format!("Lists in hand: {busy}, waiting for a handler: {waiting}"),
         };
         self.board.write(Task::OutboundController, doing);
         select! {

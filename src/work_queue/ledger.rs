@@ -10,6 +10,9 @@ use super::error::QueueError;
 use super::id::{MessageId, Stamps};
 use crate::clock::Stamp;
 
+/// The marker of the last stamp that was given, as far as it was written down.
+pub(super) const LAST_STAMP: &str = "last stamp";
+
 /// Counters of `show stat`, by name.
 pub(super) type Counts = HashMap<&'static str, i64>;
 
@@ -95,6 +98,10 @@ impl<'w> Ledger<'w> {
 
     /// Adds counters up in the database.
     pub(super) fn write_counts(&self, counts: &Counts) -> Result<(), QueueError> {
+        if !counts.is_empty() {
+            // With the clock set back and the history forgotten, no ID shall be given a second time.
+            self.mark(LAST_STAMP, self.now())?;
+        }
         for (name, by) in counts {
             self.run(
                 "INSERT INTO statistic (name, value) VALUES (?, ?) \
@@ -102,6 +109,16 @@ impl<'w> Ledger<'w> {
                 (name, by),
             )?;
         }
+        Ok(())
+    }
+
+    /// Writes down how far a task, or the clock, has come.
+    pub(super) fn mark(&self, name: &'static str, reached: Stamp) -> Result<(), QueueError> {
+        self.run(
+            "INSERT INTO marker (name, value) VALUES (?, ?) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
+            (name, reached.0),
+        )?;
         Ok(())
     }
 

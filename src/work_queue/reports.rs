@@ -106,7 +106,7 @@ impl WorkQueue {
             .write(move |ledger| {
                 notices.iter().try_for_each(|notice| report(ledger, notice))?;
                 match delay {
-                    Some(reached) => set_marker(ledger, DELAY, reached),
+                    Some(reached) => ledger.mark(DELAY, reached),
                     None => Ok(()),
                 }
             })
@@ -143,7 +143,7 @@ impl WorkQueue {
                         given_up += 1;
                     }
                 }
-                set_marker(ledger, EXPIRY, reached)?;
+                ledger.mark(EXPIRY, reached)?;
                 Ok(given_up)
             })
             .wait()?;
@@ -271,13 +271,4 @@ fn walk(db: &Connection, name: &'static str, cutoff: Stamp) -> Result<(Vec<Messa
         _ => cutoff.0.max(from),
     };
     Ok((ids, Stamp(reached)))
-}
-
-fn set_marker(ledger: &Ledger<'_>, name: &'static str, value: Stamp) -> Result<(), QueueError> {
-    ledger.run(
-        "INSERT INTO marker (name, value) VALUES (?, ?) \
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
-        (name, value.0),
-    )?;
-    Ok(())
 }

@@ -89,7 +89,7 @@ CREATE TABLE statistic (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE marker (
-    name  TEXT PRIMARY KEY,        -- how far a task that walks through all messages has come
+    name  TEXT PRIMARY KEY,        -- how far a task that walks through all messages, or the clock, has come
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -21,7 +21,7 @@ use super::content::{FOLDER, remove};
 use super::error::QueueError;
 use super::hopper::{Hopper, Pending};
 use super::id::Stamps;
-use super::ledger::{Counts, Ledger};
+use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::writer::{Work, Writer, work};
 use crate::clock::{Clock, Stamp};
 
@@ -74,8 +74,9 @@ impl Store {
 
     fn start(spool: &Path, clock: Clock, db: Connection, lock: Option<File>) -> Result<Store, QueueError> {
         let last: i64 = db.query_row(
-            "SELECT max(ifnull((SELECT max(id) FROM message), 0), ifnull((SELECT max(value) FROM marker WHERE name = 'last stamp'), 0))",
-            [],
+            "SELECT max(ifnull((SELECT max(id) FROM message), 0), \
+                        ifnull((SELECT value FROM marker WHERE name = ?), 0))",
+            [LAST_STAMP],
             |row| row.get(0),
         )?;
         let stamps = Arc::new(Stamps::after(Stamp(last), clock));

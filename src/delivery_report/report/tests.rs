@@ -126,8 +126,8 @@ fn a_bounce_says_who_and_why() {
         Arrived:    Mon, 23 Nov 2026 19:20:01 +0100
 
         The operator of mx.example.org finds everything that happened to the message
-        with `smtpmta trace 0006000000000001`. What follows is for programs, and
-        then comes the header of your message.
+        under this ID. What follows is for programs, and then comes the header of
+        your message.
 
         --=_0006000000000002_0
         Content-Description: Delivery status
@@ -200,8 +200,8 @@ fn a_delay_notice_says_until_when_it_is_tried() {
         Arrived:    Mon, 23 Nov 2026 19:20:01 +0100
 
         The operator of mx.example.org finds everything that happened to the message
-        with `smtpmta trace 0006000000000001`. What follows is for programs, and
-        then comes the header of your message.
+        under this ID. What follows is for programs, and then comes the header of
+        your message.
 
         --=_0006000000000002_0
         Content-Description: Delivery status
