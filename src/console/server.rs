@@ -102,7 +102,7 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
                     drop(guest);
                 };
                 if let Err(error) = std::thread::Builder::new()
-                    .name("console-guest".to_owned())
+                    .name("control-guest".to_owned())
                     .spawn(serve)
                 {
                     log::warn!("console: {error}");
