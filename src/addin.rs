@@ -109,6 +109,7 @@ impl Addin {
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
         let mut crew = Crew::new(queue.clone());
+        crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
         for part in Part::All.members() {
             crew.start(*part, config)?;
@@ -168,7 +169,7 @@ impl Addin {
     }
 
     fn stop(mut self) {
-        self.crew.board.write(Task::Addin, "Stopping");
+        self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
         exit_on_second_signal(self.signals);
         if !self.crew.stop_all(GRACE) {

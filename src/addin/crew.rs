@@ -140,7 +140,7 @@ impl Crew {
     pub(super) fn stop(&mut self, part: Part) -> Option<bool> {
         let member = self.running.remove(&part)?;
         let task = part.task()?;
-        self.board.write(task, Board::STOPPING);
+        self.board.stop(task);
         let Some(handlers) = member.handlers.clone() else {
             // Without sessions there is nobody to wait for; its successor must not meet it.
             let ended = member.halt(GRACE);
@@ -373,7 +373,7 @@ impl Crew {
     ) -> Result<Member, StartError> {
         let stop = Stop::default();
         let heard = stop.clone();
-        self.board.write(task, "Started");
+        self.board.begin(task);
         let thread = std::thread::Builder::new()
             .name(task.to_string())
             .spawn(move || {
