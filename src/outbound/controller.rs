@@ -134,20 +134,16 @@ impl OutboundController {
         }
     }
 
-    /// Until the next retry falls due, at most a poll interval. What is due and could not be listed waits for a
-    /// handler, who rings.
+    /// Until the next retry falls due or mail has gathered for long enough, at most a poll interval. What is due
+    /// and could not be listed waits for a handler, who rings.
     fn until_due(&self) -> Duration {
-        let due = self.queue.next_due().ok().flatten();
-        let until = due.map_or(self.poll_interval, |due| due.since(self.queue.now()));
-        let until_due = if until.is_zero() {
-            self.poll_interval
-        } else {
-            until
-        };
+        let now = self.queue.now();
+        let until_due = self.queue.next_due().ok().flatten().map(|due| due.since(now));
         let until_ripe = self.dispatch.with(|turns| turns.until_ripe(Instant::now()));
-        until_due
-            .min(self.poll_interval)
-            .min(until_ripe.unwrap_or(self.poll_interval))
+        [until_due, until_ripe]
+            .into_iter()
+            .flatten()
+            .fold(self.poll_interval, Duration::min)
     }
 
     /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made.

@@ -80,7 +80,7 @@ impl OutboundHandler {
         });
         let mut last: Option<(String, Reason)> = None;
         for peer in peers.take(MOST_TRIES) {
-            // As long as a peer takes messages, it is worth another connection.
+            // As long as a peer answers, it is worth another connection.
             loop {
                 if hand.todo.is_empty() || desk.stopping() {
                     return;
@@ -105,7 +105,7 @@ impl OutboundHandler {
         }
     }
 
-    /// One connection; whether it got a message settled.
+    /// One connection; whether a message got an answer over it.
     fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, desk: &Desk) -> (End, bool) {
         desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
         match Connection::open(peer) {
@@ -115,11 +115,11 @@ impl OutboundHandler {
             ),
             Ok(mut connection) => {
                 let lent = desk.lend(connection.socket());
-                let before = hand.settled;
+                let before = hand.answered;
                 let end = self.talk(hand, &mut connection, peer, desk);
                 // The table must not shut down a descriptor that is somebody else's by then.
                 drop(lent);
-                (end, hand.settled > before)
+                (end, hand.answered > before)
             }
         }
     }
@@ -205,8 +205,8 @@ struct Hand<'h> {
     in_flight: Vec<ListedMessage>,
     /// On their way to the disk.
     unrecorded: VecDeque<(Settlement, Pending<Settled>)>,
-    /// Messages settled so far.
-    settled: usize,
+    /// Messages that peers have given an answer to so far.
+    answered: usize,
 }
 
 impl<'h> Hand<'h> {
@@ -219,7 +219,7 @@ impl<'h> Hand<'h> {
             todo: VecDeque::new(),
             in_flight: Vec::new(),
             unrecorded: VecDeque::new(),
-            settled: 0,
+            answered: 0,
         }
     }
 
@@ -309,7 +309,7 @@ impl<'h> Hand<'h> {
             .filter(|(_, outcome)| ends(outcome))
             .map(|(key, outcome)| (key.0, outcome))
             .collect();
-        self.settled += 1;
+        self.answered += usize::from(outcomes.iter().any(|(_, outcome)| is_answer(outcome)));
         // RFC 5321 4.5.3.1.10: whom the host had no room for in this transaction gets one of his own.
         let delivered = outcomes
             .iter()
@@ -437,6 +437,17 @@ impl Drop for Hand<'_> {
         }
         self.finish();
         self.handler.dispatch.with(|turns| turns.end(&self.list));
+    }
+}
+
+/// Whether the host has said what it thinks of a recipient. Silence, a lost connection and 421 are no answer: the next
+/// message would fare no better.
+fn is_answer(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Delivered(_) => true,
+        Outcome::TryLater(reason) | Outcome::GiveUp(reason) => {
+            reason.reply.as_ref().is_some_and(|reply| reply.code != 421)
+        }
     }
 }
 

@@ -230,14 +230,15 @@ impl WorkQueue {
             .wait()
     }
 
-    /// When the next recipient falls due, of those that are on no list.
+    /// When the next recipient falls due that is not due yet, of those that are on no list.
     ///
     /// # Errors
     /// When the database can not be read.
     pub fn next_due(&self) -> Result<Option<Stamp>, QueueError> {
+        let now = self.now();
         self.store.read(|db| {
-            let sql = "SELECT due FROM next_hop WHERE due IS NOT NULL ORDER BY due LIMIT 1";
-            ledger::row(db, sql, [], |row| row.get(0).map(Stamp))
+            let sql = "SELECT due FROM next_hop WHERE due IS NOT NULL AND due > ? ORDER BY due LIMIT 1";
+            ledger::row(db, sql, [now.0], |row| row.get(0).map(Stamp))
         })
     }
 
