@@ -137,10 +137,20 @@ impl InboundConversion {
         let mut content = self.queue.content(message.id)?;
         let mut reader = StructureReader::default();
         let mut piece = vec![0; 64 * 1024];
+        let mut size = 0;
         loop {
             match content.read(&mut piece) {
-                Ok(0) => return Ok(reader.finish()),
-                Ok(n) => reader.feed(&piece[..n]),
+                Ok(0) if size == message.size => return Ok(reader.finish()),
+                Ok(0) => {
+                    return Err(QueueError::Cut {
+                        size,
+                        whole: message.size,
+                    });
+                }
+                Ok(n) => {
+                    size += n as u64;
+                    reader.feed(&piece[..n]);
+                }
                 Err(error) => {
                     return Err(QueueError::File {
                         path: self.queue.spool().join("content"),

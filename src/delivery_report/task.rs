@@ -4,6 +4,7 @@
 //! Never reports about a message from the null path: that is dead mail, and waits for an operator.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crossbeam_channel::select;
@@ -147,14 +148,16 @@ impl DeliveryReport {
         let id = self.queue.message_id();
         let original = self.original(due);
         let whole = original.len() as u64 == due.size;
+        let hosts: Vec<Option<String>> = due.recipients.iter().map(|r| remote_mta(&r.host)).collect();
         let recipients: Vec<_> = due
             .recipients
             .iter()
-            .map(|r| FailedRecipient {
+            .zip(&hosts)
+            .map(|(r, host)| FailedRecipient {
                 address: &r.path,
                 original_recipient: None,
                 reason: &r.reason,
-                remote_mta: r.host.split(['[', ':']).next().filter(|host| !host.is_empty()),
+                remote_mta: host.as_deref(),
                 last_attempt: None,
             })
             .collect();
@@ -209,5 +212,15 @@ impl DeliveryReport {
             original.truncate(end.unwrap_or(0));
         }
         original
+    }
+}
+
+/// The name of the host that was tried last, out of `name[address]:port`; an address without a name as a literal.
+fn remote_mta(host: &str) -> Option<String> {
+    let name = host.rsplit_once('[').map_or(host, |(name, _)| name);
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => Some(format!("[{address}]")),
+        Ok(IpAddr::V6(address)) => Some(format!("[IPv6:{address}]")),
+        Err(_) => Some(name.to_owned()).filter(|name| !name.is_empty()),
     }
 }

@@ -17,10 +17,18 @@ pub struct Turns {
     busy: HashMap<HopId, usize>,
     in_hand: HashSet<ListId>,
     gathering: HashMap<HopId, Instant>,
+    answering: HashSet<HopId>,
 }
 
 /// How long mail gathers before it is frozen into a list that waits, and a further session may begin.
 pub const GATHER: Duration = Duration::from_millis(100);
+
+/// How long it gathers while the next hop has not answered for any message yet: on a long path the first session
+/// is still beginning.
+pub const GATHER_AT_FIRST: Duration = Duration::from_millis(500);
+
+/// A next hop that has not answered yet may have so many sessions before it counts as silent.
+const FEW: usize = 5;
 
 impl Turns {
     /// A list has been made and no handler was free: it goes to the end of the queue.
@@ -44,6 +52,7 @@ impl Turns {
             *busy -= 1;
             if *busy == 0 {
                 self.busy.remove(&list.hop);
+                self.answering.remove(&list.hop);
             }
         }
     }
@@ -54,20 +63,43 @@ impl Turns {
         self.in_hand.contains(&list) || self.waiting.iter().any(|waiting| waiting.id == list)
     }
 
-    /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand. It is
-    /// counted as begun.
-    pub fn next(&mut self, per_next_hop: usize) -> Option<DomainList> {
+    /// `hop` has answered for a message.
+    pub fn answers(&mut self, hop: HopId) {
+        if self.busy.contains_key(&hop) {
+            self.answering.insert(hop);
+        }
+    }
+
+    /// The next hops that may have hung: several sessions, and no answer yet. They do not get the last handlers.
+    #[must_use]
+    pub fn silent(&self) -> HashSet<HopId> {
+        self.busy
+            .keys()
+            .filter(|hop| self.is_silent(**hop))
+            .copied()
+            .collect()
+    }
+
+    fn is_silent(&self, hop: HopId) -> bool {
+        self.busy(hop) >= FEW && !self.answering.contains(&hop)
+    }
+
+    /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand, and is
+    /// not silent unless handlers are to `spare`. It is counted as begun.
+    pub fn next(&mut self, per_next_hop: usize, spare: bool) -> Option<DomainList> {
         let place = self
             .waiting
             .iter()
-            .position(|list| self.busy(list.hop) < per_next_hop)?;
+            .position(|list| self.busy(list.hop) < per_next_hop && (spare || !self.is_silent(list.hop)))?;
         self.take(place)
     }
 
     /// Whether another next hop than `hop` waits for a handler: for fairness it has to get one first.
     #[must_use]
     pub fn others_wait(&self, hop: HopId, per_next_hop: usize) -> bool {
-        let waits = |list: &DomainList| list.hop != hop && self.busy(list.hop) < per_next_hop;
+        let waits = |list: &DomainList| {
+            list.hop != hop && self.busy(list.hop) < per_next_hop && !self.is_silent(list.hop)
+        };
         let starves = |other: &HopId| *other != hop && self.busy(*other) == 0;
         self.waiting.iter().any(waits) || self.gathering.keys().any(starves)
     }
@@ -93,22 +125,25 @@ impl Turns {
     /// The next hops whose mail has gathered for long enough.
     #[must_use]
     pub fn ripe(&self, now: Instant) -> HashSet<HopId> {
-        self.gathering
-            .iter()
-            .filter(|(_, since)| **since + GATHER <= now)
-            .map(|(hop, _)| *hop)
+        self.ripening()
+            .filter(|(_, at)| *at <= now)
+            .map(|(hop, _)| hop)
             .collect()
     }
 
     /// How long until mail that gathers now has gathered for long enough.
     #[must_use]
     pub fn until_ripe(&self, now: Instant) -> Option<Duration> {
-        let first = self
-            .gathering
-            .values()
-            .filter(|since| **since + GATHER > now)
-            .min()?;
-        Some((*first + GATHER).saturating_duration_since(now))
+        let first = self.ripening().map(|(_, at)| at).filter(|at| *at > now).min()?;
+        Some(first.saturating_duration_since(now))
+    }
+
+    /// When what gathers will have gathered for long enough.
+    fn ripening(&self) -> impl Iterator<Item = (HopId, Instant)> {
+        self.gathering.iter().map(|(hop, since)| {
+            let first = self.busy(*hop) > 0 && !self.answering.contains(hop);
+            (*hop, *since + if first { GATHER_AT_FIRST } else { GATHER })
+        })
     }
 
     /// A list could not be handed over after all: first in the queue again.
@@ -176,27 +211,27 @@ mod tests {
     #[test]
     fn the_list_that_waited_longest_goes_first() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        assert_eq!(turns.next(9).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(9).map(|l| l.id), Some(ListId(2)));
-        assert_eq!(turns.next(9), None);
+        assert_eq!(turns.next(9, true).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(9, true).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(9, true), None);
     }
 
     #[test]
     fn a_next_hop_with_enough_sessions_lets_the_others_pass() {
         let mut turns = turns(&[(1, 1), (2, 1), (3, 2)]);
-        assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(3)));
-        assert_eq!(turns.next(1), None);
+        assert_eq!(turns.next(1, true).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(1, true).map(|l| l.id), Some(ListId(3)));
+        assert_eq!(turns.next(1, true), None);
         turns.end(&list(1, 1));
-        assert_eq!(turns.next(1).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(1, true).map(|l| l.id), Some(ListId(2)));
     }
 
     #[test]
     fn a_handler_carries_on_only_when_no_other_next_hop_waits() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
         assert!(turns.others_wait(HopId(1), 20), "next hop 2 waits: fair first");
-        assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(20, true).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(20, true).map(|l| l.id), Some(ListId(2)));
         turns.wait(list(3, 1));
         assert!(!turns.others_wait(HopId(1), 20));
         assert_eq!(turns.carry_on(HopId(1)).map(|l| l.id), Some(ListId(3)));
@@ -205,9 +240,9 @@ mod tests {
     #[test]
     fn a_list_that_is_put_back_is_the_next_again() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        let first = turns.next(20).unwrap();
+        let first = turns.next(20, true).unwrap();
         turns.put_back(first);
-        assert_eq!(turns.next(20).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(20, true).map(|l| l.id), Some(ListId(1)));
     }
 
     #[test]
@@ -227,10 +262,25 @@ mod tests {
     #[test]
     fn mail_that_gathers_because_no_handler_is_free_comes_before_carrying_on() {
         let mut turns = turns(&[(1, 1)]);
-        let _ = turns.next(20);
+        let _ = turns.next(20, true);
         turns.gather(&[HopId(1)], Instant::now());
         assert!(!turns.others_wait(HopId(1), 20));
         turns.gather(&[HopId(1), HopId(2)], Instant::now());
         assert!(turns.others_wait(HopId(1), 20));
+    }
+
+    #[test]
+    fn a_next_hop_that_has_not_answered_gets_a_few_handlers_and_the_last_ones_only_after_it_has() {
+        let lists: Vec<(i64, i64)> = (0..7).map(|id| (id, 1)).collect();
+        let mut turns = turns(&lists);
+        let taken = std::iter::from_fn(|| turns.next(20, false)).count();
+        assert_eq!((taken, turns.silent()), (FEW, HashSet::from([HopId(1)])));
+        assert!(
+            turns.next(20, true).is_some(),
+            "while there are handlers to spare"
+        );
+        turns.answers(HopId(1));
+        assert!(turns.silent().is_empty());
+        assert!(turns.next(20, false).is_some());
     }
 }

@@ -21,6 +21,17 @@ const WRITE_BUFFER: usize = 64 * 1024;
 /// A line of a reply is at most so long; the standard allows 512 octets (RFC 5321 4.5.3.1.5).
 const LONGEST_LINE: usize = 16 * 1024;
 
+/// Why content could not be sent.
+#[derive(Debug)]
+pub enum SendError {
+    /// It can not be read.
+    Content(std::io::Error),
+    /// It has only so many octets.
+    Cut(u64),
+    /// The peer does not take it.
+    Peer(Trouble),
+}
+
 /// A connection that has been made.
 #[derive(Debug)]
 pub struct Connection {
@@ -59,22 +70,31 @@ impl Connection {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Puts content there, dot-stuffed, and the final dot; writes when the buffer is full.
+    /// Puts content there, dot-stuffed, and the final dot if it was `size` octets long; writes when the buffer is
+    /// full.
     ///
     /// # Errors
-    /// When the content can not be read, or the peer does not take it.
-    pub fn send_content(&mut self, mut content: impl Read) -> Result<(), Trouble> {
+    /// When the content can not be read or is not as long as it should be, or the peer does not take it. The final
+    /// dot has not been sent then.
+    pub fn send_content(&mut self, mut content: impl Read, size: u64) -> Result<(), SendError> {
         let mut encoder = Encoder::new();
         let mut piece = vec![0; WRITE_BUFFER / 2];
+        let mut sent = 0;
         loop {
             match content.read(&mut piece) {
                 Ok(0) => break,
-                Ok(n) => encoder.encode(&piece[..n], &mut self.out),
-                Err(error) => return Err(Trouble::Content(error.to_string())),
+                Ok(n) => {
+                    sent += n as u64;
+                    encoder.encode(&piece[..n], &mut self.out);
+                }
+                Err(error) => return Err(SendError::Content(error)),
             }
             if self.out.len() >= WRITE_BUFFER {
-                self.flush()?;
+                self.flush().map_err(SendError::Peer)?;
             }
+        }
+        if sent != size {
+            return Err(SendError::Cut(sent));
         }
         encoder.finish(&mut self.out);
         Ok(())

@@ -150,7 +150,9 @@ impl OutboundController {
     /// Whether the handlers took them.
     fn hand_out_waiting(&self) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
-            let Some(mut list) = self.dispatch.with(|turns| turns.next(self.per_next_hop)) else {
+            let spare = self.spare() > 0;
+            let next = self.dispatch.with(|turns| turns.next(self.per_next_hop, spare));
+            let Some(mut list) = next else {
                 break;
             };
             if let Err(error) = self.queue.lock_list(list.id, number) {
@@ -165,15 +167,24 @@ impl OutboundController {
         Ok(true)
     }
 
+    /// How many handlers next hops may take that have not answered yet: a quarter of what one next hop can not
+    /// take anyway is kept for the others.
+    fn spare(&self) -> usize {
+        let kept = self.table.places().saturating_sub(self.per_next_hop) / 4;
+        self.table.places().saturating_sub(self.table.busy() + kept)
+    }
+
     /// One pass of Domain List Processing.
     fn process_domain_lists(&self) -> Result<Progress, QueueError> {
-        let handlers = self.table.available(LISTS_A_PASS);
+        let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
         let claim = self.dispatch.with(|turns| Claim {
             handlers,
             waiting_room: LISTS_A_PASS.saturating_sub(turns.waiting()),
             waiting: turns.waiting_hops(),
             busy: turns.busy_hops(),
             per_next_hop: self.per_next_hop,
+            spare,
+            silent: turns.silent(),
             ripe: turns.ripe(Instant::now()),
             terms: self.terms.clone(),
         });
@@ -222,7 +233,8 @@ impl OutboundController {
                 Err((_, error)) => error.to_string(),
             },
         };
-        log::error!("list {} could not be handed over: {refused}", kept.id);
+        // Which is not worth more words when the handlers are being stopped.
+        log::warn!("list {} could not be handed over: {refused}", kept.id);
         if let Err(error) = self.queue.end_list(kept.id) {
             log::error!("list {} waits for the next poll: {error}", kept.id);
         }

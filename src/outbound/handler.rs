@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
+use super::connection::{Connection, SendError};
 use super::dispatch::{Dispatch, More};
 use super::hosts::{HostSettings, candidates};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
@@ -159,7 +159,7 @@ impl OutboundHandler {
                 match step {
                     Step::Send(bytes) if can_write => connection.send(&bytes),
                     Step::SendContent(id) if can_write => {
-                        if let Err(trouble) = self.send_content(connection, id) {
+                        if let Err(trouble) = self.send_content(hand, connection, id) {
                             can_write = false;
                             ready = Some(Input::Lost(trouble));
                         }
@@ -184,12 +184,41 @@ impl OutboundHandler {
 }
 
 impl OutboundHandler {
-    fn send_content(&self, connection: &mut Connection, id: MessageId) -> Result<(), Trouble> {
-        let content = self
+    /// Sends the content of a message in flight. What is wrong on our side is no business of the peer or of the
+    /// sender: they are told that it was not there, and the operator why.
+    fn send_content(
+        &self,
+        hand: &mut Hand<'_>,
+        connection: &mut Connection,
+        id: MessageId,
+    ) -> Result<(), Trouble> {
+        let size = hand
+            .in_flight
+            .iter()
+            .find(|message| message.id == id)
+            .map_or(0, |message| message.size);
+        let error = match self
             .queue
             .content(id)
-            .map_err(|error| Trouble::Content(error.to_string()))?;
-        connection.send_content(content)
+            .map(|content| connection.send_content(content, size))
+        {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(SendError::Peer(trouble))) => return Err(trouble),
+            Ok(Err(SendError::Cut(size_now))) => QueueError::Cut {
+                size: size_now,
+                whole: size,
+            },
+            Ok(Err(SendError::Content(error))) => QueueError::File {
+                path: self.queue.spool().join("content"),
+                error,
+            },
+            Err(error) => error,
+        };
+        log::error!("id={id} its content can not be sent: {error}");
+        if !error.will_pass() {
+            hand.damaged = Some((id, error.to_string()));
+        }
+        Err(Trouble::Content("it can not be read just now".to_owned()))
     }
 }
 
@@ -205,6 +234,8 @@ struct Hand<'h> {
     in_flight: Vec<ListedMessage>,
     /// On their way to the disk.
     unrecorded: VecDeque<(Settlement, Pending<Settled>)>,
+    /// The message in flight whose content turned out to be damaged, and how.
+    damaged: Option<(MessageId, String)>,
     /// Messages that peers have given an answer to so far.
     answered: usize,
 }
@@ -219,6 +250,7 @@ impl<'h> Hand<'h> {
             todo: VecDeque::new(),
             in_flight: Vec::new(),
             unrecorded: VecDeque::new(),
+            damaged: None,
             answered: 0,
         }
     }
@@ -309,6 +341,15 @@ impl<'h> Hand<'h> {
             .filter(|(_, outcome)| ends(outcome))
             .map(|(key, outcome)| (key.0, outcome))
             .collect();
+        if let Some((_, reason)) = self.damaged.take_if(|(damaged, _)| *damaged == id) {
+            let list = self.list.id;
+            let _ = self.insist(|queue| queue.hold_listed(list, id, &reason));
+            return;
+        }
+        if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
+            let hop = self.list.hop;
+            self.handler.dispatch.with(|turns| turns.answers(hop));
+        }
         self.answered += usize::from(outcomes.iter().any(|(_, outcome)| is_answer(outcome)));
         // RFC 5321 4.5.3.1.10: whom the host had no room for in this transaction gets one of his own.
         let delivered = outcomes

@@ -109,7 +109,10 @@ pub fn judge(peer: &Peer, stage: Stage, reply: &Reply) -> Verdict {
         // RFC 5321 3.8: the peer closes, whatever it was asked.
         (_, 421) => Verdict::Ends(later()),
         // RFC 5321 4.5.3.1.10: "too many recipients" in the words of older hosts is a 452.
-        (Stage::Rcpt, 552) => Verdict::TryLater(later()),
+        // Unless it says that it means something else, such as a full mailbox.
+        (Stage::Rcpt, 552) if reply.enhanced.is_none_or(|code| (code.1, code.2) == (5, 3)) => {
+            Verdict::TryLater(later())
+        }
         // Bad sequence, after our pipelining: the dialogue is confused, the message is not at fault.
         (Stage::NextMail, 503) => Verdict::Ends(later()),
         (Stage::Data, 300..400) => Verdict::Fine,

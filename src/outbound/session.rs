@@ -233,7 +233,8 @@ impl Session {
                     // RFC 5321 3.1: a host that refuses waits for QUIT. We do not wait for more.
                     send(b"QUIT\r\n", steps);
                 }
-                if due == Due::Reset {
+                // Said to the next MAIL or RSET it is about the connection: the message has not been looked at.
+                if matches!(due, Due::Reset | Due::Mail { first: false }) {
                     self.give_back(steps);
                 }
                 return self.end(&reason, steps);

@@ -150,6 +150,12 @@ impl<J: Send + 'static> HandlerTable<J> {
         Some(number)
     }
 
+    /// How many places there are.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.shared.places.max
+    }
+
     /// Whether a place is available.
     #[must_use]
     pub fn has_room(&self) -> bool {

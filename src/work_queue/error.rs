@@ -30,6 +30,13 @@ pub enum QueueError {
         /// The newest schema that this version knows.
         known: i64,
     },
+    /// The content of a message is not as long as it was when it arrived.
+    Cut {
+        /// Octets that there are.
+        size: u64,
+        /// Octets that there were.
+        whole: u64,
+    },
     /// Somebody else has locked the database for longer than we wait.
     Locked,
     /// The writer has stopped.
@@ -54,10 +61,17 @@ impl QueueError {
     #[must_use]
     pub fn will_pass(&self) -> bool {
         match self {
-            QueueError::Database(rusqlite::Error::QueryReturnedNoRows) | QueueError::Panicked => false,
+            QueueError::Database(rusqlite::Error::QueryReturnedNoRows)
+            | QueueError::Panicked
+            | QueueError::Cut { .. } => false,
             QueueError::File { error, .. } => error.kind() != io::ErrorKind::NotFound,
             _ => true,
         }
+    }
+
+    /// Whether the database found no room on the disk.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, QueueError::Database(_)) && self.is_out_of_space()
     }
 
     /// Whether somebody else has the database locked.
@@ -114,6 +128,9 @@ impl fmt::Display for QueueError {
                 f,
                 "queue.db was written by a newer smtpmta (schema {found}, this version knows up to {known})"
             ),
+            QueueError::Cut { size, whole } => {
+                write!(f, "the content has {size} octets; when it arrived it had {whole}")
+            }
             QueueError::Locked => f.write_str("queue.db has been locked by another program for too long"),
             QueueError::Stopped => f.write_str("the work queue has been closed"),
             QueueError::Panicked => {

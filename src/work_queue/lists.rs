@@ -31,6 +31,10 @@ pub struct Claim {
     pub busy: HashMap<HopId, usize>,
     /// At most so many of them together.
     pub per_next_hop: usize,
+    /// So many of the handlers may go to next hops that are silent; the rest is for the others.
+    pub spare: usize,
+    /// Next hops with several sessions and no answer yet.
+    pub silent: HashSet<HopId>,
     /// Next hops whose mail has gathered for long enough to be frozen into a list that waits.
     pub ripe: HashSet<HopId>,
     /// How lists are made.
@@ -291,7 +295,7 @@ struct Chosen {
 /// that have enough in hand do not keep the others from being looked at.
 fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>, Vec<HopId>), QueueError> {
     let mut handlers = claim.handlers.iter().copied().peekable();
-    let mut waiting_room = claim.waiting_room;
+    let (mut waiting_room, mut spare) = (claim.waiting_room, claim.spare);
     let (mut chosen, mut gathering) = (Vec::new(), Vec::new());
     let mut statement = ledger.db().prepare_cached(
         "SELECT id, name FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
@@ -311,11 +315,9 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             gathering.push(hop);
             continue;
         }
-        let handler = if busy < claim.per_next_hop {
-            handlers.next()
-        } else {
-            None
-        };
+        let may_go = busy < claim.per_next_hop && (spare > 0 || !claim.silent.contains(&hop));
+        let handler = if may_go { handlers.next() } else { None };
+        spare = spare.saturating_sub(usize::from(handler.is_some()));
         if handler.is_none() {
             if waiting_room == 0 {
                 gathering.push(hop);

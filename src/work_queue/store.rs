@@ -29,10 +29,10 @@ use crate::clock::{Clock, Stamp};
 const SCHEMA: i64 = 1;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
-const PAGE_SIZE: u32 = 8192;
+const PAGE_SIZE: u32 = 4096;
 
 /// The write-ahead log is copied home when it has this many pages.
-const CHECKPOINT_PAGES: u32 = 4000;
+const CHECKPOINT_PAGES: u32 = 1000;
 
 /// At most this many wait for the writer; whoever comes then waits to hand over.
 const WAITING: usize = 4096;

@@ -138,6 +138,8 @@ fn claim(handlers: &[usize], waiting_room: usize) -> Claim {
         waiting: HashSet::new(),
         busy: HashMap::new(),
         per_next_hop: 20,
+        spare: 100,
+        silent: HashSet::new(),
         ripe: (0..100).map(HopId).collect(),
         terms: Terms {
             list_messages: 100,

@@ -96,7 +96,11 @@ impl Writer {
                 _ => Counts::new(),
             };
             let counted = !counts.is_empty();
-            match self.in_one_transaction(&mut group, counts) {
+            let mut done = self.in_one_transaction(&mut group, counts);
+            if done.as_ref().is_err_and(QueueError::is_full) && self.make_room() {
+                done = self.in_one_transaction(&mut group, Counts::new());
+            }
+            match done {
                 Ok(()) => group.into_iter().for_each(Work::committed),
                 // Whoever has it locked has it locked for all; each would wait as long again.
                 Err(error) if error.is_locked() => {
@@ -118,6 +122,15 @@ impl Writer {
         if let Err((_, error)) = self.db.close() {
             log::error!("queue.db: can not be closed: {error}");
         }
+    }
+
+    /// The disk is full, and the write-ahead log may be what fills it: brings it home, and gives its space back;
+    /// whether that could be done.
+    fn make_room(&self) -> bool {
+        let checkpoint = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        matches!(checkpoint, Ok(0))
     }
 
     /// One that fails fails nobody else: each gets a transaction of its own.
