@@ -215,6 +215,8 @@ impl OutboundHandler {
             Err(error) => error,
         };
         log::error!("id={id} its content can not be sent: {error}");
+        // The peer is not at fault: the rest of the list is worth another connection.
+        hand.answered += 1;
         if !error.will_pass() {
             hand.damaged = Some((id, error.to_string()));
         }

@@ -161,3 +161,38 @@ fn a_message_too_big_for_the_next_hop_is_bounced_before_it_is_sent() {
     client.mail("bsmith@mta.test", &["jdoe@ibm.com"], &letter("small enough"));
     sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
 }
+
+#[test]
+fn content_that_was_cut_is_held_and_never_sent_as_if_it_were_whole() {
+    let sink = Sink::start();
+    let world = World::load(&["--relay-host", &sink.address().to_string()]);
+    world.tell("smtpmta stop outbound transport");
+    world.tell("smtpmta stop inbound conversion");
+    let large = [&letter("large")[..], &b"0123456789abcdef\r\n".repeat(10_000)].concat();
+    let cut = || {
+        let files = std::fs::read_dir(world.spool().join("content")).unwrap();
+        for file in files.map(|file| file.unwrap().path()) {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(file)
+                .unwrap()
+                .set_len(1000)
+                .unwrap();
+        }
+    };
+    // One for here, cut before it is converted; one for elsewhere, cut before it is sent.
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@mta.test"], &large);
+    cut();
+    world.tell("smtpmta start inbound conversion");
+    world.wait_for_sql("SELECT state FROM inbound_work_queue", "WQ_HELD");
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], &large);
+    world.wait_for_sql("SELECT state FROM outbound_work_queue", "WQ_PENDING_XMIT");
+    cut();
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], &letter("whole"));
+    world.tell("smtpmta start outbound transport");
+    world.wait_for_sql("SELECT state FROM outbound_work_queue", "WQ_HELD");
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    assert!(world.letters("jdoe@mta.test").is_empty());
+    let reasons = "SELECT count(*) FROM history WHERE event = 'held' AND text LIKE '%1000 octets%'";
+    assert_eq!(world.sql(reasons), "2");
+}
