@@ -162,7 +162,9 @@ impl Addin {
                     Ok(Done::Swept) => self.begin_compaction(),
                     _ => self.end_compaction(),
                 },
-                recv(housekeeping) -> _ => self.housekeeper.begin(&self.invocation.config),
+                recv(housekeeping) -> _ => {
+                    self.housekeeper.begin(&self.invocation.config);
+                }
             }
         }
         self.stop();

@@ -162,6 +162,7 @@ impl Crew {
             .spawn(halt);
         if let Err(error) = &waiting {
             log::error!("{task} is stopped without being waited for: {error}");
+            handlers.stop(Duration::ZERO);
         }
         let in_time = waiting.is_ok() && ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
         self.ending
@@ -177,11 +178,23 @@ impl Crew {
         log_book::say(&screen::stopped(task));
     }
 
+    /// Whether sessions of tasks that were stopped are still ending.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+            .iter()
+            .any(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)))
+    }
+
     /// Whether isesctl could listen where `config` says, as far as it does not yet.
     pub(super) fn try_listen(&self, config: &Config) -> Result<(), StartError> {
         let known = |asked: &SocketAddr| self.bound.iter().any(|(before, _)| before == asked);
         for address in config.listen.iter().filter(|asked| !known(asked)) {
-            TcpListener::bind(address).map_err(|error| StartError::Listen(*address, error))?;
+            // A port that is ours by another address is free once we have let go of it.
+            let ours = self.bound.iter().any(|(_, bound)| bound.port() == address.port());
+            match TcpListener::bind(address) {
+                Err(error) if !ours => return Err(StartError::Listen(*address, error)),
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -71,8 +71,8 @@ impl Housekeeper {
         (next - now).to_std().unwrap_or(DAY)
     }
 
-    /// Begins, unless it is at it already.
-    pub(super) fn begin(&self, config: &Config) {
+    /// Begins, unless it is at it already; whether it did.
+    pub(super) fn begin(&self, config: &Config) -> bool {
         let (queue, keep, started) = (self.queue.clone(), config.keep_history, self.started);
         self.work(Some(Done::Swept), move || {
             match queue.forget(keep) {
@@ -81,7 +81,7 @@ impl Housekeeper {
                 Err(error) => log::error!("housekeeping: {error}"),
             }
             sweep(&queue, started);
-        });
+        })
     }
 
     /// Begins to compact; whether it could.

@@ -33,10 +33,10 @@ impl Addin {
             Ok(Command::Start(part)) => self.start(part),
             Ok(Command::Stop(part)) => self.stop_part(part),
             Ok(Command::Refresh) => self.refresh(),
-            Ok(Command::Housekeeping) => {
-                self.housekeeper.begin(&self.invocation.config);
-                done("Housekeeping has begun\n".to_owned())
-            }
+            Ok(Command::Housekeeping) => match self.housekeeper.begin(&self.invocation.config) {
+                true => done("Housekeeping has begun\n".to_owned()),
+                false => done("Housekeeping is at it already\n".to_owned()),
+            },
         };
         // Whoever asked may have hung up.
         let _ = request.answer.send(answer);
@@ -148,13 +148,19 @@ impl Addin {
             Ok(false) => return,
             Err(error) => return log::error!("housekeeping: {error}"),
         }
-        let members = Part::All.members();
-        self.resting = members
-            .iter()
-            .copied()
-            .filter(|m| self.crew.stop(*m).is_some())
-            .collect();
-        if !self.housekeeper.begin_compaction() {
+        if !self.resting.is_empty() {
+            return;
+        }
+        let mut alone = true;
+        for member in Part::All.members() {
+            if let Some(ended) = self.crew.stop(*member) {
+                self.resting.push(*member);
+                alone &= ended;
+            }
+        }
+        // Sessions that are still ending have outcomes to record: not while they do.
+        if !alone || self.crew.is_ending() || !self.housekeeper.begin_compaction() {
+            log::info!("housekeeping: the work queue is not compacted, as it is in use");
             self.end_compaction();
         }
     }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
-use super::{AGAIN, BATCH, SLICE, rest};
+use super::{AGAIN, BATCH, MOST_AGAIN, SLICE, rest};
 use crate::mailbox::Mailboxes;
 use crate::smtp::reply::EnhancedCode;
 use crate::tasks::bell::{Bells, Stop};
@@ -111,7 +111,11 @@ impl InboundConversion {
             Err(error) if error.will_pass() => {
                 let reason = Reason::here(EnhancedCode(4, 3, 0), &error.to_string());
                 let due = self.queue.now().plus(AGAIN);
-                return (None, for_all(message, |_| Delivery::Later(reason.clone(), due)));
+                let again = |recipient: &WaitingRecipient| match recipient.attempts < MOST_AGAIN {
+                    true => Delivery::Later(reason.clone(), due),
+                    false => Delivery::Hold(reason.clone()),
+                };
+                return (None, for_all(message, again));
             }
             Err(error) => {
                 let reason = Reason::here(EnhancedCode(5, 3, 0), &format!("the content is lost: {error}"));

@@ -23,6 +23,9 @@ const SLICE: Duration = Duration::from_secs(1);
 /// When a conversion that met trouble is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// How often it is tried again before an operator has to look.
+const MOST_AGAIN: u32 = 100;
+
 /// Waits until there may be work: a ring, the order to stop, or `pause`.
 fn rest(bell: &Bell, stop: &Stop, pause: Duration) {
     select! {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
 use super::to_internet::{Completer, Facts};
-use super::{AGAIN, BATCH, SLICE, rest};
+use super::{AGAIN, BATCH, MOST_AGAIN, SLICE, rest};
 use crate::domain_list::next_hop::Router;
 use crate::mailbox::Mailboxes;
 use crate::smtp::path::Mailbox;
@@ -91,8 +91,8 @@ impl OutboundConversion {
             Ok((content, structure)) => (content, structure, None),
             Err(error) => (None, None, Some(error)),
         };
-        let way = |path: &Mailbox| match &trouble {
-            Some(error) => self.set_aside(message, error),
+        let way = |path: &Mailbox, attempts: u32| match &trouble {
+            Some(error) => self.set_aside(message, error, attempts),
             None if self.mailboxes.is_local(path) => Way::Local,
             None => Way::Hop(self.router.next_hop(path.domain())),
         };
@@ -100,16 +100,20 @@ impl OutboundConversion {
             id: message.id,
             structure,
             content,
-            ways: message.recipients.iter().map(|r| (r.n, way(&r.path))).collect(),
+            ways: message
+                .recipients
+                .iter()
+                .map(|r| (r.n, way(&r.path, r.attempts)))
+                .collect(),
             null_sender: message.reverse_path.0.is_none(),
         }
     }
 
     /// What to do with a message that can not be brought into Internet form: trouble passes, damage does not.
-    fn set_aside(&self, message: &Waiting, error: &QueueError) -> Way {
+    fn set_aside(&self, message: &Waiting, error: &QueueError, attempts: u32) -> Way {
         let text = format!("the message could not be brought into Internet form: {error}");
         log::error!("id={} {text}", message.id);
-        if error.will_pass() {
+        if error.will_pass() && attempts < MOST_AGAIN {
             Way::Later(
                 Reason::here(EnhancedCode(4, 3, 0), &text),
                 self.queue.now().plus(AGAIN),

@@ -131,10 +131,14 @@ impl Turns {
             .collect()
     }
 
-    /// How long until mail that gathers now has gathered for long enough.
+    /// How long until mail that gathers, and had not gathered for long enough at `looked`, will have.
     #[must_use]
-    pub fn until_ripe(&self, now: Instant) -> Option<Duration> {
-        let first = self.ripening().map(|(_, at)| at).filter(|at| *at > now).min()?;
+    pub fn until_ripe(&self, looked: Instant, now: Instant) -> Option<Duration> {
+        let first = self
+            .ripening()
+            .map(|(_, at)| at)
+            .filter(|at| *at > looked)
+            .min()?;
         Some(first.saturating_duration_since(now))
     }
 
@@ -251,7 +255,16 @@ mod tests {
         turns.gather(&[HopId(1), HopId(2)], start);
         turns.gather(&[HopId(1), HopId(2)], start + GATHER / 2);
         assert!(turns.ripe(start + GATHER / 2).is_empty());
-        assert_eq!(turns.until_ripe(start + GATHER / 2), Some(GATHER / 2));
+        assert_eq!(
+            turns.until_ripe(start + GATHER / 2, start + GATHER / 2),
+            Some(GATHER / 2)
+        );
+        let late = turns.until_ripe(start + GATHER / 2, start + 2 * GATHER);
+        assert_eq!(
+            late,
+            Some(Duration::ZERO),
+            "it ripened meanwhile, and was not looked at"
+        );
         assert!(turns.take_gathered(HopId(2)));
         assert!(!turns.take_gathered(HopId(2)));
         assert_eq!(turns.ripe(start + GATHER), HashSet::from([HopId(1)]));

@@ -9,6 +9,7 @@ use crossbeam_channel::select;
 
 use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
+use crate::clock::Stamp;
 use crate::console::screen;
 use crate::domain_list::turns::Turns;
 use crate::tasks::Task;
@@ -72,13 +73,15 @@ impl OutboundController {
                 watched = Some(Instant::now());
                 self.take_lost_lists_apart(&mut suspects);
             }
+            // What falls due or ripens after this moment is waited for: nothing falls between pass and pause.
+            let looked = (self.queue.now(), Instant::now());
             let progress = self.hand_out_waiting().and_then(|fine| match fine {
-                true => self.process_domain_lists(),
+                true => self.process_domain_lists(looked.1),
                 false => Ok(Progress::Trouble),
             });
             match progress {
                 Ok(Progress::Made) => {}
-                Ok(Progress::None) => self.rest(stop, self.until_due()),
+                Ok(Progress::None) => self.rest(stop, self.until_due(looked)),
                 // What went back is due at once, and its doorbell rings: only time helps.
                 Ok(Progress::Trouble) => self.pause(stop),
                 Err(error) => {
@@ -136,10 +139,17 @@ impl OutboundController {
 
     /// Until the next retry falls due or mail has gathered for long enough, at most a poll interval. What is due
     /// and could not be listed waits for a handler, who rings.
-    fn until_due(&self) -> Duration {
+    fn until_due(&self, (due_looked, ripe_looked): (Stamp, Instant)) -> Duration {
         let now = self.queue.now();
-        let until_due = self.queue.next_due().ok().flatten().map(|due| due.since(now));
-        let until_ripe = self.dispatch.with(|turns| turns.until_ripe(Instant::now()));
+        let until_due = self
+            .queue
+            .next_due(due_looked)
+            .ok()
+            .flatten()
+            .map(|due| due.since(now));
+        let until_ripe = self
+            .dispatch
+            .with(|turns| turns.until_ripe(ripe_looked, Instant::now()));
         [until_due, until_ripe]
             .into_iter()
             .flatten()
@@ -175,7 +185,7 @@ impl OutboundController {
     }
 
     /// One pass of Domain List Processing.
-    fn process_domain_lists(&self) -> Result<Progress, QueueError> {
+    fn process_domain_lists(&self, now: Instant) -> Result<Progress, QueueError> {
         let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
         let claim = self.dispatch.with(|turns| Claim {
             handlers,
@@ -185,15 +195,14 @@ impl OutboundController {
             per_next_hop: self.per_next_hop,
             spare,
             silent: turns.silent(),
-            ripe: turns.ripe(Instant::now()),
+            ripe: turns.ripe(now),
             terms: self.terms.clone(),
         });
         if claim.handlers.is_empty() && claim.waiting_room == 0 {
             return Ok(Progress::None);
         }
         let claimed = self.queue.claim(claim)?;
-        self.dispatch
-            .with(|turns| turns.gather(&claimed.gathering, Instant::now()));
+        self.dispatch.with(|turns| turns.gather(&claimed.gathering, now));
         if claimed.lists.is_empty() && claimed.rerouted == 0 {
             return Ok(Progress::None);
         }
@@ -218,11 +227,12 @@ impl OutboundController {
         Ok(progress)
     }
 
-    /// The list is locked for the handler that is the next to be reserved; whether that one took it.
+    /// Hands a list to the handler that it is locked for; whether that one took it.
     fn hand_over(&self, list: DomainList) -> bool {
         let kept = list.clone();
-        let refused = match self.table.reserve() {
-            None => "the table is full".to_owned(),
+        let number = list.handler.filter(|number| self.table.reserve_at(*number));
+        let refused = match number {
+            None => "its handler is not available".to_owned(),
             Some(number) => match self.table.hand_over(number, list) {
                 Ok(started) => {
                     if started {

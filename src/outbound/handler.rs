@@ -260,7 +260,7 @@ impl<'h> Hand<'h> {
     fn load(&mut self) {
         let id = self.list.id;
         self.todo = self
-            .insist(|queue| queue.list_messages(id))
+            .ask(|queue| queue.list_messages(id))
             .unwrap_or_default()
             .into();
     }
@@ -304,11 +304,11 @@ impl<'h> Hand<'h> {
             Some(More::List(next)) => {
                 let id = next.id;
                 self.list = next;
-                self.insist(|queue| queue.lock_list(id, number))
+                self.ask(|queue| queue.lock_list(id, number))
             }
             Some(More::Gathered) => {
                 let terms = &self.handler.terms;
-                let next = self.insist(|queue| queue.claim_more(hop, &self.list.next_hop, number, terms));
+                let next = self.ask(|queue| queue.claim_more(hop, &self.list.next_hop, number, terms));
                 next.flatten().map(|next| {
                     dispatch.with(|turns| {
                         turns.begin(&next);
@@ -440,16 +440,32 @@ impl<'h> Hand<'h> {
     }
 
     /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
+    fn ask<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
+        let given_up = || self.stop.is_given();
+        self.until_done(given_up, &mut verb)
+    }
+
+    /// Asks the queue until it does it, stop or not, unless it is closed: what was sent would be sent again.
     fn insist<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
+        self.until_done(|| false, &mut verb)
+    }
+
+    fn until_done<T>(
+        &self,
+        given_up: impl Fn() -> bool,
+        verb: &mut dyn FnMut(&WorkQueue) -> Result<T, QueueError>,
+    ) -> Option<T> {
         loop {
             match verb(&self.handler.queue) {
                 Ok(done) => return Some(done),
+                Err(QueueError::Stopped) => return None,
                 Err(error) => log::error!("list {}: {error}", self.list.id),
             }
-            match self.stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE) {
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
-                _ => return None,
+            if given_up() {
+                return None;
             }
+            // Not on the order to stop: once given, it would end every pause at once.
+            std::thread::park_timeout(PAUSE_AFTER_TROUBLE);
         }
     }
 

@@ -150,6 +150,23 @@ impl<J: Send + 'static> HandlerTable<J> {
         Some(number)
     }
 
+    /// Reserves this place, one that [`HandlerTable::available`] has named; whether it is still available.
+    #[must_use]
+    pub fn reserve_at(&self, number: usize) -> bool {
+        let places = &self.shared.places;
+        let mut rows = places.rows.lock();
+        if number >= places.max || rows.get(number).is_some_and(|place| place.busy) {
+            return false;
+        }
+        if rows.len() <= number {
+            rows.resize_with(number + 1, Place::default);
+        }
+        rows[number].busy = true;
+        rows[number].since = Some(Instant::now());
+        places.busy.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
     /// How many places there are.
     #[must_use]
     pub fn places(&self) -> usize {
@@ -240,7 +257,9 @@ impl<J: Send + 'static> HandlerTable<J> {
             doing: place.doing.to_string(),
             since: place.since.map(|since| since.elapsed()).unwrap_or_default(),
         };
-        rows.iter().enumerate().map(row).collect()
+        // A place that was passed over has had no handler yet.
+        let started = rows.iter().enumerate().filter(|(_, place)| place.since.is_some());
+        started.map(row).collect()
     }
 
     /// Stops the handlers: idle ones go at once, sessions at rest are woken, the others may finish what they are

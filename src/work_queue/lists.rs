@@ -68,7 +68,7 @@ pub struct Claimed {
 }
 
 /// Next hops whose mail is noticed to gather at most: the others are looked at when these have moved on.
-const MOST_GATHERING: usize = 1000;
+const MOST_GATHERING: usize = 100;
 
 /// Recipients that one pass moves at most, and a list more: it is one short transaction.
 const RECIPIENTS_A_PASS: usize = 5000;
@@ -151,16 +151,16 @@ impl WorkQueue {
             ledger::rows(
                 db,
                 "SELECT r.message, r.n, r.path, m.reverse_path, m.size, m.eight_bit \
-                 FROM recipient r JOIN message m ON m.id = r.message \
+                 FROM recipient r LEFT JOIN message m ON m.id = r.message \
                  WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
                 [list.0],
                 |row| {
                     let id = MessageId(row.get(0)?);
-                    let (n, size, eight_bit) = (row.get(1)?, row.get(4)?, row.get(5)?);
                     let (Some(path), Some(reverse_path)) = (mailbox_in(row, 2), reverse_path_in(row, 3))
                     else {
                         return Ok(Err(id));
                     };
+                    let (n, size, eight_bit) = (row.get(1)?, row.get(4)?, row.get(5)?);
                     let recipients = vec![ListedRecipient { n, path }];
                     Ok(Ok(ListedMessage {
                         id,
@@ -234,15 +234,14 @@ impl WorkQueue {
             .wait()
     }
 
-    /// When the next recipient falls due that is not due yet, of those that are on no list.
+    /// When the next recipient falls due after `after`, of those that are on no list.
     ///
     /// # Errors
     /// When the database can not be read.
-    pub fn next_due(&self) -> Result<Option<Stamp>, QueueError> {
-        let now = self.now();
+    pub fn next_due(&self, after: Stamp) -> Result<Option<Stamp>, QueueError> {
         self.store.read(|db| {
             let sql = "SELECT due FROM next_hop WHERE due IS NOT NULL AND due > ? ORDER BY due LIMIT 1";
-            ledger::row(db, sql, [now.0], |row| row.get(0).map(Stamp))
+            ledger::row(db, sql, [after.0], |row| row.get(0).map(Stamp))
         })
     }
 
@@ -307,6 +306,10 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         }
         let hop = HopId(row.get(0)?);
         if claim.waiting.contains(&hop) {
+            continue;
+        }
+        if handlers.peek().is_none() && waiting_room == 0 {
+            gathering.push(hop);
             continue;
         }
         let busy = claim.busy.get(&hop).copied().unwrap_or(0);

@@ -322,7 +322,7 @@ fn each_recipient_is_settled_on_its_own() {
     );
     assert!(world.claim(&[0], 0).is_empty(), "not before its time");
     assert_eq!(
-        world.queue.next_due().unwrap(),
+        world.queue.next_due(world.queue.now()).unwrap(),
         Some(world.queue.now().plus(5 * MINUTE))
     );
     world.clock.advance(5 * MINUTE);
