@@ -55,7 +55,7 @@ pub(super) struct Crew {
     pub(super) board: Board,
     running: BTreeMap<Part, Member>,
     /// Handler tables whose sessions are still ending, each with the news that they have.
-    ending: Vec<(Handlers, Receiver<()>)>,
+    ending: Vec<Ending>,
     /// The domain lists that wait and that handlers have, those of a transport that is still ending among them.
     dispatch: Dispatch,
     /// Where isesctl listened last: a port that was free to choose stays the same after a stop.
@@ -69,6 +69,20 @@ struct Member {
     handlers: Option<Handlers>,
     /// Dropped to wake a controller that waits for callers.
     wake: Option<UnixStream>,
+}
+
+/// Handlers whose sessions are still ending, and the news that they have.
+type Ending = (Handlers, Receiver<()>);
+
+/// Whether the news has not come yet.
+fn is_ending((_, ended): &Ending) -> bool {
+    matches!(ended.try_recv(), Err(TryRecvError::Empty))
+}
+
+/// `task` has come to its end.
+fn tell_end(board: &Board, task: Task) {
+    board.end(task);
+    log_book::say(&screen::stopped(task));
 }
 
 /// The handlers of a controller.
@@ -144,7 +158,7 @@ impl Crew {
         let Some(handlers) = member.handlers.clone() else {
             // Without sessions there is nobody to wait for; its successor must not meet it.
             let ended = member.halt(GRACE);
-            self.ended(task);
+            tell_end(&self.board, task);
             return Some(ended);
         };
         // Given here, so that it holds even if the thread that waits can not be started.
@@ -153,8 +167,7 @@ impl Crew {
         let board = self.board.clone();
         let halt = move || {
             member.halt(GRACE);
-            board.end(task);
-            log_book::say(&screen::stopped(task));
+            tell_end(&board, task);
             let _ = tell.send(());
         };
         let waiting = std::thread::Builder::new()
@@ -165,24 +178,16 @@ impl Crew {
             handlers.stop(Duration::ZERO);
         }
         let in_time = waiting.is_ok() && ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
-        self.ending
-            .retain(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)));
+        self.ending.retain(is_ending);
         if !in_time {
             self.ending.push((handlers, ended));
         }
         Some(in_time)
     }
 
-    fn ended(&self, task: Task) {
-        self.board.end(task);
-        log_book::say(&screen::stopped(task));
-    }
-
     /// Whether sessions of tasks that were stopped are still ending.
     pub(super) fn is_ending(&self) -> bool {
-        self.ending
-            .iter()
-            .any(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)))
+        self.ending.iter().any(is_ending)
     }
 
     /// Whether isesctl could listen where `config` says, as far as it does not yet.
@@ -233,7 +238,7 @@ impl Crew {
         let still_ending = self
             .ending
             .iter()
-            .filter(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)))
+            .filter(|ending| is_ending(ending))
             .map(|(handlers, _)| handlers);
         running.chain(still_ending).flat_map(Handlers::rows).collect()
     }

@@ -17,6 +17,9 @@ use crate::work_queue::outcome::Reason;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{Converted, Delivery, Origin, QueueError, Waiting, WaitingRecipient, WorkQueue};
 
+/// What is read of a content at once.
+const PIECE: usize = 64 * 1024;
+
 /// The inbound message conversion task, and what it works with.
 #[derive(Debug)]
 pub struct InboundConversion {
@@ -140,7 +143,8 @@ impl InboundConversion {
     fn read_structure(&self, message: &Waiting) -> Result<Structure, QueueError> {
         let mut content = self.queue.content(message.id)?;
         let mut reader = StructureReader::default();
-        let mut piece = vec![0; 64 * 1024];
+        // Most messages are much smaller than a piece: no need to clear a large one for each.
+        let mut piece = vec![0; usize::try_from(message.size + 1).map_or(PIECE, |size| size.min(PIECE))];
         let mut size = 0;
         loop {
             match content.read(&mut piece) {

@@ -15,7 +15,7 @@ pub struct Caller {
     /// The client.
     pub client: SocketAddr,
     /// Its place among the sessions of the same client; given back when this is dropped.
-    pub seat: Option<Seat>,
+    pub seat: Seat,
 }
 
 /// How many sessions each client has.

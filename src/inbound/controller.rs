@@ -163,14 +163,7 @@ impl InboundController {
         let Some(number) = self.table.reserve() else {
             return Ok(());
         };
-        match self.table.hand_over(
-            number,
-            Caller {
-                stream,
-                client,
-                seat: Some(seat),
-            },
-        ) {
+        match self.table.hand_over(number, Caller { stream, client, seat }) {
             Ok(started) => {
                 if started {
                     (self.say)(&screen::started(Task::InboundHandler(number)));

@@ -78,7 +78,9 @@ impl Connection {
     /// dot has not been sent then.
     pub fn send_content(&mut self, mut content: impl Read, size: u64) -> Result<(), SendError> {
         let mut encoder = Encoder::new();
-        let mut piece = vec![0; WRITE_BUFFER / 2];
+        // Most messages are much smaller than a piece: no need to clear a large one for each.
+        const PIECE: usize = WRITE_BUFFER / 2;
+        let mut piece = vec![0; usize::try_from(size + 1).map_or(PIECE, |size| size.min(PIECE))];
         let mut sent = 0;
         loop {
             match content.read(&mut piece) {

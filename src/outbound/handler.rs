@@ -235,7 +235,7 @@ struct Hand<'h> {
     /// Taken, and not settled yet.
     in_flight: Vec<ListedMessage>,
     /// On their way to the disk.
-    unrecorded: VecDeque<(Settlement, Pending<Settled>)>,
+    unrecorded: VecDeque<(Arc<Settlement>, Pending<Settled>)>,
     /// The message in flight whose content turned out to be damaged, and how.
     damaged: Option<(MessageId, String)>,
     /// Messages that peers have given an answer to so far.
@@ -416,7 +416,8 @@ impl<'h> Hand<'h> {
             outcomes,
             retry: self.handler.retry.clone(),
         };
-        let pending = self.handler.queue.settle(settlement.clone());
+        let settlement = Arc::new(settlement);
+        let pending = self.handler.queue.settle(Arc::clone(&settlement));
         self.unrecorded.push_back((settlement, pending));
         while self.unrecorded.len() > UNRECORDED {
             self.wait_for_record();
@@ -431,7 +432,7 @@ impl<'h> Hand<'h> {
         let mut first = Some(pending);
         let recorded = self.insist(|queue| match first.take() {
             Some(pending) => pending.wait(),
-            None => queue.settle(settlement.clone()).wait(),
+            None => queue.settle(Arc::clone(&settlement)).wait(),
         });
         if recorded.is_some_and(|settled| settled.given_up > 0) {
             self.handler.bells.drt.kick();

@@ -25,9 +25,6 @@ const MOST_HOSTS: usize = 20;
 /// The addresses of one next hop that are given at most.
 const MOST_ADDRESSES: usize = 40;
 
-/// The octets of a reason's text at most.
-const LONGEST_REASON: usize = 500;
-
 /// What the operator decided about hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSettings {
@@ -109,15 +106,7 @@ impl NoHosts {
             NoHosts::Ourselves => EnhancedCode(5, 4, 6),
             NoHosts::Temporary(_) => EnhancedCode(4, 4, 3),
         };
-        let mut text = format!("{next_hop}: {self}");
-        while text.len() > LONGEST_REASON {
-            text.pop();
-        }
-        let reason = Reason {
-            status,
-            text,
-            reply: None,
-        };
+        let reason = Reason::here(status, &format!("{next_hop}: {self}"));
         match self {
             NoHosts::Temporary(_) => Outcome::TryLater(reason),
             _ => Outcome::GiveUp(reason),
@@ -357,7 +346,7 @@ mod tests {
             panic!("temporary is temporary");
         };
         assert_eq!(reason.status, EnhancedCode(4, 4, 3));
-        assert!(reason.text.len() <= LONGEST_REASON);
+        assert!(reason.text.len() <= Reason::LONGEST);
     }
 
     #[test]

@@ -136,35 +136,15 @@ impl<J: Send + 'static> HandlerTable<J> {
     pub fn reserve(&self) -> Option<usize> {
         let places = &self.shared.places;
         let mut rows = places.rows.lock();
-        let number = match rows.iter().position(|place| !place.busy) {
-            Some(idle) => idle,
-            None if rows.len() < places.max => {
-                rows.push(Place::default());
-                rows.len() - 1
-            }
-            None => return None,
-        };
-        rows[number].busy = true;
-        rows[number].since = Some(Instant::now());
-        places.busy.fetch_add(1, Ordering::SeqCst);
-        Some(number)
+        let number = rows.iter().position(|place| !place.busy).unwrap_or(rows.len());
+        places.take(&mut rows, number).then_some(number)
     }
 
     /// Reserves this place, one that [`HandlerTable::available`] has named; whether it is still available.
     #[must_use]
     pub fn reserve_at(&self, number: usize) -> bool {
         let places = &self.shared.places;
-        let mut rows = places.rows.lock();
-        if number >= places.max || rows.get(number).is_some_and(|place| place.busy) {
-            return false;
-        }
-        if rows.len() <= number {
-            rows.resize_with(number + 1, Place::default);
-        }
-        rows[number].busy = true;
-        rows[number].since = Some(Instant::now());
-        places.busy.fetch_add(1, Ordering::SeqCst);
-        true
+        places.take(&mut places.rows.lock(), number)
     }
 
     /// How many places there are.
@@ -284,6 +264,20 @@ impl<J: Send + 'static> HandlerTable<J> {
 }
 
 impl Places {
+    /// Takes place `number`, if there is one and it is available.
+    fn take(&self, rows: &mut Vec<Place>, number: usize) -> bool {
+        if number >= self.max || rows.get(number).is_some_and(|place| place.busy) {
+            return false;
+        }
+        if rows.len() <= number {
+            rows.resize_with(number + 1, Place::default);
+        }
+        rows[number].busy = true;
+        rows[number].since = Some(Instant::now());
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
     fn free(&self, number: usize) {
         let mut rows = self.rows.lock();
         rows[number] = Place {

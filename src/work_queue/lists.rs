@@ -247,19 +247,17 @@ impl WorkQueue {
 
     /// After a crash: every list is taken apart (promise 3).
     pub(super) fn recover(&self) -> Result<(), QueueError> {
-        let lists = self
-            .store
-            .write(|ledger| {
-                let lists = ledger.rows("SELECT id FROM domain_list", [], |row| row.get(0).map(ListId))?;
-                for list in &lists {
-                    end_list(ledger, *list, "recovered")?;
-                }
-                Ok(lists.len())
-            })
-            .wait()?;
-        if lists > 0 {
+        let lists = self.lists()?;
+        let found = lists.len();
+        let take_apart = move |ledger: &mut Ledger<'_>| {
+            lists
+                .iter()
+                .try_for_each(|list| end_list(ledger, *list, "recovered"))
+        };
+        self.store.write(take_apart).wait()?;
+        if found > 0 {
             log::warn!(
-                "{lists} domain lists were in hand when the MTA stopped: their messages are pending again"
+                "{found} domain lists were in hand when the MTA stopped: their messages are pending again"
             );
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! How the recipients on a list fared: each is settled on its own, with its message's history.
 
+use std::sync::Arc;
+
 use super::WorkQueue;
 use super::error::QueueError;
 use super::hopper::Pending;
@@ -43,7 +45,7 @@ pub struct Settled {
 impl WorkQueue {
     /// Records how the recipients of one message fared. The answer comes with the commit; the caller may go on
     /// in the meantime.
-    pub fn settle(&self, settlement: Settlement) -> Pending<Settled> {
+    pub fn settle(&self, settlement: Arc<Settlement>) -> Pending<Settled> {
         let now = self.now();
         self.store.write(move |ledger| settle(ledger, &settlement, now))
     }

@@ -99,7 +99,7 @@ impl World {
                 expire: 60 * MINUTE,
             },
         };
-        self.queue.settle(settlement).wait().unwrap()
+        self.queue.settle(Arc::new(settlement)).wait().unwrap()
     }
 
     /// The one value that a query gives, as somebody with `sqlite3` would see it.
