@@ -15,12 +15,14 @@
 //! | [`console`] | what the operator says and sees |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
-//! share), [`dns`], [`config`], [`log_book`] and [`clock`].
+//! share), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`] and [`clock`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
 
+pub mod accounts;
 pub mod addin;
+pub mod aliases;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -32,6 +34,8 @@ pub mod inbound;
 pub mod log_book;
 pub mod mailbox;
 pub mod outbound;
+pub mod sasl;
 pub mod smtp;
 pub mod tasks;
+pub mod tls;
 pub mod work_queue;

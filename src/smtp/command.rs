@@ -145,6 +145,8 @@ pub enum Body {
     SevenBit,
     /// Octets above 127 as well.
     EightBitMime,
+    /// Any octets, without lines (RFC 3030 3).
+    BinaryMime,
 }
 
 /// Why a line is no command. Holds nothing of what the client sent.

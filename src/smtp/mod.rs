@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod data;
+pub mod dsn;
 pub mod line;
 pub mod path;
 pub mod reply;

@@ -1,0 +1,1 @@
+//! Aliases: addresses of ours that stand for others.

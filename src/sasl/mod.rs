@@ -1,0 +1,1 @@
+//! SASL: how a client proves who it is (RFC 4422).

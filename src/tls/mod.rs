@@ -1,0 +1,1 @@
+//! TLS: certificates and keys from files, and connections that speak it.
