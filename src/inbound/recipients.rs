@@ -1,62 +1,89 @@
 //! Recipients: whom we take mail for, and those of one message, each once.
 //!
-//! Nobody relays who was not let. Never asks whether a mailbox exists, and never follows a source route or
-//! a `%` in a local part.
+//! Nobody relays who was not let. Never follows a source route or a `%` in a local part.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::smtp::path::{ForwardPath, Mailbox, PathError};
+use crate::mailbox::directory::{Directory, Found};
+use crate::smtp::path::{ForwardPath, Mailbox, PathError, address_literal};
+use crate::work_queue::Addressee;
 
-/// Whom we take mail for: everybody in a local domain, the postmaster, and anybody at all from clients
-/// that may relay.
+/// Whom we take mail for: everybody who is here, the postmaster, and anybody at all from clients that may
+/// relay.
 #[derive(Clone, Debug)]
 pub struct RecipientPolicy {
-    local_domains: HashSet<String>,
+    directory: Arc<Directory>,
+    first_domain: String,
     postmaster: Mailbox,
 }
 
 /// What the policy says of one forward path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Take it, for this mailbox.
-    Accept(Mailbox),
-    /// Neither ours, nor from a client that may relay.
+    /// Take it.
+    Accept {
+        /// Whom it is for.
+        mailbox: Mailbox,
+        /// Whether it is one of ours.
+        is_local: bool,
+    },
+    /// Neither ours, nor from a client that may relay; or a name that would send the mail on from here.
     RelayingDenied,
+    /// It would be ours, and is not here.
+    NoSuchUser,
 }
 
 impl RecipientPolicy {
-    /// The policy of a host with these local domains; `<Postmaster>` without a domain is the first one's.
+    /// The policy of a host where those of `directory` are; `<Postmaster>` without a domain is the first domain's.
     ///
     /// # Errors
     /// When there is no local domain, or the first one is not a domain.
-    pub fn new(local_domains: &[String]) -> Result<RecipientPolicy, PathError> {
-        let first = local_domains.first().ok_or(PathError::Domain)?;
+    pub fn new(directory: Arc<Directory>) -> Result<RecipientPolicy, PathError> {
+        let first_domain = directory.local_domains.first().ok_or(PathError::Domain)?.clone();
         Ok(RecipientPolicy {
-            local_domains: local_domains
-                .iter()
-                .map(|domain| domain.to_ascii_lowercase())
-                .collect(),
-            postmaster: Mailbox::parse(&format!("postmaster@{first}"))?,
+            postmaster: Mailbox::parse(&format!("postmaster@{first_domain}"))?,
+            first_domain,
+            directory,
         })
     }
 
-    /// What to do with a recipient named by a client that may relay, or may not.
+    /// What to do with a recipient named by a client that may relay, or may not, and that has called us at
+    /// `called`: a literal of that address is the first local domain.
     #[must_use]
-    pub fn decide(&self, path: ForwardPath, may_relay: bool) -> Decision {
-        match path {
-            ForwardPath::Postmaster => Decision::Accept(self.postmaster.clone()),
-            ForwardPath::Mailbox(mailbox) if may_relay || self.local_domains.contains(mailbox.domain()) => {
-                Decision::Accept(mailbox)
+    pub fn decide(&self, path: ForwardPath, called: IpAddr, may_relay: bool) -> Decision {
+        let accept = |mailbox, is_local| Decision::Accept { mailbox, is_local };
+        let mailbox = match path {
+            ForwardPath::Postmaster => return accept(self.postmaster.clone(), true),
+            ForwardPath::Mailbox(mailbox) if address_literal(mailbox.domain()) == Some(called) => {
+                match Mailbox::parse(&format!("{}@{}", mailbox.local_part(), self.first_domain)) {
+                    Ok(here) => here,
+                    Err(_) => return Decision::NoSuchUser,
+                }
             }
-            ForwardPath::Mailbox(_) => Decision::RelayingDenied,
+            ForwardPath::Mailbox(mailbox) => mailbox,
+        };
+        match self.directory.find(&mailbox) {
+            Found::Alias | Found::Mailbox(_) => accept(mailbox, true),
+            Found::Unknown => Decision::NoSuchUser,
+            Found::RelayTrick => Decision::RelayingDenied,
+            Found::Elsewhere if may_relay => accept(mailbox, false),
+            Found::Elsewhere => Decision::RelayingDenied,
         }
+    }
+
+    /// Whether mail to `sender` comes to the account `login`, so that its user may send from there.
+    #[must_use]
+    pub fn is_address_of(&self, sender: &Mailbox, login: &Mailbox) -> bool {
+        self.directory.is_address_of(sender, login)
     }
 }
 
 /// The recipients of one message, in the order in which they were named.
 #[derive(Clone, Debug, Default)]
 pub struct Recipients {
-    listed: Vec<Mailbox>,
+    listed: Vec<Addressee>,
     /// So that ten thousand recipients are not ten thousand times compared.
     known: HashSet<Mailbox>,
 }
@@ -66,19 +93,25 @@ pub struct Recipients {
 pub struct Full;
 
 impl Recipients {
-    /// Adds a recipient; one that is there already stays there once and takes no room.
+    /// Adds a recipient; one that is there already stays there once and takes no room. Ours are the same in any
+    /// case (RFC 5321 2.4 leaves that to the host they are at).
     ///
     /// # Errors
     /// When there are `limit` others.
-    pub fn add(&mut self, mailbox: Mailbox, limit: usize) -> Result<(), Full> {
-        if self.known.contains(&mailbox) {
+    pub fn add(&mut self, addressee: Addressee, is_local: bool, limit: usize) -> Result<(), Full> {
+        let key = if is_local {
+            addressee.path.in_lower_case()
+        } else {
+            addressee.path.clone()
+        };
+        if self.known.contains(&key) {
             return Ok(());
         }
         if self.listed.len() >= limit {
             return Err(Full);
         }
-        self.known.insert(mailbox.clone());
-        self.listed.push(mailbox);
+        self.known.insert(key);
+        self.listed.push(addressee);
         Ok(())
     }
 
@@ -92,14 +125,14 @@ impl Recipients {
     #[must_use]
     pub fn only_one(&self) -> Option<&Mailbox> {
         match self.listed.as_slice() {
-            [mailbox] => Some(mailbox),
+            [addressee] => Some(&addressee.path),
             _ => None,
         }
     }
 
     /// The recipients, each once.
     #[must_use]
-    pub fn into_vec(self) -> Vec<Mailbox> {
+    pub fn into_vec(self) -> Vec<Addressee> {
         self.listed
     }
 }

@@ -15,7 +15,7 @@ use super::session::{End, Input, Session, Step};
 use super::transaction::{Envelope, RecipientKey};
 use crate::dns::resolver::Resolver;
 use crate::tasks::bell::{Bells, Stop};
-use crate::tasks::table::Desk;
+use crate::tasks::table::{Desk, Rest};
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{
@@ -143,7 +143,7 @@ impl OutboundHandler {
                 }
                 None => {
                     // With nothing on the wire a stop need not wait.
-                    let _ = desk.rest(hand.in_flight.is_empty());
+                    let _ = desk.rest(if hand.in_flight.is_empty() { Rest::Waiting } else { Rest::Busy });
                     match connection.reply(session.deadline()) {
                         Ok((reply, more_at_hand)) => {
                             log::trace!("{host} said {reply}");
