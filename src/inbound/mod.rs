@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod controller;
 pub mod handler;
+pub mod header;
 pub mod received;
 pub mod recipients;
 pub mod replies;
