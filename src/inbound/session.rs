@@ -155,8 +155,12 @@ impl Session {
         Some(ReceivedFacts {
             helo: &transaction.hello.name,
             client: self.client,
+            client_name: None,
             hostname: &self.settings.hostname,
             extended: transaction.hello.extended,
+            tls: None,
+            authenticated: false,
+            utf8: false,
             only_recipient: transaction.recipients.only_one(),
         })
     }

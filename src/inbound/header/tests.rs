@@ -47,7 +47,13 @@ fn received_fields_are_counted_in_any_case_and_in_the_header_only() {
 
 #[test]
 fn the_count_stops_at_the_first_line_that_is_no_field() {
-    for line in ["junk", "From a@b Mon Nov 23 19:20:01 2026", ": x", "é: x", "\rReceived: x"] {
+    for line in [
+        "junk",
+        "From a@b Mon Nov 23 19:20:01 2026",
+        ": x",
+        "é: x",
+        "\rReceived: x",
+    ] {
         let content = format!("Received: a\r\n{line}\r\nReceived: b\r\n\r\n");
         assert_eq!(received(&content), 1, "{line}");
     }
@@ -90,7 +96,14 @@ fn a_submission_gets_what_is_missing_at_the_end_of_its_header() {
 
 #[test]
 fn a_submission_that_has_both_is_left_alone() {
-    for rest in ["\r\nbody\r\n", "junk\r\nbody\r\n", "", "Subject: x", "Subject", "\r"] {
+    for rest in [
+        "\r\nbody\r\n",
+        "junk\r\nbody\r\n",
+        "",
+        "Subject: x",
+        "Subject",
+        "\r",
+    ] {
         let content = format!("Message-Id: <x@y>\r\nDate: x\r\n{rest}");
         assert_eq!(submitted(&content), content);
     }
@@ -127,7 +140,10 @@ fn a_header_that_ends_without_an_empty_line_gets_one_behind_what_was_missing() {
         submitted("Subject: x\r\nbody: not\rx\r\nbody\r\n"),
         format!("Subject: x\r\nbody: not\rx\r\n{BOTH}\r\nbody\r\n")
     );
-    assert_eq!(submitted("Subject: x\r\nbo"), format!("Subject: x\r\n{BOTH}\r\nbo"));
+    assert_eq!(
+        submitted("Subject: x\r\nbo"),
+        format!("Subject: x\r\n{BOTH}\r\nbo")
+    );
 }
 
 #[test]
@@ -136,7 +152,10 @@ fn content_that_ends_within_its_header_gets_what_is_missing_at_its_end() {
     assert_eq!(submitted("Subject: x\r\n"), format!("Subject: x\r\n{BOTH}"));
     assert_eq!(submitted("Subject: x"), format!("Subject: x\r\n{BOTH}"));
     assert_eq!(submitted("Subject: x\r"), format!("Subject: x\r\n{BOTH}"));
-    assert_eq!(submitted("Subject: x\r\n y"), format!("Subject: x\r\n y\r\n{BOTH}"));
+    assert_eq!(
+        submitted("Subject: x\r\n y"),
+        format!("Subject: x\r\n y\r\n{BOTH}")
+    );
 }
 
 #[test]
