@@ -4,6 +4,7 @@
 //! [`session::Session::advance`], and does the steps that come back.
 
 pub mod caller;
+pub mod client_name;
 pub mod controller;
 pub mod handler;
 pub mod header;
