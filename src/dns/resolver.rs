@@ -121,15 +121,15 @@ impl Resolver {
         })
     }
 
-    /// Whether the operator named the servers (`--dns`), so that they may know what is nobody else's business.
+    /// Whether the operator named the servers (`--dns`): such servers may know what is nobody else's business.
     #[must_use]
     pub fn has_named_servers(&self) -> bool {
         self.named_servers
     }
 
-    /// The names that DNS has for an address, in the order in which they came; at least one. Lower case, without
-    /// a dot at the end. Whoever owns the address says these: they are no host names, and not that host's names,
-    /// before somebody has looked.
+    /// The names that DNS has for an address, in the order in which they came; at least one. Lower case,
+    /// without a dot at the end. Whoever owns the address says these: whether they are host names, and have
+    /// this address, is for the caller to find out.
     ///
     /// # Errors
     /// [`DnsError::NoSuchDomain`] and [`DnsError::NoData`] say that it has none.
