@@ -121,7 +121,7 @@ impl Resolver {
         })
     }
 
-    /// Whether the operator named the servers (`--dns`): such servers may know what is nobody else's business.
+    /// Whether the operator named the servers (`--dns`): these may know what is nobody else's business.
     #[must_use]
     pub fn has_named_servers(&self) -> bool {
         self.named_servers

@@ -224,8 +224,8 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
     let long = |length: usize| "n".repeat(length).into_bytes();
     let word = prop_oneof![
         12 => proptest::sample::select(vec![
-            "Received", "rEcEiVeD", ":", ": ", "\r\n", "\r\n", "\r\n", "\r", "\n", " ", "\t", "x", "Date: x\r\n",
-            "Message-ID: <a@b>\r\n", "Received: x\r\n", "Subject: x\r\n", "From ", "\r\n\r\n", "é", "\0",
+            "Received", "rEcEiVeD", ":", ": ", "\r\n", "\r\n", "\r\n", "\r", "\n", " ", "\t", "x",
+            "Date: x\r\n", "Message-ID: <a@b>\r\n", "Received: x\r\n", "Subject: x\r\n", "From ", "\r\n\r\n", "é", "\0",
         ]).prop_map(|word| word.as_bytes().to_vec()),
         1 => (990usize..1005).prop_map(long),
         1 => proptest::collection::vec(any::<u8>(), 0..4),
