@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
+use smtpmta::addin::files::Files;
 use smtpmta::{addin, console, log_book};
 
 /// The names under which sendmail is known: started so, the program is that command.
@@ -20,7 +21,10 @@ fn main() -> ExitCode {
     match &invocation.command {
         Command::Help => print(&manual::help()),
         Command::Version => print(&manual::version()),
-        Command::Check => print(&in_order(&invocation)),
+        Command::Check => match Files::read(&invocation.config) {
+            Ok(_) => print(&in_order(&invocation)),
+            Err(wrong) => complain(Exit::Configuration, &wrong.to_string()),
+        },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Run => run(invocation),

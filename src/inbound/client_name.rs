@@ -119,13 +119,11 @@ impl Known {
     }
 }
 
-/// Addresses that mean something to this machine or site alone.
+/// Addresses that mean something to this machine or link alone. A site's own servers know its private ones.
 fn is_internal(client: IpAddr) -> bool {
     match client {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified()
-        }
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }
 
@@ -264,12 +262,9 @@ mod tests {
         let internal = [
             "127.0.0.1",
             "::1",
-            "10.0.0.1",
-            "192.168.1.1",
             "169.254.1.1",
-            "fd00::1",
             "fe80::1",
-            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
         ];
         let system = ClientNames::new(Arc::new(Resolver::new(&[], Clock::System)));
         for client in internal {

@@ -3,7 +3,7 @@
 //!
 //! The loop is dull: it decides nothing but how long to wait.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::smtp::command;
 use crate::smtp::line::{Line, LineSplitter};
 use crate::tasks::bell::Bell;
 use crate::tasks::table::{Desk, Rest};
-use crate::tls::{Heard, Wire};
+use crate::tls::wire::{Heard, Wire};
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{Arrival, Origin, WorkQueue};
 
@@ -243,7 +243,7 @@ impl Dialogue<'_> {
                     Line::Bad(fault) => Input::BadLine(fault),
                     Line::Whole(line) => Input::Line {
                         line,
-                        followed: !input.is_empty(),
+                        followed: !input.is_empty() || self.wire.waiting() > 0,
                     },
                 };
                 self.begin(Receiving::Lines);
@@ -353,7 +353,11 @@ impl Dialogue<'_> {
         let mut heard = 0;
         while heard < LAST_WORDS && !self.desk.stopping() {
             let left = until.saturating_duration_since(Instant::now());
-            match self.wire.drain(&mut waste, left) {
+            let stream = self.wire.stream();
+            if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            match (&mut &*stream).read(&mut waste) {
                 Ok(octets) if octets > 0 => heard += octets,
                 _ => return,
             }

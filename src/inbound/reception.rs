@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::session::SessionSettings;
 use crate::config::cidr::Cidr;
-use crate::tls::Identity;
+use crate::tls::identity::Identity;
 
 /// See the top.
 #[derive(Clone, Debug)]

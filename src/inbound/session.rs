@@ -17,7 +17,7 @@ use crate::smtp::command::{self, Command, CommandError, MailParameters, RcptPara
 use crate::smtp::line::LineFault;
 use crate::smtp::path::{ForwardPath, PathError, ReversePath};
 use crate::smtp::reply::Reply;
-use crate::tls::TlsFacts;
+use crate::tls::handshake::TlsFacts;
 use crate::work_queue::id::MessageId;
 use patience::{Patience, Verdict};
 use transaction::{Chunks, Transaction};
@@ -172,6 +172,7 @@ impl Session {
                 false => close(&state, replies::spoke_too_early()),
             },
             (state, Input::Timeout) => close(&state, replies::timed_out(hostname)),
+            (state, Input::NotSmtp) => close(&state, replies::not_smtp()),
             (state, Input::Evicted) => close(&state, replies::evicted(hostname)),
             (state, Input::Stopping) => close(&state, replies::stopping(hostname)),
             (State::Content(transaction, part), Input::Content(end)) => self.judge(transaction, part, end),
@@ -229,6 +230,12 @@ impl Session {
     #[must_use]
     pub fn is_submission(&self) -> bool {
         self.login.is_some()
+    }
+
+    /// Whether the chunk on its way is the last one of its message.
+    #[must_use]
+    pub fn receives_last(&self) -> bool {
+        matches!(self.state, State::Content(_, Part::Last))
     }
 
     /// Whether the content on its way may be any octets (BINARYMIME).

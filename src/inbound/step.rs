@@ -12,7 +12,7 @@ use crate::smtp::dsn::{EnvelopeId, Return};
 use crate::smtp::line::LineFault;
 use crate::smtp::path::ReversePath;
 use crate::smtp::reply::Reply;
-use crate::tls::TlsFacts;
+use crate::tls::handshake::TlsFacts;
 use crate::work_queue::Addressee;
 use crate::work_queue::id::MessageId;
 
@@ -31,6 +31,8 @@ pub enum Input<'a> {
     },
     /// Something came, outside content, that is no line.
     BadLine(LineFault),
+    /// What came is not SMTP at all.
+    NotSmtp,
     /// Content or a chunk that was asked for has come, good or bad.
     Content(ContentEnd),
     /// What [`Step::Skip`] asked for has come.

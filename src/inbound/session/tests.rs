@@ -6,13 +6,33 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 
 fn session(may_relay: bool) -> Session {
+    session_at(Front::Relay, may_relay)
+}
+
+fn session_at(front: Front, may_relay: bool) -> Session {
     let settings = SessionSettings {
         hostname: "eniac.lotus.com".to_owned(),
         max_message_size: 1000,
         max_recipients: 3,
-        policy: RecipientPolicy::new(&["eniac.lotus.com".to_owned()]).unwrap(),
+        max_hops: 5,
+        policy: RecipientPolicy::new(Arc::new(Directory {
+            local_domains: vec!["eniac.lotus.com".to_owned()],
+            accounts: None,
+            aliases: Aliases::default(),
+        }))
+        .unwrap(),
+        accounts: None,
+        offers_tls: true,
+        any_sender: false,
     };
-    Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST), may_relay)
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let client = Client {
+        address: localhost,
+        called: localhost,
+        front,
+        may_relay,
+    };
+    Session::new(Arc::new(settings), client)
 }
 
 /// The session after `lines`, and the steps of the last of them.
@@ -20,9 +40,13 @@ fn after(lines: &[&str]) -> (Session, Vec<Step>) {
     let mut session = session(false);
     let mut steps = Vec::new();
     for line in lines {
-        (session, steps) = moved(session, Input::Line(line.as_bytes()));
+        (session, steps) = moved(session, line(line.as_bytes()));
     }
     (session, steps)
+}
+
+fn line(line: &[u8]) -> Input<'_> {
+    Input::Line { line, followed: false }
 }
 
 fn moved(session: Session, input: Input<'_>) -> (Session, Vec<Step>) {
@@ -51,28 +75,29 @@ const TO_CONTENT: [&str; 4] = [
     "DATA",
 ];
 
-const GOOD: Input<'_> = Input::ContentEnd {
+const GOOD: Input<'_> = Input::Content(ContentEnd {
     size: 1000,
     fault: None,
+    hops: 5,
     kept: Ok(()),
-};
+});
 
 #[test]
 fn a_message_is_stored_with_its_envelope_and_answered_only_after_the_commit() {
     let (session, steps) = after(&TO_CONTENT);
     assert_eq!(codes(&steps), ["354", "ReceiveContent"]);
-    assert!(session.receives_content());
+    assert!(session.received_facts().is_some());
     let (session, steps) = moved(session, GOOD);
     let [Step::Store(envelope)] = steps.as_slice() else {
         panic!("{steps:?}")
     };
     assert_eq!(envelope.reverse_path.to_string(), "bsmith@univac.com");
-    assert_eq!(envelope.recipients[0].to_string(), "jdoe@eniac.lotus.com");
+    assert_eq!(envelope.recipients[0].path.to_string(), "jdoe@eniac.lotus.com");
     assert_eq!(
         (envelope.recipients.len(), envelope.body),
         (1, Some(Body::EightBitMime))
     );
-    assert!(!session.receives_content());
+    assert!(!session.received_facts().is_some());
     let (_, steps) = moved(session, Input::Stored(Ok(MessageId(0xABC))));
     let [Step::Reply(reply)] = steps.as_slice() else {
         panic!("{steps:?}")
@@ -85,7 +110,14 @@ fn a_message_is_stored_with_its_envelope_and_answered_only_after_the_commit() {
 
 #[test]
 fn content_that_is_too_big_bad_or_not_kept_is_forgotten_and_the_session_goes_on() {
-    let bad = |size, fault, kept| Input::ContentEnd { size, fault, kept };
+    let bad = |size, fault, kept| {
+        Input::Content(ContentEnd {
+            size,
+            fault,
+            hops: 0,
+            kept,
+        })
+    };
     for (input, reply) in [
         (bad(1001, None, Ok(())), "552 5.3.4"),
         (
@@ -100,16 +132,16 @@ fn content_that_is_too_big_bad_or_not_kept_is_forgotten_and_the_session_goes_on(
             panic!("{steps:?}")
         };
         assert!(said.to_string().starts_with(reply), "{said}");
-        let (_, steps) = moved(session, Input::Line(b"MAIL FROM:<>"));
+        let (_, steps) = moved(session, line(b"MAIL FROM:<>"));
         assert_eq!(codes(&steps), ["250"]);
     }
 }
 
 #[test]
-fn a_failed_commit_is_a_452_and_never_a_250() {
+fn a_failed_commit_is_a_4xx_and_never_a_250() {
     let (session, _) = moved(after(&TO_CONTENT).0, GOOD);
     let (session, steps) = moved(session, Input::Stored(Err(StoreRefusal::QueueTrouble)));
-    assert_eq!(codes(&steps), ["Discard", "452"]);
+    assert_eq!(codes(&steps), ["Discard", "451"]);
     assert!(!session.is_closed());
 }
 
@@ -135,7 +167,7 @@ fn silence_and_the_end_of_service_close_with_421_and_forget_content() {
         }
         let (session, steps) = moved(after(&TO_CONTENT).0, input);
         assert_eq!(codes(&steps), ["Discard", "421", "Close"]);
-        assert!(moved(session, Input::Line(b"NOOP")).1.is_empty());
+        assert!(moved(session, line(b"NOOP")).1.is_empty());
     }
 }
 
@@ -148,14 +180,14 @@ fn the_twentieth_bad_command_is_the_last_and_a_stored_message_starts_the_count_a
         assert_eq!(codes(&steps), ["500"]);
     }
     for line in TO_CONTENT {
-        session = moved(session, Input::Line(line.as_bytes())).0;
+        session = moved(session, line(line.as_bytes())).0;
     }
     session = moved(session, GOOD).0;
     session = moved(session, Input::Stored(Ok(MessageId(1)))).0;
     for _ in 0..19 {
-        session = moved(session, Input::Line(b"FOO")).0;
+        session = moved(session, line(b"FOO")).0;
     }
-    let (session, steps) = moved(session, Input::Line(b"DATA"));
+    let (session, steps) = moved(session, line(b"DATA"));
     assert_eq!(codes(&steps), ["421", "Close"]);
     assert!(session.is_closed());
 }
@@ -183,8 +215,8 @@ fn the_facts_of_the_received_line_are_there_while_content_comes() {
 #[test]
 fn lines_are_not_obeyed_while_content_comes() {
     let (session, _) = after(&TO_CONTENT);
-    let (session, steps) = moved(session, Input::Line(b"QUIT"));
-    assert!(steps.is_empty() && session.receives_content());
+    let (session, steps) = moved(session, line(b"QUIT"));
+    assert!(steps.is_empty() && session.received_facts().is_some());
 }
 
 fn any_line() -> impl Strategy<Value = String> {
@@ -207,12 +239,12 @@ proptest! {
         let mut session = session(false);
         for line in &lines {
             let mut steps;
-            (session, steps) = moved(session, Input::Line(line.as_bytes()));
-            if session.receives_content() {
+            (session, steps) = moved(session, line(line.as_bytes()));
+            if session.received_facts().is_some() {
                 (session, steps) = moved(session, GOOD);
                 let [Step::Store(envelope)] = steps.as_slice() else { panic!("{steps:?}") };
                 prop_assert!((1..=3).contains(&envelope.recipients.len()));
-                prop_assert!(envelope.recipients.iter().all(|r| r.domain() == "eniac.lotus.com"));
+                prop_assert!(envelope.recipients.iter().all(|r| r.path.domain() == "eniac.lotus.com"));
                 (session, steps) = moved(session, Input::Stored(Ok(MessageId(1))));
             }
             prop_assert!(session.is_closed() || steps.iter().any(|step| matches!(step, Step::Reply(_))));
