@@ -1,8 +1,8 @@
 //! Paths: who a message is from and who it is for (RFC 5321 4.1.2, 4.1.3; in UTF-8 RFC 6531 3.3).
 //!
 //! Local parts may be in any script, and are kept as they came; domains come out in ASCII, whatever they were
-//! written in. Never asks whether a domain exists or a mailbox is known, whether the client may use UTF-8 (the
-//! parameter that says so comes after the path), and never keeps a source route.
+//! written in. Never asks whether a domain exists or a mailbox is known, whether the client may use UTF-8
+//! (the parameter that says so comes after the path), and never keeps a source route.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,8 +17,8 @@ pub use domain::address_literal;
 const MAX_PATH: usize = 256;
 
 /// A mailbox, `local-part@domain`, as RFC 5321 4.1.2 and RFC 6531 3.3 define it. Built by [`Mailbox::parse`]
-/// alone, so that one in hand is a valid one: it holds no control character and nothing that would disguise it
-/// in a log.
+/// alone, so that one in hand is a valid one: it holds no control character and nothing that would disguise
+/// it in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mailbox {
     /// The local part as it stood on the wire, with its quotes if it had any. Case kept.
@@ -97,8 +97,8 @@ impl FromStr for Mailbox {
 pub struct ReversePath(pub Option<Mailbox>);
 
 impl ReversePath {
-    /// Reads `<…>` from the front of `text`, gives it and what follows it. A source route is dropped. UTF-8 is
-    /// read in any case; whether it was allowed, `text.is_ascii()` and the parameters tell.
+    /// Reads `<…>` from the front of `text`, gives it and what follows it. A source route is dropped. UTF-8
+    /// is read in any case; whether it was allowed, `text.is_ascii()` and the parameters tell.
     ///
     /// # Errors
     /// When there are no angle brackets, or what is between them is no path.

@@ -79,8 +79,8 @@ fn is_label(label: &str) -> bool {
 }
 
 /// An address without its brackets is no domain, and must not become a next hop by the back door: resolvers
-/// take `127.0.0.1`, `127.1`, `2130706433` and `0x7f000001` for the same host. No top-level domain is a number
-/// (RFC 3696 2).
+/// take `127.0.0.1`, `127.1`, `2130706433` and `0x7f000001` for the same host. No top-level domain is a
+/// number (RFC 3696 2).
 fn ends_in_a_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     match last.strip_prefix("0x") {
@@ -88,3 +88,6 @@ fn ends_in_a_number(name: &str) -> bool {
         None => last.bytes().all(|b| b.is_ascii_digit()),
     }
 }
+
+#[cfg(test)]
+mod tests;

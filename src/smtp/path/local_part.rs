@@ -79,10 +79,10 @@ pub(super) fn text(local_part: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// What may stand nowhere in an address, because a terminal or a log would not show it, or would show something
-/// else than is there: controls (C1 as well), ends of lines, marks that turn the direction of writing, invisible
-/// marks, and code points that are no characters. The joiners U+200C and U+200D stay: Persian and Hindi are
-/// written with them.
+/// What may stand nowhere in an address, because a terminal or a log would not show it, or would show
+/// something else than is there: controls (C1 as well), ends of lines, marks that turn the direction of
+/// writing, invisible marks, and code points that are no characters. The joiners U+200C and U+200D stay:
+/// Persian and Hindi are written with them.
 pub(super) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
