@@ -23,7 +23,8 @@ pub enum ContentFault {
     BareCr,
     /// An LF without CR before it.
     BareLf,
-    /// A NUL, which some hosts drop, and with it what kept a dot from being an end.
+    /// A NUL, which no text holds (RFC 2045 2.8): some hosts drop it, and with it what kept a dot from being an
+    /// end.
     Nul,
 }
 
