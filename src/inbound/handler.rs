@@ -99,6 +99,7 @@ impl InboundHandler {
             tls: None,
             helo: String::new(),
             wants_tls: false,
+            has_spoken: false,
         };
         match dialogue.run(socket) {
             Ok(()) => log::debug!("session with {address} ends"),
@@ -131,6 +132,8 @@ struct Dialogue<'d> {
     helo: String,
     /// The session has asked for a handshake.
     wants_tls: bool,
+    /// The client has said something.
+    has_spoken: bool,
 }
 
 /// What the next octets are.
@@ -231,7 +234,8 @@ impl Dialogue<'_> {
     }
 
     fn take_line(&mut self, input: &mut &[u8]) -> io::Result<()> {
-        if input.first() == Some(&TLS_RECORD) && !self.wire.is_encrypted() && self.splitter.is_at_start() {
+        let is_first = !std::mem::replace(&mut self.has_spoken, true);
+        if is_first && input.first() == Some(&TLS_RECORD) {
             return self.give(Input::NotSmtp);
         }
         let mut splitter = std::mem::take(&mut self.splitter);
@@ -302,6 +306,7 @@ impl Dialogue<'_> {
             Receiving::Lines => Rest::Waiting,
             _ => Rest::Busy,
         };
+        self.splitter.release();
         if rest != Rest::Busy && !self.desk.rest(rest) {
             return Ok(Err(Some(Input::Stopping)));
         }

@@ -113,7 +113,7 @@ impl Incoming {
         }
         let fault = match &mut self.body {
             Body::Dotted(decoder) => decoder.fault(),
-            Body::Chunks(checker) if is_last => checker.finish(),
+            Body::Chunks(checker) if is_last => checker.fault_at_end(),
             Body::Chunks(checker) => checker.fault(),
         };
         ContentEnd {

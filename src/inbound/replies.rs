@@ -369,11 +369,11 @@ pub fn too_big(max_message_size: u64) -> Reply {
 /// At the end of content in which another host could see another end.
 #[must_use]
 pub fn refuse_content(fault: ContentFault) -> Reply {
-    Reply::with_status(
-        550,
-        EnhancedCode(5, 6, 0),
-        format!("Refused: {fault}; end lines with CRLF"),
-    )
+    let text = match fault {
+        ContentFault::BareCr | ContentFault::BareLf => format!("Refused: {fault}; end lines with CRLF"),
+        ContentFault::Nul => format!("Refused: {fault}"),
+    };
+    Reply::with_status(550, EnhancedCode(5, 6, 0), text)
 }
 
 /// At the end of content that could not be stored: the message stays the client's.

@@ -108,7 +108,7 @@ impl Handler {
         if left == 0 {
             let checker = self.chunks.as_mut().unwrap();
             let is_last = self.session.as_ref().unwrap().receives_last();
-            let fault = if is_last { checker.finish() } else { checker.fault() };
+            let fault = if is_last { checker.fault_at_end() } else { checker.fault() };
             let size = checker.size();
             self.end_content(size, fault);
         }
