@@ -180,14 +180,8 @@ impl DeliveryReport {
         let content = Content::from_bytes(report.content().octets);
         log::info!("id={id} report about id={} to=<{sender}>", due.id);
         Some(Arrival {
-            id,
-            reverse_path: ReversePath(None),
-            recipients: vec![sender.clone()],
-            origin: Origin::Report,
             client: Task::DeliveryReport.to_string(),
-            helo: String::new(),
-            protocol: "local",
-            content,
+            ..Arrival::new(id, Origin::Report, ReversePath(None), [sender.clone()], content)
         })
     }
 

@@ -311,15 +311,13 @@ impl Dialogue<'_> {
         let (from, recipients) = (envelope.reverse_path.to_string(), envelope.recipients.len());
         let stored = incoming.content.finish().and_then(|content| {
             let size = content.size();
+            let (from, to) = (envelope.reverse_path, envelope.recipients);
             let arrival = Arrival {
-                id,
-                reverse_path: envelope.reverse_path,
-                recipients: envelope.recipients,
-                origin: Origin::Session,
                 client: self.client.clone(),
                 helo: incoming.helo,
                 protocol: incoming.protocol,
-                content,
+                body: envelope.body,
+                ..Arrival::new(id, Origin::Session, from, to, content)
             };
             self.handler.queue.put(arrival).map(|()| size)
         });

@@ -19,6 +19,7 @@ mod moves;
 pub mod outcome;
 mod reports;
 pub mod retry;
+mod schema;
 mod settlement;
 pub mod states;
 mod store;
@@ -26,7 +27,7 @@ pub mod structure;
 mod writer;
 
 pub use crate::domain_list::list::{DomainList, HopId, ListId};
-pub use arrival::{Arrival, Origin};
+pub use arrival::{Addressee, Arrival, Origin};
 pub use board::{HopRow, ListRow, QueueRow};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};

@@ -157,7 +157,7 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
             let to = report
                 .recipients
                 .first()
-                .map(ToString::to_string)
+                .map(|to| to.path.to_string())
                 .unwrap_or_default();
             format!("report {} to <{to}>", report.id)
         }

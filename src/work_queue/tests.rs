@@ -39,15 +39,18 @@ impl World {
         } else {
             Some(mailbox(from))
         };
+        let to = to.iter().map(|to| mailbox(to));
         let arrival = Arrival {
-            id,
-            reverse_path: ReversePath(sender),
-            recipients: to.iter().map(|to| mailbox(to)).collect(),
-            origin: Origin::Session,
             client: "192.0.2.1".to_owned(),
             helo: "client.example".to_owned(),
             protocol: "ESMTP",
-            content: content.finish().unwrap(),
+            ..Arrival::new(
+                id,
+                Origin::Session,
+                ReversePath(sender),
+                to,
+                content.finish().unwrap(),
+            )
         };
         self.queue.put(arrival).unwrap();
         id
@@ -342,16 +345,9 @@ fn the_report_and_the_end_of_the_recipient_are_one() {
         (due.id, due.recipients[0].reason.status),
         (id, EnhancedCode(5, 1, 1))
     );
-    let report = Arrival {
-        id: world.queue.message_id(),
-        reverse_path: ReversePath(None),
-        recipients: vec![mailbox("a@example.org")],
-        origin: Origin::Report,
-        client: "drt".to_owned(),
-        helo: String::new(),
-        protocol: "local",
-        content: Content::from_bytes(b"a report".to_vec()),
-    };
+    let content = Content::from_bytes(b"a report".to_vec());
+    let (report, to) = (world.queue.message_id(), [mailbox("a@example.org")]);
+    let report = Arrival::new(report, Origin::Report, ReversePath(None), to, content);
     world
         .queue
         .report(
@@ -510,20 +506,8 @@ fn a_message_whose_work_fails_fails_nobody_else_in_its_group() {
                 scope.spawn(move || {
                     let id = if n % 5 == 0 { id } else { queue.message_id() };
                     let content = Content::from_bytes(b"x\r\n".to_vec());
-                    let (client, helo) = (String::new(), String::new());
-                    let (origin, protocol) = (Origin::Session, "SMTP");
-                    let recipients = vec![mailbox("x@lotus.com")];
-                    let reverse_path = ReversePath(None);
-                    let arrival = Arrival {
-                        id,
-                        reverse_path,
-                        recipients,
-                        origin,
-                        client,
-                        helo,
-                        protocol,
-                        content,
-                    };
+                    let to = [mailbox("x@lotus.com")];
+                    let arrival = Arrival::new(id, Origin::Session, ReversePath(None), to, content);
                     queue.put(arrival).is_ok()
                 })
             })
@@ -582,4 +566,96 @@ fn housekeeping_forgets_what_left_long_ago_and_sweeps_up_files_without_a_row() {
     std::fs::write(&orphan, b"x").unwrap();
     let swept = world.queue.sweep(world.queue.message_id()).unwrap();
     assert_eq!((swept.removed, orphan.exists()), (1, false));
+}
+
+#[test]
+fn who_brought_a_message_and_what_it_asked_for_is_kept_and_shown() {
+    let world = World::new();
+    let id = world.queue.message_id();
+    let content = Content::from_bytes(b"x\r\n".to_vec());
+    let plain = Addressee::from(mailbox("plain@lotus.com"));
+    let asking = Addressee {
+        notify: Some("SUCCESS,DELAY".parse().unwrap()),
+        original: Some("rfc822;first+2Bname@lotus.com".parse().unwrap()),
+        ..Addressee::from(mailbox("b@lotus.com"))
+    };
+    let never = Addressee {
+        notify: Some("NEVER".parse().unwrap()),
+        ..Addressee::from(mailbox("c@lotus.com"))
+    };
+    let from = ReversePath(Some(mailbox("a@example.org")));
+    let arrival = Arrival {
+        login: Some("a@example.org".to_owned()),
+        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384".to_owned()),
+        envelope_id: Some("QQ31".parse().unwrap()),
+        ret: Some("HDRS".parse().unwrap()),
+        body: Some(crate::smtp::command::Body::BinaryMime),
+        utf8: true,
+        ..Arrival::new(id, Origin::Session, from, [plain, asking, never], content)
+    };
+    world.queue.put(arrival).unwrap();
+    let columns = "SELECT envid || ' ' || ret || ' ' || body || ' ' || utf8 FROM message";
+    assert_eq!(world.sql(columns), "QQ31 HDRS 3 1");
+    let notify = "SELECT group_concat(ifnull(notify, '-'), ' ') FROM \
+                  (SELECT notify FROM inbound_work_queue ORDER BY n)";
+    assert_eq!(world.sql(notify), "- SUCCESS,DELAY NEVER");
+    assert_eq!(
+        world.sql("SELECT group_concat(orcpt) FROM recipient"),
+        "rfc822;first+2Bname@lotus.com"
+    );
+    assert_eq!(
+        world.sql("SELECT DISTINCT login || ' ' || tls FROM inbound_work_queue"),
+        "a@example.org TLSv1.3 TLS_AES_256_GCM_SHA384"
+    );
+    let story = world.sql("SELECT text FROM history");
+    assert!(
+        story.ends_with(" login=a@example.org tls=TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        "{story}"
+    );
+}
+
+/// The spool of version 1 whose MTA crashed.
+fn spool_of_version_1(folder: &std::path::Path) {
+    let db = rusqlite::Connection::open(folder.join("queue.db")).unwrap();
+    db.execute_batch(include_str!("../../tests/fixtures/queue-v1.sql"))
+        .unwrap();
+    let content = folder.join(content::FOLDER);
+    std::fs::create_dir(&content).unwrap();
+    std::fs::write(content.join("00038D7EA4C6803C"), [b'x'; 72_016]).unwrap();
+}
+
+#[test]
+fn a_spool_of_version_1_is_taken_over_with_all_that_waits_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    spool_of_version_1(folder.path());
+    let clock = Clock::manual(Stamp(1_000_000_000_000_000));
+    let queue = WorkQueue::open(folder.path(), clock.clone()).unwrap();
+    let world = World { folder, queue, clock };
+    assert_eq!(
+        world.states(),
+        "WQ_PENDING_CONVERSION:3 WQ_PENDING_XMIT:4 WQ_PENDING_REPORT:1 WQ_HELD:1 WQ_DEAD:1 \
+         WQ_TRANSMITTED:2 WQ_FAILED:1"
+    );
+    world.clock.advance(6 * MINUTE);
+    world.convert();
+    let new = world.put("ann@example.org", &["later@lotus.com"]);
+    assert!(world.sql("SELECT max(id) FROM message") == new.0.to_string());
+    world.convert();
+    for list in world.claim(&[0, 1, 2, 3], 0) {
+        for message in world.queue.list_messages(list.id).unwrap() {
+            let mut content = Vec::new();
+            let mut reader = world.queue.content(message.id).unwrap();
+            reader.read_to_end(&mut content).unwrap();
+            assert_eq!(content.len() as u64, message.size);
+            let outcomes = message.recipients.iter().map(|r| (r.n, delivered()));
+            world.settle(&list, message.id, outcomes.collect());
+        }
+        world.queue.end_list(list.id).unwrap();
+    }
+    let due = world.queue.awaiting_report(10).unwrap();
+    assert_eq!(due[0].recipients[0].path.to_string(), "bad@ibm.com");
+    assert_eq!(
+        world.states(),
+        "WQ_PENDING_REPORT:1 WQ_HELD:1 WQ_DEAD:1 WQ_TRANSMITTED:10 WQ_FAILED:1"
+    );
 }
