@@ -9,6 +9,7 @@ mod board;
 mod content;
 mod conversion;
 mod damage;
+mod due;
 mod error;
 mod hopper;
 mod housekeeping;
@@ -31,11 +32,12 @@ pub use arrival::{Addressee, Arrival, Origin};
 pub use board::{HopRow, ListRow, QueueRow};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
+pub use due::{Concerned, Due};
 pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
 pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient, Terms};
-pub use reports::{Due, Failure, Notice};
+pub use reports::{News, Notice, Telling};
 pub use settlement::{Settled, Settlement};
 
 #[cfg(test)]

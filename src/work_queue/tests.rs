@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::outcome::Success;
 use super::retry::RetryPolicy;
 use super::*;
 use crate::domain_list::next_hop::NextHop;
@@ -31,6 +32,11 @@ impl World {
     }
 
     fn put(&self, from: &str, to: &[&str]) -> MessageId {
+        self.put_asking(from, &to.iter().map(|to| (*to, None)).collect::<Vec<_>>())
+    }
+
+    /// As a client with NOTIFY.
+    fn put_asking(&self, from: &str, to: &[(&str, Option<&str>)]) -> MessageId {
         let id = self.queue.message_id();
         let mut content = self.queue.content_writer(id);
         content.write(b"Subject: x\r\n\r\nbody\r\n").unwrap();
@@ -39,7 +45,10 @@ impl World {
         } else {
             Some(mailbox(from))
         };
-        let to = to.iter().map(|to| mailbox(to));
+        let to = to.iter().map(|(to, notify)| Addressee {
+            notify: notify.map(|words| words.parse().unwrap()),
+            ..Addressee::from(mailbox(to))
+        });
         let arrival = Arrival {
             client: "192.0.2.1".to_owned(),
             helo: "client.example".to_owned(),
@@ -96,6 +105,7 @@ impl World {
                 id.0
             )) == "1",
             host: "mx.example[192.0.2.9]".to_owned(),
+            host_reports: false,
             outcomes,
             retry: RetryPolicy {
                 schedule: vec![5 * MINUTE],
@@ -315,7 +325,8 @@ fn each_recipient_is_settled_on_its_own() {
         Settled {
             transmitted: 1,
             deferred: 1,
-            given_up: 1
+            given_up: 1,
+            to_tell: 0
         }
     );
     world.queue.end_list(list.id).unwrap();
@@ -353,8 +364,8 @@ fn the_report_and_the_end_of_the_recipient_are_one() {
         .report(
             vec![Notice {
                 about: id,
-                failed: vec![0],
-                report: Some(report),
+                news: News::Failed(vec![0]),
+                telling: Telling::Report(Box::new(report)),
             }],
             None,
         )
@@ -365,6 +376,153 @@ fn the_report_and_the_end_of_the_recipient_are_one() {
         "report a@example.org"
     );
     assert!(world.queue.awaiting_report(10).unwrap().is_empty());
+}
+
+/// The report of drt about these recipients, as a notice.
+fn told(world: &World, about: MessageId, news: News) -> Notice {
+    let content = Content::from_bytes(b"a report".to_vec());
+    let (report, to) = (world.queue.message_id(), [mailbox("a@example.org")]);
+    let report = Arrival::new(report, Origin::Report, ReversePath(None), to, content);
+    let telling = Telling::Report(Box::new(report));
+    Notice { about, news, telling }
+}
+
+#[test]
+fn a_good_end_that_has_to_be_told_keeps_the_message_until_it_was_told() {
+    let mut world = World::new();
+    let asked = Some("SUCCESS,FAILURE");
+    let to = [
+        ("here@lotus.com", asked),
+        ("there@lotus.com", asked),
+        ("silent@lotus.com", None),
+        ("never@lotus.com", Some("NEVER")),
+    ];
+    let id = world.put_asking("a@example.org", &to);
+    let delivered_here = Converted {
+        id,
+        null_sender: false,
+        structure: None,
+        deliveries: vec![(0, Delivery::Delivered("mail/here".to_owned()))],
+    };
+    assert_eq!(world.queue.converted(vec![delivered_here]).unwrap(), 1);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    let outcomes = vec![(1, delivered()), (2, delivered()), (3, delivered())];
+    let settled = world.settle(&list, id, outcomes);
+    assert_eq!((settled.transmitted, settled.to_tell), (3, 1));
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!(world.states(), "WQ_DELIVERED:1 WQ_TRANSMITTED:3");
+    // A crash loses nothing of it.
+    world.queue.close();
+    drop(std::mem::replace(&mut world.queue, {
+        let other = tempfile::tempdir().unwrap();
+        WorkQueue::open(other.path(), world.clock.clone()).unwrap()
+    }));
+    world.queue = WorkQueue::open(world.folder.path(), world.clock.clone()).unwrap();
+    assert_eq!(
+        world.sql("SELECT group_concat(recipient, ' ') FROM outbound_work_queue"),
+        "here@lotus.com there@lotus.com"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM content"), "1");
+    let due = world.queue.awaiting_success_report(10).unwrap().remove(0);
+    let ends: Vec<_> = due
+        .recipients
+        .iter()
+        .map(|r| (r.n, r.success.unwrap(), r.reason.reply.is_some()))
+        .collect();
+    assert_eq!(
+        ends,
+        [(0, Success::Delivered, false), (1, Success::Relayed, true)]
+    );
+    assert!(world.queue.awaiting_report(10).unwrap().is_empty());
+    let notice = told(&world, id, News::Reached(vec![0, 1]));
+    world.queue.report(vec![notice], None).unwrap();
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(
+        world.sql(&format!(
+            "SELECT left_at IS NOT NULL FROM message WHERE id = {}",
+            id.0
+        )),
+        "1"
+    );
+    assert_eq!(
+        world.sql("SELECT count(*) FROM history WHERE event = 'success notice'"),
+        "2"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM smtp_box"), "1");
+    // Told twice is not reported twice.
+    let again = told(&world, id, News::Reached(vec![0, 1]));
+    world.queue.report(vec![again], None).unwrap();
+    assert_eq!(world.sql("SELECT count(*) FROM smtp_box"), "1");
+}
+
+#[test]
+fn a_good_end_is_not_ours_to_tell_where_the_host_reports_or_nobody_can_be_told() {
+    let world = World::new();
+    let asked = [("x@lotus.com", Some("SUCCESS"))];
+    let on = world.put_asking("a@example.org", &asked);
+    let null = world.put_asking("", &asked);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(world.settle(&list, null, vec![(0, delivered())]).to_tell, 0);
+    let settlement = Settlement {
+        list: list.id,
+        id: on,
+        null_sender: false,
+        host: "mx.example[192.0.2.9]".to_owned(),
+        host_reports: true,
+        outcomes: vec![(0, delivered())],
+        retry: RetryPolicy {
+            schedule: vec![MINUTE],
+            expire: MINUTE,
+        },
+    };
+    let settled = world.queue.settle(Arc::new(settlement)).wait().unwrap();
+    assert_eq!((settled.transmitted, settled.to_tell), (1, 0));
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(
+        world.sql("SELECT count(*) FROM message WHERE left_at IS NULL"),
+        "0"
+    );
+}
+
+#[test]
+fn a_failure_that_nobody_wants_to_hear_of_ends_without_a_report() {
+    let world = World::new();
+    let id = world.put_asking("a@example.org", &[("x@lotus.com", Some("NEVER"))]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, never())]);
+    world.queue.end_list(list.id).unwrap();
+    let due = world.queue.awaiting_report(10).unwrap().remove(0);
+    assert_eq!(due.recipients[0].notify, Some("NEVER".parse().unwrap()));
+    let notice = Notice {
+        about: id,
+        news: News::Failed(vec![0]),
+        telling: Telling::Unwanted,
+    };
+    world.queue.report(vec![notice], None).unwrap();
+    assert_eq!(world.states(), "WQ_FAILED:1");
+    assert_eq!(
+        world.sql("SELECT text FROM history WHERE event = 'failed'"),
+        "no report wanted"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM content"), "0");
+}
+
+#[test]
+fn a_damaged_sender_who_asked_for_success_keeps_nothing_waiting() {
+    let world = World::new();
+    let id = world.put_asking("a@example.org", &[("x@lotus.com", Some("SUCCESS"))]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(world.settle(&list, id, vec![(0, delivered())]).to_tell, 1);
+    world.queue.end_list(list.id).unwrap();
+    let db = rusqlite::Connection::open(world.folder.path().join("queue.db")).unwrap();
+    db.execute("UPDATE message SET reverse_path = 'no mailbox'", [])
+        .unwrap();
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(world.sql("SELECT left_at IS NOT NULL FROM message"), "1");
 }
 
 #[test]
