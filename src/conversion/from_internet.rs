@@ -114,11 +114,13 @@ impl StructureReader {
         while self.place != Place::Body && !rest.is_empty() {
             match memchr(b'\n', rest) {
                 Some(end) => {
+                    self.note_octets(&rest[..end]);
                     self.gather(&rest[..end]);
                     self.end_line();
                     rest = &rest[end + 1..];
                 }
                 None => {
+                    self.note_octets(rest);
                     self.gather(rest);
                     return;
                 }
@@ -136,6 +138,13 @@ impl StructureReader {
             self.end_header();
         }
         self.found
+    }
+
+    fn note_octets(&mut self, text: &[u8]) {
+        // RFC 6532 3: those of parts are header fields too.
+        if self.place == Place::Header {
+            self.found.utf8_header = self.found.utf8_header || !text.is_ascii();
+        }
     }
 
     fn gather(&mut self, text: &[u8]) {

@@ -81,11 +81,11 @@ impl InboundConversion {
             };
             let passed_on = any(|d| matches!(d, Delivery::PassOn));
             let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
-            self.queue.converted(converted)?;
+            let to_tell = self.queue.converted(converted)?;
             if passed_on {
                 self.bells.omsgcnv.kick();
             }
-            if given_up {
+            if given_up || to_tell > 0 {
                 self.bells.drt.kick();
             }
         }

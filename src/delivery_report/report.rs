@@ -1,13 +1,15 @@
-//! The text of a delivery report: a bounce or a delay notice (RFC 3461 6, RFC 3462, RFC 3464).
+//! The text of a delivery report: a bounce, a delay notice, or the confirmation that a sender asked for (RFC 3461 6,
+//! RFC 3462, RFC 3464, RFC 6533).
 //!
 //! Plain words for people, fields for programs, and the original's header or all of it. Never decides whether
 //! a report is due: whoever writes one for the null sender has made a mistake before coming here.
 
 use memchr::{memchr2, memmem};
 
+use crate::smtp::dsn::to_utf8_xtext;
 use crate::smtp::path::Mailbox;
 use crate::work_queue::id::MessageId;
-use crate::work_queue::outcome::Reason;
+use crate::work_queue::outcome::{Reason, Success};
 
 /// How many recipients are spelled out in one report.
 const MOST_RECIPIENTS: usize = 100;
@@ -30,16 +32,22 @@ pub enum Kind<'a> {
         /// The date until which it is tried, as RFC 5322 3.3 writes it.
         retry_until: &'a str,
     },
+    /// All went well, and the sender had asked to hear of it.
+    Success,
 }
 
-/// A recipient who was not reached.
+/// A recipient that a report is about.
 #[derive(Clone, Copy, Debug)]
-pub struct FailedRecipient<'a> {
+pub struct ReportedRecipient<'a> {
     /// The address that was tried.
     pub address: &'a Mailbox,
-    /// The address that the sender gave (ORCPT without its `rfc822;`), where it is another one.
+    /// The alias that the client named, where this address came of it.
+    pub expanded_from: Option<&'a Mailbox>,
+    /// The recipient as the sender first wrote it: `type;address`, decoded (ORCPT, RFC 3461 4.2).
     pub original_recipient: Option<&'a str>,
-    /// Why it was not reached.
+    /// The good end that it came to; `None` if it was not reached.
+    pub success: Option<Success>,
+    /// Why it was not reached. Of a good end: its status, and the reply of the host that took it.
     pub reason: &'a Reason,
     /// The name of the host that said so, where one did.
     pub remote_mta: Option<&'a str>,
@@ -73,10 +81,12 @@ pub struct Report<'a> {
     pub arrival: &'a str,
     /// The envelope's sender, who gets the report.
     pub sender: &'a Mailbox,
-    /// The sender's own ID of the envelope (ENVID, RFC 3461 4.4).
+    /// The sender's own ID of the envelope, decoded (ENVID, RFC 3461 4.4).
     pub envelope_id: Option<&'a str>,
-    /// Who was not reached. The first 100 are spelled out.
-    pub recipients: &'a [FailedRecipient<'a>],
+    /// Whom it is about. The first 100 are spelled out.
+    pub recipients: &'a [ReportedRecipient<'a>],
+    /// Whether the message came with SMTPUTF8.
+    pub utf8: bool,
     /// What goes along of the message.
     pub original: Original<'a>,
 }
@@ -103,11 +113,20 @@ impl Report<'_> {
         } else {
             ""
         };
-        let about_original = match self.original {
-            Original::Headers(_) => {
+        // RFC 6533 5: a header in UTF-8 has types of its own.
+        let about_original = match (self.original, self.utf8 && eight_bit) {
+            (Original::Headers(_), false) => {
                 "Content-Description: Header of the message\r\nContent-Type: text/rfc822-headers"
             }
-            Original::Message(_) => "Content-Description: The message\r\nContent-Type: message/rfc822",
+            (Original::Headers(_), true) => {
+                "Content-Description: Header of the message\r\nContent-Type: message/global-headers"
+            }
+            (Original::Message(_), false) => {
+                "Content-Description: The message\r\nContent-Type: message/rfc822"
+            }
+            (Original::Message(_), true) => {
+                "Content-Description: The message\r\nContent-Type: message/global"
+            }
         };
         let mut text = self.header();
         text += &format!(
@@ -132,7 +151,7 @@ impl Report<'_> {
         Content { octets, eight_bit }
     }
 
-    fn spelled_out(&self) -> &[FailedRecipient<'_>] {
+    fn spelled_out(&self) -> &[ReportedRecipient<'_>] {
         &self.recipients[..self.recipients.len().min(MOST_RECIPIENTS)]
     }
 
@@ -147,10 +166,10 @@ impl Report<'_> {
         let title = match self.kind {
             Kind::Bounce => "DELIVERY FAILURE",
             Kind::Delay { .. } => "DELIVERY DELAYED",
+            Kind::Success => "DELIVERY CONFIRMATION",
         };
         let mut header = format!(
-            "Date: {date}\r\nFrom: Mail Delivery Subsystem <MAILER-DAEMON@{hostname}>\r\nTo: {}\r\n",
-            ascii(&sender.to_string())
+            "Date: {date}\r\nFrom: Mail Delivery Subsystem <MAILER-DAEMON@{hostname}>\r\nTo: {sender}\r\n"
         );
         fold(
             &mut header,
@@ -167,7 +186,7 @@ impl Report<'_> {
     /// The reason, if all recipients have the same one; else how many there are.
     fn in_short(&self) -> String {
         const LONGEST: usize = 100;
-        let mut reasons = self.recipients.iter().map(|recipient| &recipient.reason.text);
+        let mut reasons = self.recipients.iter().map(ReportedRecipient::words);
         match reasons.next() {
             Some(first) if reasons.all(|other| other == first) => {
                 let text = ascii(first);
@@ -176,7 +195,10 @@ impl Report<'_> {
                     _ => text,
                 }
             }
-            _ => format!("{} recipients were not reached", self.recipients.len()),
+            _ => match self.kind {
+                Kind::Success => format!("{} recipients were reached", self.recipients.len()),
+                _ => format!("{} recipients were not reached", self.recipients.len()),
+            },
         }
     }
 
@@ -203,6 +225,7 @@ impl Report<'_> {
                     "Your message has not reached {whom} yet. You need not send it again: \
                      it is tried until {retry_until}."
                 ),
+                Kind::Success => format!("As you asked, you are told what became of your message to {whom}."),
             },
             match self.original {
                 Original::Headers(_) => "the header of your message",
@@ -212,19 +235,24 @@ impl Report<'_> {
         fold(&mut text, "", &what, "");
         for recipient in self.spelled_out() {
             text += "\r\n";
-            fold(&mut text, "  ", &format!("<{}>", recipient.address), "  ");
-            if let Some(original) = recipient.original_recipient {
+            fold(
+                &mut text,
+                "  ",
+                &format!("<{}>", address(recipient.address).1),
+                "  ",
+            );
+            if let Some(other) = recipient.addressed_as() {
                 fold(
                     &mut text,
                     INDENT,
-                    &format!("which you addressed as {original}"),
+                    &format!("which you addressed as {other}"),
                     INDENT,
                 );
             }
             if let Some(host) = recipient.remote_mta {
                 fold(&mut text, INDENT, &format!("at {host}:"), INDENT);
             }
-            fold(&mut text, INDENT, &recipient.reason.text, INDENT);
+            fold(&mut text, INDENT, recipient.words(), INDENT);
         }
         let more = self.recipients.len() - self.spelled_out().len();
         if more > 0 {
@@ -243,29 +271,29 @@ impl Report<'_> {
     fn status(&self) -> String {
         let mut fields = String::new();
         let field = |fields: &mut String, text: &str| fold(fields, "", text, " ");
+        // Not folded: its blanks count, and it is short.
         if let Some(envelope_id) = self.envelope_id {
-            field(&mut fields, &format!("Original-Envelope-Id: {envelope_id}"));
+            fields += &format!("Original-Envelope-Id: {}\r\n", ascii(envelope_id));
         }
         field(&mut fields, &format!("Reporting-MTA: dns; {}", self.hostname));
         field(&mut fields, &format!("Arrival-Date: {}", self.arrival));
         field(&mut fields, &format!("X-Smtpmta-Queue-ID: {}", self.about));
         for recipient in self.spelled_out() {
             fields += "\r\n";
-            if let Some(original) = recipient.original_recipient {
-                field(&mut fields, &format!("Original-Recipient: rfc822; {original}"));
-            }
             // Not folded: a quoted local part may hold spaces, and each of them counts.
-            fields += &format!(
-                "Final-Recipient: rfc822; {}\r\n",
-                ascii(&recipient.address.to_string())
-            );
-            field(
-                &mut fields,
-                match self.kind {
-                    Kind::Bounce => "Action: failed",
-                    Kind::Delay { .. } => "Action: delayed",
-                },
-            );
+            if let Some((kind, original)) = recipient.original_recipient.and_then(|o| o.split_once(';')) {
+                fields += &format!("Original-Recipient: {}; {}\r\n", ascii(kind), ascii(original));
+            }
+            let (kind, address) = address(recipient.address);
+            fields += &format!("Final-Recipient: {kind}; {address}\r\n");
+            let action = match (recipient.success, self.kind) {
+                (Some(Success::Delivered), _) => "delivered",
+                (Some(Success::Relayed), _) => "relayed",
+                (Some(Success::Expanded), _) => "expanded",
+                (None, Kind::Delay { .. }) => "delayed",
+                (None, _) => "failed",
+            };
+            field(&mut fields, &format!("Action: {action}"));
             let status = recipient.reason.status;
             field(
                 &mut fields,
@@ -274,10 +302,12 @@ impl Report<'_> {
             if let Some(host) = recipient.remote_mta {
                 field(&mut fields, &format!("Remote-MTA: dns; {host}"));
             }
-            field(
-                &mut fields,
-                &format!("Diagnostic-Code: {}", diagnostic(recipient.reason)),
-            );
+            if recipient.success.is_none() || recipient.reason.reply.is_some() {
+                field(
+                    &mut fields,
+                    &format!("Diagnostic-Code: {}", diagnostic(recipient.reason)),
+                );
+            }
             if let Some(date) = recipient.last_attempt {
                 field(&mut fields, &format!("Last-Attempt-Date: {date}"));
             }
@@ -318,6 +348,41 @@ impl Report<'_> {
             }
             number += 1;
         }
+    }
+}
+
+impl ReportedRecipient<'_> {
+    /// The address that the sender knows, where it is another one.
+    fn addressed_as(&self) -> Option<String> {
+        let original = self
+            .original_recipient
+            .and_then(|original| original.split_once(';'));
+        let known = match (original, self.expanded_from) {
+            (Some((_, address)), _) => address.to_owned(),
+            (None, Some(alias)) => address(alias).1,
+            (None, None) => return None,
+        };
+        (known != address(self.address).1).then_some(known)
+    }
+
+    /// What became of it, in one line for people.
+    fn words(&self) -> &str {
+        match self.success {
+            None => &self.reason.text,
+            Some(Success::Delivered) => "It is in the mailbox.",
+            Some(Success::Relayed) => "The next host took it. It sends no confirmations of its own.",
+            Some(Success::Expanded) => "It stands for several recipients, and goes on to all of them.",
+        }
+    }
+}
+
+/// An address as reports write it, with its type: what is not ASCII in the form of RFC 6533 3.
+fn address(mailbox: &Mailbox) -> (&'static str, String) {
+    let address = mailbox.to_string();
+    if address.is_ascii() {
+        ("rfc822", address)
+    } else {
+        ("utf-8", to_utf8_xtext(&address))
     }
 }
 

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use crossbeam_channel::select;
 
-use super::report::{FailedRecipient, Kind, Original, Report};
+use super::report::{Kind, Original, Report, ReportedRecipient};
+use crate::smtp::dsn::{EnvelopeId, Notify, Return};
 use crate::smtp::path::ReversePath;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
-use crate::work_queue::{Arrival, Content, Due, Notice, Origin, QueueError, THRESHOLD, WorkQueue};
+use crate::work_queue::{
+    Arrival, Concerned, Content, Due, News, Notice, Origin, QueueError, THRESHOLD, Telling, WorkQueue,
+};
 
 /// Messages that are reported about in one transaction.
 const BATCH: usize = 50;
@@ -66,6 +69,7 @@ impl DeliveryReport {
 
     fn round(&self, stop: &Stop) -> Result<(), QueueError> {
         self.report_failures(stop)?;
+        self.report_successes(stop)?;
         self.report_delays(stop)?;
         self.expire(stop)
     }
@@ -76,13 +80,40 @@ impl DeliveryReport {
             if due.is_empty() {
                 return Ok(());
             }
-            let notices = due.iter().map(|due| {
-                let failed = due.recipients.iter().map(|r| r.n).collect();
-                Notice {
-                    about: due.id,
-                    failed,
-                    report: self.write(due, Kind::Bounce),
+            let mut notices = Vec::new();
+            for mut due in due {
+                let (about, wants) = (due.id, wants(|notify| notify.failure));
+                // RFC 3461 4.1: who said NEVER, or not FAILURE, does not want to hear of it.
+                let (told, untold): (Vec<_>, Vec<_>) = due.recipients.drain(..).partition(wants);
+                if !untold.is_empty() {
+                    let (news, telling) = (News::Failed(numbers(&untold)), Telling::Unwanted);
+                    notices.push(Notice { about, news, telling });
                 }
+                if !told.is_empty() {
+                    due.recipients = told;
+                    let (news, telling) = (
+                        News::Failed(numbers(&due.recipients)),
+                        self.write(&due, Kind::Bounce),
+                    );
+                    notices.push(Notice { about, news, telling });
+                }
+            }
+            self.queue.report(notices, None)?;
+            self.bells.omsgcnv.kick();
+        }
+        Ok(())
+    }
+
+    fn report_successes(&self, stop: &Stop) -> Result<(), QueueError> {
+        while !stop.is_given() {
+            let due = self.queue.awaiting_success_report(BATCH)?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            let notices = due.iter().map(|due| Notice {
+                about: due.id,
+                news: News::Reached(numbers(&due.recipients)),
+                telling: self.write(due, Kind::Success),
             });
             self.queue.report(notices.collect(), None)?;
             self.bells.omsgcnv.kick();
@@ -95,19 +126,20 @@ impl DeliveryReport {
             return Ok(());
         };
         while !stop.is_given() {
-            let (late, reached, more) = self.queue.delayed(self.queue.now().minus(delay))?;
+            let (mut late, reached, more) = self.queue.delayed(self.queue.now().minus(delay))?;
+            for due in &mut late {
+                due.recipients.retain(wants(|notify| notify.delay));
+            }
+            late.retain(|due| !due.recipients.is_empty());
             let notice = |due: &Due| {
                 let retry_until = due.id.arrived().plus(self.expire).to_rfc5322();
-                let report = self.write(
-                    due,
-                    Kind::Delay {
-                        retry_until: &retry_until,
-                    },
-                );
+                let kind = Kind::Delay {
+                    retry_until: &retry_until,
+                };
                 Notice {
                     about: due.id,
-                    failed: Vec::new(),
-                    report,
+                    news: News::Late,
+                    telling: self.write(due, kind),
                 }
             };
             let notices: Vec<_> = late.iter().map(notice).collect();
@@ -142,25 +174,21 @@ impl DeliveryReport {
         }
     }
 
-    /// The report about `due`; `None` when nobody can be told.
-    fn write(&self, due: &Due, kind: Kind<'_>) -> Option<Arrival> {
-        let sender = due.reverse_path.0.as_ref()?;
+    /// The report about `due`.
+    fn write(&self, due: &Due, kind: Kind<'_>) -> Telling {
+        let Some(sender) = &due.reverse_path.0 else {
+            return Telling::Nobody;
+        };
         let id = self.queue.message_id();
         let original = self.original(due);
-        let whole = original.len() as u64 == due.size;
-        let hosts: Vec<Option<String>> = due.recipients.iter().map(|r| remote_mta(&r.host)).collect();
-        let recipients: Vec<_> = due
-            .recipients
-            .iter()
-            .zip(&hosts)
-            .map(|(r, host)| FailedRecipient {
-                address: &r.path,
-                original_recipient: None,
-                reason: &r.reason,
-                remote_mta: host.as_deref(),
-                last_attempt: None,
-            })
-            .collect();
+        // RFC 3461 4.3: only failures bring back more than the header, and never what has no lines.
+        let whole = kind == Kind::Bounce
+            && due.ret != Some(Return::Headers)
+            && !due.binary
+            && original.len() as u64 == due.size;
+        let envelope_id = due.envelope_id.as_ref().map(EnvelopeId::decoded);
+        let recipients: Vec<_> = due.recipients.iter().map(Facts::of).collect();
+        let recipients: Vec<_> = recipients.iter().map(Facts::reported).collect();
         let report = Report {
             kind,
             id,
@@ -169,8 +197,9 @@ impl DeliveryReport {
             date: &id.arrived().to_rfc5322(),
             arrival: &due.id.arrived().to_rfc5322(),
             sender,
-            envelope_id: None,
+            envelope_id: envelope_id.as_deref(),
             recipients: &recipients,
+            utf8: due.utf8,
             original: if whole {
                 Original::Message(&original)
             } else {
@@ -179,16 +208,12 @@ impl DeliveryReport {
         };
         let content = Content::from_bytes(report.content().octets);
         log::info!("id={id} report about id={} to=<{sender}>", due.id);
-        Some(Arrival {
-            id,
-            reverse_path: ReversePath(None),
-            recipients: vec![sender.clone()],
-            origin: Origin::Report,
+        Telling::Report(Box::new(Arrival {
             client: Task::DeliveryReport.to_string(),
-            helo: String::new(),
-            protocol: "local",
-            content,
-        })
+            // Then the report names its recipient in UTF-8, in the envelope and in To.
+            utf8: !sender.to_string().is_ascii(),
+            ..Arrival::new(id, Origin::Report, ReversePath(None), [sender.clone()], content)
+        }))
     }
 
     /// The original as a whole if it is small, else its header, as far as it is small. A content that is
@@ -212,6 +237,45 @@ impl DeliveryReport {
             original.truncate(end.unwrap_or(0));
         }
         original
+    }
+}
+
+/// Whether a sender wants to hear of the end of a recipient: what it said, or, as ever, failures and delays.
+fn wants(said: fn(Notify) -> bool) -> impl Fn(&Concerned) -> bool {
+    move |recipient| recipient.notify.is_none_or(said)
+}
+
+fn numbers(recipients: &[Concerned]) -> Vec<u32> {
+    recipients.iter().map(|recipient| recipient.n).collect()
+}
+
+/// What a report says of a recipient, in its words.
+struct Facts<'d> {
+    recipient: &'d Concerned,
+    original: Option<String>,
+    remote_mta: Option<String>,
+}
+
+impl<'d> Facts<'d> {
+    fn of(recipient: &'d Concerned) -> Facts<'d> {
+        let original = recipient.original.as_ref();
+        Facts {
+            recipient,
+            original: original.map(|original| original.in_ascii().decoded()),
+            remote_mta: remote_mta(&recipient.host),
+        }
+    }
+
+    fn reported(&self) -> ReportedRecipient<'_> {
+        ReportedRecipient {
+            address: &self.recipient.path,
+            expanded_from: self.recipient.expanded_from.as_ref(),
+            original_recipient: self.original.as_deref(),
+            success: self.recipient.success,
+            reason: &self.recipient.reason,
+            remote_mta: self.remote_mta.as_deref(),
+            last_attempt: None,
+        }
     }
 }
 

@@ -413,6 +413,7 @@ impl<'h> Hand<'h> {
             id: message.id,
             null_sender: message.reverse_path.0.is_none(),
             host: host.to_owned(),
+            host_reports: false,
             outcomes,
             retry: self.handler.retry.clone(),
         };

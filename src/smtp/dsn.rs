@@ -49,6 +49,16 @@ impl Notify {
         u8::from(self.success) | u8::from(self.failure) << 1 | u8::from(self.delay) << 2
     }
 
+    /// What goes with each of the `targets` that an alias stands for (RFC 3461 5.2.7): everything to a single one;
+    /// of several, none tells of success, since the alias itself is reported as expanded.
+    #[must_use]
+    pub fn for_expansion(self, targets: usize) -> Notify {
+        Notify {
+            success: self.success && targets == 1,
+            ..self
+        }
+    }
+
     /// What [`Notify::bits`] gave.
     #[must_use]
     pub fn from_bits(bits: u8) -> Notify {
@@ -187,6 +197,30 @@ impl OriginalRecipient {
     pub fn needs_utf8(&self) -> bool {
         !self.0.is_ascii()
     }
+
+    /// The same for a host that knows no SMTPUTF8, and for reports of plain ASCII (RFC 6533 3).
+    #[must_use]
+    pub fn in_ascii(&self) -> OriginalRecipient {
+        if !self.needs_utf8() {
+            return self.clone();
+        }
+        let (kind, address) = self.0.split_once(';').unwrap_or_default();
+        // A backslash in it begins what is embedded already.
+        let parts: Vec<String> = address.split('\\').map(to_utf8_xtext).collect();
+        OriginalRecipient(format!("{kind};{}", parts.join("\\")))
+    }
+
+    /// The recipient that a client gave in RCPT without ORCPT, as a relay may add it (RFC 3461 5.2.1); `None` where
+    /// it is too long for that.
+    #[must_use]
+    pub fn of(recipient: &str) -> Option<OriginalRecipient> {
+        let text = if recipient.is_ascii() {
+            format!("rfc822;{}", to_xtext(recipient))
+        } else {
+            format!("utf-8;{}", to_utf8_xtext(recipient))
+        };
+        (text.len() <= MAX_ORIGINAL_RECIPIENT).then_some(OriginalRecipient(text))
+    }
 }
 
 impl FromStr for OriginalRecipient {
@@ -237,6 +271,19 @@ pub fn to_xtext(text: &str) -> String {
                 b'+' | b'=' => xtext.push_str(&format!("+{octet:02X}")),
                 b'!'..=b'~' => xtext.push(char::from(octet)),
                 _ => xtext.push_str(&format!("+{octet:02X}")),
+            }
+            xtext
+        })
+}
+
+/// Puts an address into utf-8-addr-xtext, the ASCII form of type `utf-8` (RFC 6533 3): `jörg` is `j\x{F6}rg`.
+#[must_use]
+pub fn to_utf8_xtext(text: &str) -> String {
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut xtext, character| {
+            match character {
+                '!'..='~' if !matches!(character, '+' | '=' | '\\') => xtext.push(character),
+                _ => xtext.push_str(&format!("\\x{{{:02X}}}", u32::from(character))),
             }
             xtext
         })
@@ -355,6 +402,41 @@ mod tests {
             "rfc822;a+0A",
         ] {
             assert!(wrong.parse::<OriginalRecipient>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_original_recipient_has_a_form_for_hosts_without_utf8() {
+        let utf8: OriginalRecipient = "utf-8;jörg+x\\x{20}@grå.example".parse().unwrap();
+        let ascii = utf8.in_ascii();
+        assert_eq!(
+            ascii.to_string(),
+            "utf-8;j\\x{F6}rg\\x{2B}x\\x{20}@gr\\x{E5}.example"
+        );
+        assert_eq!(ascii.to_string().parse::<OriginalRecipient>(), Ok(ascii));
+        for (path, added) in [
+            ("a+b@example.org", "rfc822;a+2Bb@example.org"),
+            ("\"a b\"@example.org", "rfc822;\"a+20b\"@example.org"),
+            ("用户@example.org", "utf-8;\\x{7528}\\x{6237}@example.org"),
+        ] {
+            let original = OriginalRecipient::of(path).unwrap();
+            assert_eq!(original.to_string(), added);
+            assert_eq!(added.parse(), Ok(original));
+        }
+        assert_eq!(OriginalRecipient::of(&"ö".repeat(100)), None);
+    }
+
+    #[test]
+    fn an_alias_hands_on_what_was_asked_but_several_targets_tell_of_no_success() {
+        for (asked, one, many) in [
+            ("SUCCESS,DELAY", "SUCCESS,DELAY", "DELAY"),
+            ("SUCCESS", "SUCCESS", "NEVER"),
+            ("FAILURE", "FAILURE", "FAILURE"),
+            ("NEVER", "NEVER", "NEVER"),
+        ] {
+            let asked: Notify = asked.parse().unwrap();
+            assert_eq!(asked.for_expansion(1).to_string(), one);
+            assert_eq!(asked.for_expansion(2).to_string(), many);
         }
     }
 

@@ -1,12 +1,16 @@
 //! How a message comes into the queue: from a session into the inbound work queue, from a local
 //! submission or a report into SMTP.BOX.
 
+use rusqlite::params;
+
 use super::WorkQueue;
 use super::content::{Content, Home};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
 use super::states::State;
+use crate::smtp::command::Body;
+use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
 
 /// Who brought a message.
@@ -20,6 +24,28 @@ pub enum Origin {
     Report,
 }
 
+/// A recipient as the client named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressee {
+    /// Whom it is.
+    pub path: Mailbox,
+    /// Of which ends the sender wants to hear; `None` if it did not say (RFC 3461 4.1).
+    pub notify: Option<Notify>,
+    /// The recipient as the sender first wrote it (RFC 3461 4.2).
+    pub original: Option<OriginalRecipient>,
+}
+
+/// Without a word about reports.
+impl From<Mailbox> for Addressee {
+    fn from(path: Mailbox) -> Addressee {
+        Addressee {
+            path,
+            notify: None,
+            original: None,
+        }
+    }
+}
+
 /// A message with its envelope, complete, and not yet in the queue.
 #[derive(Debug)]
 pub struct Arrival {
@@ -28,23 +54,63 @@ pub struct Arrival {
     /// Whom to tell when delivery fails.
     pub reverse_path: ReversePath,
     /// Whom it is for; at least one.
-    pub recipients: Vec<Mailbox>,
+    pub recipients: Vec<Addressee>,
     /// Who brought it.
     pub origin: Origin,
     /// The client's address, or the user's name.
     pub client: String,
     /// What the client called itself in HELO or EHLO; empty for local mail.
     pub helo: String,
-    /// `SMTP`, `ESMTP`, `local`.
+    /// `SMTP`, `ESMTP`, `ESMTPSA`, `local` …
     pub protocol: &'static str,
+    /// Who had logged in.
+    pub login: Option<String>,
+    /// Version and cipher of the connection, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    pub tls: Option<String>,
+    /// The sender's own name for the envelope (RFC 3461 4.4).
+    pub envelope_id: Option<EnvelopeId>,
+    /// How much of the message a failure report shall bring back (RFC 3461 4.3).
+    pub ret: Option<Return>,
+    /// What octets the client said the content holds; `None` if it did not say (RFC 6152, RFC 3030).
+    pub body: Option<Body>,
+    /// Whether the client gave SMTPUTF8 (RFC 6531).
+    pub utf8: bool,
     /// Header and body, with CRLF line ends, with our Received line on top if it came over SMTP.
     pub content: Content,
 }
 
 impl Arrival {
+    /// A message of which no more is known than this: local mail from nobody in particular, nothing said about
+    /// reports. The fields are there to say more.
+    #[must_use]
+    pub fn new<R: Into<Addressee>>(
+        id: MessageId,
+        origin: Origin,
+        reverse_path: ReversePath,
+        recipients: impl IntoIterator<Item = R>,
+        content: Content,
+    ) -> Arrival {
+        Arrival {
+            id,
+            reverse_path,
+            recipients: recipients.into_iter().map(Into::into).collect(),
+            origin,
+            client: String::new(),
+            helo: String::new(),
+            protocol: "local",
+            login: None,
+            tls: None,
+            envelope_id: None,
+            ret: None,
+            body: None,
+            utf8: false,
+            content,
+        }
+    }
+
     /// One line for history and log.
     fn story(&self) -> String {
-        format!(
+        let mut story = format!(
             "from=<{}> to={} size={} by {} {} ({})",
             self.reverse_path,
             self.recipients.len(),
@@ -52,7 +118,13 @@ impl Arrival {
             self.protocol,
             self.client,
             self.helo,
-        )
+        );
+        for (what, fact) in [("login", &self.login), ("tls", &self.tls)] {
+            if let Some(fact) = fact {
+                story += &format!(" {what}={fact}");
+            }
+        }
+        story
     }
 }
 
@@ -79,8 +151,9 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
     let (inbound_due, box_due) = if in_box { (None, Some(0)) } else { (Some(0), None) };
     ledger.run(
         "INSERT INTO message (id, inbound_due, box_due, reverse_path, origin, client, helo, protocol, \
-         size, file, eight_bit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
+         size, file, eight_bit, login, tls, envid, ret, body, utf8) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
             arrival.id.0,
             inbound_due,
             box_due,
@@ -92,7 +165,13 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
             arrival.content.size,
             file,
             arrival.content.eight_bit,
-        ),
+            arrival.login,
+            arrival.tls,
+            arrival.envelope_id.as_ref().map(ToString::to_string),
+            arrival.ret.as_ref().map(ToString::to_string),
+            body_number(arrival.body),
+            arrival.utf8,
+        ],
     )?;
     if let Home::Database(bytes) = &arrival.content.home {
         ledger.run(
@@ -102,19 +181,32 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
     }
     for (n, recipient) in arrival.recipients.iter().enumerate() {
         ledger.run(
-            "INSERT INTO recipient (message, n, path, state, in_box) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO recipient (message, n, path, state, in_box, notify, orcpt) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 arrival.id.0,
                 n,
-                recipient.to_string(),
+                recipient.path.to_string(),
                 State::PendingConversion.number(),
                 in_box,
+                recipient.notify.map(Notify::bits),
+                recipient.original.as_ref().map(ToString::to_string),
             ),
         )?;
     }
     ledger.record(arrival.id, None, "accepted", &arrival.story())?;
     ledger.count("SMTP.MessagesProcessed", 1);
     Ok(())
+}
+
+/// What the column `body` holds for it.
+fn body_number(body: Option<Body>) -> u8 {
+    match body {
+        None => 0,
+        Some(Body::SevenBit) => 1,
+        Some(Body::EightBitMime) => 2,
+        Some(Body::BinaryMime) => 3,
+    }
 }
 
 impl Origin {

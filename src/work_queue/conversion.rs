@@ -8,11 +8,11 @@ use super::damage::{mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{give_up, now_due, settle_if_done};
+use super::moves::{give_up, now_due, settle_if_done, success_due};
 use super::states::State;
 use rusqlite::Connection;
 
-use super::outcome::Reason;
+use super::outcome::{Reason, Success};
 use super::structure::Structure;
 use crate::clock::Stamp;
 use crate::domain_list::next_hop::NextHop;
@@ -141,12 +141,16 @@ impl WorkQueue {
         })
     }
 
-    /// Records what imsgcnv did, in one transaction.
+    /// Records what imsgcnv did, in one transaction. Gives how many good ends the delivery report task has to tell
+    /// of now.
     ///
     /// # Errors
     /// When it could not be recorded: the messages wait as before.
-    pub fn converted(&self, messages: Vec<Converted>) -> Result<(), QueueError> {
-        let record = move |ledger: &mut Ledger<'_>| messages.iter().try_for_each(|m| converted(ledger, m));
+    pub fn converted(&self, messages: Vec<Converted>) -> Result<usize, QueueError> {
+        let record = move |ledger: &mut Ledger<'_>| {
+            let told = messages.iter().map(|message| converted(ledger, message));
+            told.sum::<Result<usize, QueueError>>()
+        };
         self.store.write(record).wait()
     }
 
@@ -246,8 +250,9 @@ fn with_recipients(
     }
 }
 
-fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueError> {
+fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, QueueError> {
     let id = message.id;
+    let mut to_tell = 0;
     if let Some(structure) = &message.structure {
         write_structure(ledger, id, structure)?;
     }
@@ -259,6 +264,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueEr
                 if end(ledger, id, *n, State::Delivered, None)? {
                     ledger.record(id, Some(*n), "delivered", place)?;
                     ledger.count("Mail.Delivered", 1);
+                    to_tell += usize::from(success_due(ledger, id, *n, Success::Delivered, None)?);
                     ended = true;
                 }
             }
@@ -281,7 +287,10 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<(), QueueEr
         ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
     }
     refresh_conversion_due(ledger, id)?;
-    if ended { settle_if_done(ledger, id) } else { Ok(()) }
+    if ended {
+        settle_if_done(ledger, id)?;
+    }
+    Ok(to_tell)
 }
 
 fn routed(
@@ -399,7 +408,7 @@ fn replace_content(
 fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) -> Result<(), QueueError> {
     ledger.run(
         "UPDATE message SET subject = ?, header_from = ?, header_to = ?, message_id = ?, date = ?, \
-         attachments = ?, hops = ? WHERE id = ?",
+         attachments = ?, hops = ?, utf8_header = ? WHERE id = ?",
         (
             &structure.subject,
             &structure.from,
@@ -408,6 +417,7 @@ fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) ->
             &structure.date,
             structure.attachments.join("\n"),
             structure.hops,
+            structure.utf8_header,
             id.0,
         ),
     )?;

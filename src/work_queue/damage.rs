@@ -7,6 +7,7 @@ use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
+use super::moves::settle_if_done;
 use super::states::State;
 use crate::smtp::path::{Mailbox, ReversePath};
 
@@ -58,5 +59,10 @@ pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueEr
         [id.0],
     )?;
     ledger.record(id, None, "held", REASON)?;
-    Ok(())
+    // Nobody can be told of what ended well, and it must not be found anew for ever.
+    ledger.run(
+        "UPDATE recipient SET report_due = NULL WHERE message = ? AND report_due IS NOT NULL",
+        [id.0],
+    )?;
+    settle_if_done(ledger, id)
 }

@@ -9,6 +9,7 @@ mod board;
 mod content;
 mod conversion;
 mod damage;
+mod due;
 mod error;
 mod hopper;
 mod housekeeping;
@@ -19,6 +20,7 @@ mod moves;
 pub mod outcome;
 mod reports;
 pub mod retry;
+mod schema;
 mod settlement;
 pub mod states;
 mod store;
@@ -26,15 +28,16 @@ pub mod structure;
 mod writer;
 
 pub use crate::domain_list::list::{DomainList, HopId, ListId};
-pub use arrival::{Arrival, Origin};
+pub use arrival::{Addressee, Arrival, Origin};
 pub use board::{HopRow, ListRow, QueueRow};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
+pub use due::{Concerned, Due};
 pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
 pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient, Terms};
-pub use reports::{Due, Failure, Notice};
+pub use reports::{News, Notice, Telling};
 pub use settlement::{Settled, Settlement};
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
-use super::outcome::Reason;
+use super::outcome::{Reason, Success};
 use super::states::State;
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
-use crate::smtp::reply::EnhancedCode;
+use crate::smtp::reply::{EnhancedCode, Reply};
 
 /// Gives a recipient up: the sender will be told, or the message is dead.
 pub(super) fn give_up(
@@ -53,6 +53,33 @@ pub(super) fn give_up(
     Ok(())
 }
 
+/// Notes that drt has to tell the sender of a recipient's good end, if it asked for that and can be told; whether
+/// this is so. `reply` is what the next hop said, where one took it.
+pub(super) fn success_due(
+    ledger: &Ledger<'_>,
+    id: MessageId,
+    n: u32,
+    success: Success,
+    reply: Option<&Reply>,
+) -> Result<bool, QueueError> {
+    let status = reply
+        .and_then(|reply| reply.enhanced)
+        .filter(|status| status.0 == 2);
+    let due = ledger.run(
+        "UPDATE recipient SET report_due = ?, last_status = ?, last_reply = ? \
+         WHERE message = ? AND n = ? AND notify & 1 \
+         AND EXISTS (SELECT 1 FROM message WHERE id = recipient.message AND reverse_path <> '')",
+        (
+            success.number(),
+            status.unwrap_or(EnhancedCode(2, 0, 0)).to_string(),
+            reply.map(ToString::to_string),
+            id.0,
+            n,
+        ),
+    )?;
+    Ok(due > 0)
+}
+
 /// Notes that the next hop `name` has a recipient that is due at `due`; gives its number.
 pub(super) fn now_due(ledger: &Ledger<'_>, name: &str, due: Stamp) -> Result<i64, QueueError> {
     let id = ledger.row(
@@ -86,11 +113,13 @@ pub(super) fn expired(last: &Reason) -> Reason {
     }
 }
 
-/// A message whose last recipient has been settled leaves the queue, and its content with it.
+/// A message whose last recipient has been settled leaves the queue, and its content with it; but not while its
+/// sender has yet to be told of a good end.
 pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
     let left = ledger.run(
         "UPDATE message SET left_at = ?1, inbound_due = NULL, box_due = NULL WHERE id = ?2 AND left_at IS NULL \
-         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 AND state < 10)",
+         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 \
+         AND (state < 10 OR report_due IS NOT NULL))",
         (ledger.now().0, id.0),
     )?;
     if left > 0 && ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0 {

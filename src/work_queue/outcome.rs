@@ -15,6 +15,37 @@ pub enum Outcome {
     GiveUp(Reason),
 }
 
+/// A good end that a sender may want to hear of (NOTIFY=SUCCESS, RFC 3464 2.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// It is in a local mailbox.
+    Delivered,
+    /// The next hop took it, and sends no reports of this kind.
+    Relayed,
+    /// It is an alias, and has gone to all that it stands for.
+    Expanded,
+}
+
+impl Success {
+    /// What `queue.db` holds for it.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Success::Delivered => 1,
+            Success::Relayed => 2,
+            Success::Expanded => 3,
+        }
+    }
+
+    /// What [`Success::number`] gave.
+    pub(super) fn from_number(number: u8) -> Success {
+        match number {
+            1 => Success::Delivered,
+            2 => Success::Relayed,
+            _ => Success::Expanded,
+        }
+    }
+}
+
 /// Why a recipient was not delivered: for history, for `why`, and for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {

@@ -3,7 +3,8 @@
 
 use super::WorkQueue;
 use super::arrival::{Arrival, put};
-use super::damage::{hold, mailbox_in, reverse_path_in};
+use super::damage::hold;
+use super::due::{Due, due, dues};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
@@ -11,46 +12,39 @@ use super::moves::{expired, give_up, settle_if_done};
 use super::states::State;
 use rusqlite::Connection;
 
-use super::outcome::Reason;
 use crate::clock::Stamp;
-use crate::smtp::path::{Mailbox, ReversePath};
-use crate::smtp::reply::{EnhancedCode, ReplyParser};
 
-/// A message that something has to be reported about.
-#[derive(Clone, Debug)]
-pub struct Due {
-    /// The message.
-    pub id: MessageId,
-    /// Whom to tell.
-    pub reverse_path: ReversePath,
-    /// Octets of its content.
-    pub size: u64,
-    /// The recipients to tell about.
-    pub recipients: Vec<Failure>,
-}
-
-/// A recipient that failed, or is late.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// Its number in the message.
-    pub n: u32,
-    /// Whom it is.
-    pub path: Mailbox,
-    /// The host that was tried last; empty where none was reached.
-    pub host: String,
-    /// How that ended.
-    pub reason: Reason,
-}
-
-/// A report, ready to go out.
+/// What the sender of a message is told, and what ends with that.
 #[derive(Debug)]
 pub struct Notice {
     /// The message that it is about.
     pub about: MessageId,
-    /// The recipients that end with it; empty for a delay notice, which ends nothing.
-    pub failed: Vec<u32>,
-    /// The report itself; `None` where nobody can be told.
-    pub report: Option<Arrival>,
+    /// What it tells.
+    pub news: News,
+    /// The report, or why there is none.
+    pub telling: Telling,
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// These recipients were given up; that is their end.
+    Failed(Vec<u32>),
+    /// These recipients had come to a good end; it need not be told again.
+    Reached(Vec<u32>),
+    /// Some are late. Ends nothing.
+    Late,
+}
+
+/// How the sender is told.
+#[derive(Debug)]
+pub enum Telling {
+    /// By this report, which is ready to go out.
+    Report(Box<Arrival>),
+    /// Not at all: it said that it does not want to hear of it (NOTIFY, RFC 3461 4.1).
+    Unwanted,
+    /// Not at all: the message is from the null path.
+    Nobody,
 }
 
 /// How far the walk through the messages that are late has come.
@@ -73,7 +67,25 @@ impl WorkQueue {
                 [limit],
                 |row| row.get(0).map(MessageId),
             )?;
-            dues(db, ids, |state| state == State::PendingReport)
+            dues(db, ids, |state, _| state == State::PendingReport)
+        })?;
+        self.hold_damaged(damaged)?;
+        Ok(dues)
+    }
+
+    /// Up to `limit` messages with recipients whose good end the sender wants to hear of, and has not yet.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn awaiting_success_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
+        let (dues, damaged) = self.store.read(|db| {
+            let ids = ledger::rows(
+                db,
+                "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL ORDER BY message LIMIT ?",
+                [limit],
+                |row| row.get(0).map(MessageId),
+            )?;
+            dues(db, ids, |_, success| success.is_some())
         })?;
         self.hold_damaged(damaged)?;
         Ok(dues)
@@ -87,7 +99,7 @@ impl WorkQueue {
     pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp, bool), QueueError> {
         let (mut dues, damaged, reached) = self.store.read(|db| {
             let (ids, reached) = walk(db, DELAY, cutoff)?;
-            let late = |state| matches!(state, State::PendingXmit | State::LockedForXmit);
+            let late = |state, _| matches!(state, State::PendingXmit | State::LockedForXmit);
             let (dues, damaged) = dues(db, ids, late)?;
             Ok((dues, damaged, reached))
         })?;
@@ -96,7 +108,7 @@ impl WorkQueue {
         Ok((dues, reached, reached < cutoff))
     }
 
-    /// Puts reports into SMTP.BOX and ends the recipients that they are about, in one transaction; `delay` is
+    /// Puts reports into SMTP.BOX, and ends what ends with them, in one transaction; `delay` is
     /// how far the walk of [`WorkQueue::delayed`] has come with them.
     ///
     /// # Errors
@@ -126,7 +138,7 @@ impl WorkQueue {
             .write(move |ledger| {
                 let mut given_up = 0;
                 for id in &ids {
-                    let Some(due) = due(ledger.db(), *id, |state| state == State::PendingXmit)? else {
+                    let Some(due) = due(ledger.db(), *id, |state, _| state == State::PendingXmit)? else {
                         hold(ledger, *id)?;
                         continue;
                     };
@@ -152,106 +164,74 @@ impl WorkQueue {
 }
 
 fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
-    let told = match &notice.report {
-        Some(report) => {
+    let about = notice.about;
+    let told = match &notice.telling {
+        Telling::Report(report) => {
             let to = report
                 .recipients
                 .first()
-                .map(ToString::to_string)
+                .map(|to| to.path.to_string())
                 .unwrap_or_default();
             format!("report {} to <{to}>", report.id)
         }
-        None => "nobody can be told".to_owned(),
+        Telling::Unwanted => "no report wanted".to_owned(),
+        Telling::Nobody => "nobody can be told".to_owned(),
     };
-    debug_assert!(State::PendingReport.may_become(State::Failed));
-    let mut ended = 0;
-    for n in &notice.failed {
-        let changed = ledger.run(
-            "UPDATE recipient SET state = ?, settled_at = ? WHERE message = ? AND n = ? AND state = 4",
-            (State::Failed.number(), ledger.now().0, notice.about.0, n),
-        )?;
-        if changed > 0 {
-            ledger.record(notice.about, Some(*n), "failed", &told)?;
+    let ended = match &notice.news {
+        News::Failed(failed) => fail(ledger, about, failed, &told)?,
+        News::Reached(reached) => confirm(ledger, about, reached, &told)?,
+        News::Late => {
+            ledger.record(about, None, "delay notice", &told)?;
+            1
         }
-        ended += changed;
-    }
-    if !notice.failed.is_empty() && ended == 0 {
+    };
+    if ended == 0 {
         // Somebody else has reported it meanwhile.
         return Ok(());
     }
-    if let Some(report) = &notice.report {
+    if let Telling::Report(report) = &notice.telling {
         put(ledger, report, None)?;
+        let counter = match notice.news {
+            News::Failed(_) => "Mail.Reports",
+            News::Reached(_) => "Mail.SuccessReports",
+            News::Late => "Mail.DelayNotices",
+        };
+        ledger.count(counter, 1);
     }
-    if notice.failed.is_empty() {
-        ledger.record(notice.about, None, "delay notice", &told)?;
-        ledger.count("Mail.DelayNotices", 1);
-        return Ok(());
-    }
-    ledger.count("Mail.Reports", 1);
-    settle_if_done(ledger, notice.about)
+    settle_if_done(ledger, about)
 }
 
-/// What there is to tell about message `id`; `None` where its rows are damaged.
-fn due(db: &Connection, id: MessageId, wanted: impl Fn(State) -> bool) -> Result<Option<Due>, QueueError> {
-    let message = ledger::row(
-        db,
-        "SELECT reverse_path, size FROM message WHERE id = ?",
-        [id.0],
-        |row| Ok((reverse_path_in(row, 0), row.get(1)?)),
-    )?;
-    let Some((Some(reverse_path), size)) = message else {
-        return Ok(None);
-    };
-    let recipients = ledger::rows(
-        db,
-        "SELECT n, path, state, ifnull(last_host, ''), ifnull(last_status, ''), ifnull(last_error, ''), \
-         ifnull(last_reply, '') FROM recipient WHERE message = ? ORDER BY n",
-        [id.0],
-        |row| {
-            let (n, state, host) = (row.get(0)?, row.get::<_, u8>(2)?, row.get(3)?);
-            let (status, text, reply): (String, String, String) = (row.get(4)?, row.get(5)?, row.get(6)?);
-            let status = EnhancedCode::take(&status).map_or(EnhancedCode(4, 0, 0), |(code, _)| code);
-            let reason = Reason {
-                status,
-                text,
-                reply: ReplyParser::default().feed(reply.as_bytes()).ok().flatten(),
-            };
-            let failure = mailbox_in(row, 1).map(|path| Failure {
-                n,
-                path,
-                host,
-                reason,
-            });
-            Ok((State::ALL.into_iter().find(|s| s.number() == state), failure))
-        },
-    )?;
-    let told = recipients
-        .into_iter()
-        .filter(|(state, _)| state.is_some_and(&wanted))
-        .map(|(_, failure)| failure);
-    let recipients: Option<Vec<Failure>> = told.collect();
-    Ok(recipients.map(|recipients| Due {
-        id,
-        reverse_path,
-        size,
-        recipients,
-    }))
-}
-
-/// As [`due`], for many; and those that are damaged.
-fn dues(
-    db: &Connection,
-    ids: Vec<MessageId>,
-    wanted: impl Fn(State) -> bool,
-) -> Result<(Vec<Due>, Vec<MessageId>), QueueError> {
-    let (mut dues, mut damaged) = (Vec::new(), Vec::new());
-    for id in ids {
-        match due(db, id, &wanted)? {
-            Some(due) => dues.push(due),
-            None => damaged.push(id),
+/// The end of recipients that were given up; how many ended with this.
+fn fail(ledger: &Ledger<'_>, id: MessageId, failed: &[u32], told: &str) -> Result<usize, QueueError> {
+    debug_assert!(State::PendingReport.may_become(State::Failed));
+    let mut ended = 0;
+    for n in failed {
+        let changed = ledger.run(
+            "UPDATE recipient SET state = ?, settled_at = ? WHERE message = ? AND n = ? AND state = 4",
+            (State::Failed.number(), ledger.now().0, id.0, n),
+        )?;
+        if changed > 0 {
+            ledger.record(id, Some(*n), "failed", told)?;
         }
+        ended += changed;
     }
-    Ok((dues, damaged))
+    Ok(ended)
+}
+
+/// The sender knows of these good ends now; of how many it did not know before.
+fn confirm(ledger: &Ledger<'_>, id: MessageId, reached: &[u32], told: &str) -> Result<usize, QueueError> {
+    let mut confirmed = 0;
+    for n in reached {
+        let changed = ledger.run(
+            "UPDATE recipient SET report_due = NULL WHERE message = ? AND n = ? AND report_due IS NOT NULL",
+            (id.0, n),
+        )?;
+        if changed > 0 {
+            ledger.record(id, Some(*n), "success notice", told)?;
+        }
+        confirmed += changed;
+    }
+    Ok(confirmed)
 }
 
 /// The next messages of a walk in the order of arrival, and how far it has come with them.

@@ -1,5 +1,8 @@
--- The work queue: which messages there are, and how they stand. smtpmta-queue(5) documents the views at
--- the end, which are for everybody; the tables are the MTA's own and may change with its version.
+-- The work queue: which messages there are, and how they stand. These tables are the MTA's own and may change
+-- with its version; the views in views.sql are for everybody.
+--
+-- A released schema is never changed here alone: upgrade-N.sql makes the one before it the same. New columns come
+-- last, where ALTER TABLE puts them.
 --
 -- Moments are microseconds since 1970. A message's id is the microsecond in which it arrived, made unique.
 
@@ -22,7 +25,14 @@ CREATE TABLE message (
     date         TEXT,
     attachments  TEXT,             -- names, one a line
     hops         INTEGER,          -- Received lines
-    left_at      INTEGER           -- when its last recipient was settled; NULL: it is in the queue
+    left_at      INTEGER,          -- when its last recipient was settled; NULL: it is in the queue
+    login        TEXT,             -- who had logged in; NULL: nobody
+    tls          TEXT,             -- version and cipher of the connection; NULL: it was plain
+    envid        TEXT,             -- the sender's own name for the envelope, in xtext (RFC 3461 4.4)
+    ret          TEXT,             -- FULL, HDRS: what a failure report brings back (RFC 3461 4.3); NULL: not said
+    body         INTEGER NOT NULL DEFAULT 0, -- BODY: 0 not said, 1 7BIT, 2 8BITMIME, 3 BINARYMIME
+    utf8         INTEGER NOT NULL DEFAULT 0, -- 1 if SMTPUTF8 was given (RFC 6531)
+    utf8_header  INTEGER NOT NULL DEFAULT 0  -- 1 if conversion found octets above 127 in the header
 ) STRICT;
 CREATE INDEX message_inbound ON message (inbound_due, id) WHERE inbound_due IS NOT NULL;
 CREATE INDEX message_box ON message (box_due, id) WHERE box_due IS NOT NULL;
@@ -48,11 +58,16 @@ CREATE TABLE recipient (
     last_error   TEXT,             -- and in words
     last_reply   TEXT,             -- and in the host's own, where it was a reply that ended it
     settled_at   INTEGER,
+    notify       INTEGER,          -- NOTIFY: 1 success, 2 failure, 4 delay; 0 never; NULL: not said (RFC 3461 4.1)
+    orcpt        TEXT,             -- the recipient as the sender first wrote it, type;xtext (RFC 3461 4.2)
+    parent       INTEGER,          -- expanded from recipient n of this message; NULL: named by the client
+    report_due   INTEGER,          -- drt has yet to tell of its good end: 1 delivered, 2 relayed, 3 expanded
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient (hop, next_attempt) WHERE state = 2 AND list IS NULL;
 CREATE INDEX recipient_list ON recipient (list) WHERE list IS NOT NULL;
 CREATE INDEX recipient_report ON recipient (message) WHERE state = 4;
+CREATE INDEX recipient_report_due ON recipient (message) WHERE report_due IS NOT NULL;
 CREATE INDEX recipient_aside ON recipient (state) WHERE state IN (5, 6);
 
 CREATE TABLE next_hop (
@@ -109,87 +124,3 @@ INSERT INTO state (number, name) VALUES
     (12, 'WQ_EXPANDED'),
     (13, 'WQ_FAILED'),
     (14, 'WQ_REMOVED');
-
--- The views. Moments are local time, YYYY-MM-DD HH:MM:SS.
-
-CREATE VIEW inbound_work_queue AS
-SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
-       m.reverse_path AS sender, r.path AS recipient, m.size AS size,
-       m.client AS client, m.helo AS helo, m.protocol AS protocol,
-       datetime(m.id / 1000000, 'unixepoch', 'localtime') AS arrived,
-       datetime(nullif(m.inbound_due, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
-       r.last_error AS last_error, m.subject AS subject, m.header_from AS header_from,
-       m.header_to AS header_to, m.message_id AS message_id, m.date AS date, m.attachments AS attachments,
-       m.hops AS hops, m.file AS file
-FROM message m
-JOIN recipient r ON r.message = m.id AND (r.state = 1 OR r.state = 5 AND r.hop IS NULL) AND r.in_box = 0
-JOIN state s ON s.number = r.state
-WHERE m.left_at IS NULL;
-
-CREATE VIEW smtp_box AS
-SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
-       m.reverse_path AS sender, r.path AS recipient, m.size AS size, m.client AS client,
-       CASE m.origin WHEN 1 THEN 'session' WHEN 2 THEN 'local' ELSE 'report' END AS origin,
-       datetime(m.id / 1000000, 'unixepoch', 'localtime') AS arrived,
-       datetime(nullif(m.box_due, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
-       r.last_error AS last_error, m.subject AS subject, m.header_from AS header_from,
-       m.header_to AS header_to, m.message_id AS message_id, m.date AS date, m.attachments AS attachments,
-       m.hops AS hops, m.file AS file
-FROM message m
-JOIN recipient r ON r.message = m.id AND (r.state = 1 OR r.state = 5 AND r.hop IS NULL) AND r.in_box = 1
-JOIN state s ON s.number = r.state
-WHERE m.left_at IS NULL;
-
-CREATE VIEW outbound_work_queue AS
-SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
-       m.reverse_path AS sender, r.path AS recipient, m.size AS size,
-       h.name AS next_hop, r.list AS list, l.handler AS handler,
-       datetime(m.id / 1000000, 'unixepoch', 'localtime') AS arrived,
-       r.attempts AS attempts,
-       datetime(nullif(r.next_attempt, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
-       r.last_host AS last_host, r.last_status AS last_status, r.last_error AS last_error,
-       m.subject AS subject, m.header_from AS header_from, m.header_to AS header_to,
-       m.message_id AS message_id, m.date AS date, m.attachments AS attachments, m.hops AS hops, m.file AS file
-FROM message m
-JOIN recipient r ON r.message = m.id AND (r.state BETWEEN 2 AND 4 OR r.state = 5 AND r.hop IS NOT NULL)
-JOIN state s ON s.number = r.state
-LEFT JOIN next_hop h ON h.id = r.hop
-LEFT JOIN domain_list l ON l.id = r.list
-WHERE m.left_at IS NULL;
-
-CREATE VIEW domain_lists AS
-SELECT l.id AS list, h.name AS next_hop,
-       CASE WHEN l.handler IS NULL THEN 'waiting' ELSE 'assigned' END AS state,
-       'oseshlr' || l.handler AS handler, l.messages AS messages, l.recipients AS recipients,
-       (SELECT count(*) FROM recipient r WHERE r.list = l.id) AS unsettled,
-       datetime(l.made_at / 1000000, 'unixepoch', 'localtime') AS made
-FROM domain_list l JOIN next_hop h ON h.id = l.hop;
-
-CREATE VIEW next_hops AS
-SELECT h.name AS next_hop,
-       (SELECT count(*) FROM recipient r WHERE r.hop = h.id AND r.state = 2 AND r.list IS NULL) AS pending,
-       (SELECT count(*) FROM domain_list l WHERE l.hop = h.id) AS lists,
-       datetime(nullif(h.due, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
-       h.last_error AS last_error,
-       datetime(h.error_at / 1000000, 'unixepoch', 'localtime') AS last_error_at,
-       datetime(h.used_at / 1000000, 'unixepoch', 'localtime') AS last_used
-FROM next_hop h;
-
-CREATE VIEW dead_mail AS
-SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
-       m.reverse_path AS sender, r.path AS recipient, m.size AS size, r.last_host AS last_host,
-       r.last_status AS last_status, r.last_error AS reason,
-       datetime(m.id / 1000000, 'unixepoch', 'localtime') AS arrived,
-       datetime(r.settled_at / 1000000, 'unixepoch', 'localtime') AS died,
-       m.subject AS subject, m.header_from AS header_from, m.message_id AS message_id, m.file AS file
-FROM recipient r
-JOIN message m ON m.id = r.message
-JOIN state s ON s.number = r.state
-WHERE r.state = 6;
-
-CREATE VIEW history AS
-SELECT printf('%016X', e.message) AS id,
-       datetime(e.stamp / 1000000, 'unixepoch', 'localtime') AS at, e.stamp AS stamp,
-       e.what AS event, r.path AS recipient, e.text AS text
-FROM event e
-LEFT JOIN recipient r ON r.message = e.message AND r.n = e.n;

@@ -7,8 +7,8 @@ use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
 use super::ledger::Ledger;
-use super::moves::{expired, give_up, settle_if_done};
-use super::outcome::{Outcome, Reason};
+use super::moves::{expired, give_up, settle_if_done, success_due};
+use super::outcome::{Outcome, Reason, Success};
 use super::retry::RetryPolicy;
 use super::states::State;
 use crate::clock::Stamp;
@@ -25,6 +25,8 @@ pub struct Settlement {
     pub null_sender: bool,
     /// The host that was spoken to, `name[address]:port`; empty where none was reached.
     pub host: String,
+    /// Whether that host takes care of reports from here on: it offers DSN, and was told what the sender wants.
+    pub host_reports: bool,
     /// The end of this attempt for each of them.
     pub outcomes: Vec<(u32, Outcome)>,
     /// When to try again.
@@ -40,6 +42,8 @@ pub struct Settled {
     pub deferred: usize,
     /// Given up: there is work for the delivery report task.
     pub given_up: usize,
+    /// Of those transmitted: the delivery report task has to tell the sender so.
+    pub to_tell: usize,
 }
 
 impl WorkQueue {
@@ -72,6 +76,10 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
                 let story = format!("{} said: {reply}", settlement.host);
                 ledger.record(id, Some(*n), "transmitted", &story)?;
                 settled.transmitted += 1;
+                // RFC 3461 5.2.2: the trail ends here, and so it is us who tell.
+                if !settlement.host_reports && success_due(ledger, id, *n, Success::Relayed, Some(reply))? {
+                    settled.to_tell += 1;
+                }
             }
             Outcome::TryLater(reason) => {
                 attempted(ledger, settlement, *n)?;

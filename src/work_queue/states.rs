@@ -27,7 +27,7 @@ pub enum State {
     Transmitted = 11,
     /// End: an alias, replaced by what it stands for.
     Expanded = 12,
-    /// End: given up, and the sender has been told.
+    /// End: given up, and the sender has been told, or wants no report.
     Failed = 13,
     /// End: an operator removed it.
     Removed = 14,

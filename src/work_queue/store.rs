@@ -22,11 +22,9 @@ use super::error::QueueError;
 use super::hopper::{Hopper, Pending};
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
+use super::schema::bring_up;
 use super::writer::{Work, Writer, work};
 use crate::clock::{Clock, Stamp};
-
-/// The schema that this version writes; `user_version` of the database.
-const SCHEMA: i64 = 1;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
 const PAGE_SIZE: u32 = 4096;
@@ -198,22 +196,7 @@ fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     db.pragma_update(None, "cache_size", -32_768)?;
     steady(&db)?;
     db.set_prepared_statement_cache_capacity(128);
-    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        0 => {
-            db.execute_batch("BEGIN IMMEDIATE")?;
-            db.execute_batch(include_str!("schema.sql"))?;
-            db.pragma_update(None, "user_version", SCHEMA)?;
-            db.execute_batch("COMMIT")?;
-        }
-        SCHEMA => {}
-        newer => {
-            return Err(QueueError::Newer {
-                found: newer,
-                known: SCHEMA,
-            });
-        }
-    }
+    bring_up(&db)?;
     Ok(db)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::outcome::Success;
 use super::retry::RetryPolicy;
 use super::*;
 use crate::domain_list::next_hop::NextHop;
@@ -31,6 +32,11 @@ impl World {
     }
 
     fn put(&self, from: &str, to: &[&str]) -> MessageId {
+        self.put_asking(from, &to.iter().map(|to| (*to, None)).collect::<Vec<_>>())
+    }
+
+    /// As a client with NOTIFY.
+    fn put_asking(&self, from: &str, to: &[(&str, Option<&str>)]) -> MessageId {
         let id = self.queue.message_id();
         let mut content = self.queue.content_writer(id);
         content.write(b"Subject: x\r\n\r\nbody\r\n").unwrap();
@@ -39,15 +45,21 @@ impl World {
         } else {
             Some(mailbox(from))
         };
+        let to = to.iter().map(|(to, notify)| Addressee {
+            notify: notify.map(|words| words.parse().unwrap()),
+            ..Addressee::from(mailbox(to))
+        });
         let arrival = Arrival {
-            id,
-            reverse_path: ReversePath(sender),
-            recipients: to.iter().map(|to| mailbox(to)).collect(),
-            origin: Origin::Session,
             client: "192.0.2.1".to_owned(),
             helo: "client.example".to_owned(),
             protocol: "ESMTP",
-            content: content.finish().unwrap(),
+            ..Arrival::new(
+                id,
+                Origin::Session,
+                ReversePath(sender),
+                to,
+                content.finish().unwrap(),
+            )
         };
         self.queue.put(arrival).unwrap();
         id
@@ -93,6 +105,7 @@ impl World {
                 id.0
             )) == "1",
             host: "mx.example[192.0.2.9]".to_owned(),
+            host_reports: false,
             outcomes,
             retry: RetryPolicy {
                 schedule: vec![5 * MINUTE],
@@ -312,7 +325,8 @@ fn each_recipient_is_settled_on_its_own() {
         Settled {
             transmitted: 1,
             deferred: 1,
-            given_up: 1
+            given_up: 1,
+            to_tell: 0
         }
     );
     world.queue.end_list(list.id).unwrap();
@@ -342,23 +356,16 @@ fn the_report_and_the_end_of_the_recipient_are_one() {
         (due.id, due.recipients[0].reason.status),
         (id, EnhancedCode(5, 1, 1))
     );
-    let report = Arrival {
-        id: world.queue.message_id(),
-        reverse_path: ReversePath(None),
-        recipients: vec![mailbox("a@example.org")],
-        origin: Origin::Report,
-        client: "drt".to_owned(),
-        helo: String::new(),
-        protocol: "local",
-        content: Content::from_bytes(b"a report".to_vec()),
-    };
+    let content = Content::from_bytes(b"a report".to_vec());
+    let (report, to) = (world.queue.message_id(), [mailbox("a@example.org")]);
+    let report = Arrival::new(report, Origin::Report, ReversePath(None), to, content);
     world
         .queue
         .report(
             vec![Notice {
                 about: id,
-                failed: vec![0],
-                report: Some(report),
+                news: News::Failed(vec![0]),
+                telling: Telling::Report(Box::new(report)),
             }],
             None,
         )
@@ -369,6 +376,153 @@ fn the_report_and_the_end_of_the_recipient_are_one() {
         "report a@example.org"
     );
     assert!(world.queue.awaiting_report(10).unwrap().is_empty());
+}
+
+/// The report of drt about these recipients, as a notice.
+fn told(world: &World, about: MessageId, news: News) -> Notice {
+    let content = Content::from_bytes(b"a report".to_vec());
+    let (report, to) = (world.queue.message_id(), [mailbox("a@example.org")]);
+    let report = Arrival::new(report, Origin::Report, ReversePath(None), to, content);
+    let telling = Telling::Report(Box::new(report));
+    Notice { about, news, telling }
+}
+
+#[test]
+fn a_good_end_that_has_to_be_told_keeps_the_message_until_it_was_told() {
+    let mut world = World::new();
+    let asked = Some("SUCCESS,FAILURE");
+    let to = [
+        ("here@lotus.com", asked),
+        ("there@lotus.com", asked),
+        ("silent@lotus.com", None),
+        ("never@lotus.com", Some("NEVER")),
+    ];
+    let id = world.put_asking("a@example.org", &to);
+    let delivered_here = Converted {
+        id,
+        null_sender: false,
+        structure: None,
+        deliveries: vec![(0, Delivery::Delivered("mail/here".to_owned()))],
+    };
+    assert_eq!(world.queue.converted(vec![delivered_here]).unwrap(), 1);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    let outcomes = vec![(1, delivered()), (2, delivered()), (3, delivered())];
+    let settled = world.settle(&list, id, outcomes);
+    assert_eq!((settled.transmitted, settled.to_tell), (3, 1));
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!(world.states(), "WQ_DELIVERED:1 WQ_TRANSMITTED:3");
+    // A crash loses nothing of it.
+    world.queue.close();
+    drop(std::mem::replace(&mut world.queue, {
+        let other = tempfile::tempdir().unwrap();
+        WorkQueue::open(other.path(), world.clock.clone()).unwrap()
+    }));
+    world.queue = WorkQueue::open(world.folder.path(), world.clock.clone()).unwrap();
+    assert_eq!(
+        world.sql("SELECT group_concat(recipient, ' ') FROM outbound_work_queue"),
+        "here@lotus.com there@lotus.com"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM content"), "1");
+    let due = world.queue.awaiting_success_report(10).unwrap().remove(0);
+    let ends: Vec<_> = due
+        .recipients
+        .iter()
+        .map(|r| (r.n, r.success.unwrap(), r.reason.reply.is_some()))
+        .collect();
+    assert_eq!(
+        ends,
+        [(0, Success::Delivered, false), (1, Success::Relayed, true)]
+    );
+    assert!(world.queue.awaiting_report(10).unwrap().is_empty());
+    let notice = told(&world, id, News::Reached(vec![0, 1]));
+    world.queue.report(vec![notice], None).unwrap();
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(
+        world.sql(&format!(
+            "SELECT left_at IS NOT NULL FROM message WHERE id = {}",
+            id.0
+        )),
+        "1"
+    );
+    assert_eq!(
+        world.sql("SELECT count(*) FROM history WHERE event = 'success notice'"),
+        "2"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM smtp_box"), "1");
+    // Told twice is not reported twice.
+    let again = told(&world, id, News::Reached(vec![0, 1]));
+    world.queue.report(vec![again], None).unwrap();
+    assert_eq!(world.sql("SELECT count(*) FROM smtp_box"), "1");
+}
+
+#[test]
+fn a_good_end_is_not_ours_to_tell_where_the_host_reports_or_nobody_can_be_told() {
+    let world = World::new();
+    let asked = [("x@lotus.com", Some("SUCCESS"))];
+    let on = world.put_asking("a@example.org", &asked);
+    let null = world.put_asking("", &asked);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(world.settle(&list, null, vec![(0, delivered())]).to_tell, 0);
+    let settlement = Settlement {
+        list: list.id,
+        id: on,
+        null_sender: false,
+        host: "mx.example[192.0.2.9]".to_owned(),
+        host_reports: true,
+        outcomes: vec![(0, delivered())],
+        retry: RetryPolicy {
+            schedule: vec![MINUTE],
+            expire: MINUTE,
+        },
+    };
+    let settled = world.queue.settle(Arc::new(settlement)).wait().unwrap();
+    assert_eq!((settled.transmitted, settled.to_tell), (1, 0));
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(
+        world.sql("SELECT count(*) FROM message WHERE left_at IS NULL"),
+        "0"
+    );
+}
+
+#[test]
+fn a_failure_that_nobody_wants_to_hear_of_ends_without_a_report() {
+    let world = World::new();
+    let id = world.put_asking("a@example.org", &[("x@lotus.com", Some("NEVER"))]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, never())]);
+    world.queue.end_list(list.id).unwrap();
+    let due = world.queue.awaiting_report(10).unwrap().remove(0);
+    assert_eq!(due.recipients[0].notify, Some("NEVER".parse().unwrap()));
+    let notice = Notice {
+        about: id,
+        news: News::Failed(vec![0]),
+        telling: Telling::Unwanted,
+    };
+    world.queue.report(vec![notice], None).unwrap();
+    assert_eq!(world.states(), "WQ_FAILED:1");
+    assert_eq!(
+        world.sql("SELECT text FROM history WHERE event = 'failed'"),
+        "no report wanted"
+    );
+    assert_eq!(world.sql("SELECT count(*) FROM content"), "0");
+}
+
+#[test]
+fn a_damaged_sender_who_asked_for_success_keeps_nothing_waiting() {
+    let world = World::new();
+    let id = world.put_asking("a@example.org", &[("x@lotus.com", Some("SUCCESS"))]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(world.settle(&list, id, vec![(0, delivered())]).to_tell, 1);
+    world.queue.end_list(list.id).unwrap();
+    let db = rusqlite::Connection::open(world.folder.path().join("queue.db")).unwrap();
+    db.execute("UPDATE message SET reverse_path = 'no mailbox'", [])
+        .unwrap();
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(world.sql("SELECT left_at IS NOT NULL FROM message"), "1");
 }
 
 #[test]
@@ -510,20 +664,8 @@ fn a_message_whose_work_fails_fails_nobody_else_in_its_group() {
                 scope.spawn(move || {
                     let id = if n % 5 == 0 { id } else { queue.message_id() };
                     let content = Content::from_bytes(b"x\r\n".to_vec());
-                    let (client, helo) = (String::new(), String::new());
-                    let (origin, protocol) = (Origin::Session, "SMTP");
-                    let recipients = vec![mailbox("x@lotus.com")];
-                    let reverse_path = ReversePath(None);
-                    let arrival = Arrival {
-                        id,
-                        reverse_path,
-                        recipients,
-                        origin,
-                        client,
-                        helo,
-                        protocol,
-                        content,
-                    };
+                    let to = [mailbox("x@lotus.com")];
+                    let arrival = Arrival::new(id, Origin::Session, ReversePath(None), to, content);
                     queue.put(arrival).is_ok()
                 })
             })
@@ -582,4 +724,96 @@ fn housekeeping_forgets_what_left_long_ago_and_sweeps_up_files_without_a_row() {
     std::fs::write(&orphan, b"x").unwrap();
     let swept = world.queue.sweep(world.queue.message_id()).unwrap();
     assert_eq!((swept.removed, orphan.exists()), (1, false));
+}
+
+#[test]
+fn who_brought_a_message_and_what_it_asked_for_is_kept_and_shown() {
+    let world = World::new();
+    let id = world.queue.message_id();
+    let content = Content::from_bytes(b"x\r\n".to_vec());
+    let plain = Addressee::from(mailbox("plain@lotus.com"));
+    let asking = Addressee {
+        notify: Some("SUCCESS,DELAY".parse().unwrap()),
+        original: Some("rfc822;first+2Bname@lotus.com".parse().unwrap()),
+        ..Addressee::from(mailbox("b@lotus.com"))
+    };
+    let never = Addressee {
+        notify: Some("NEVER".parse().unwrap()),
+        ..Addressee::from(mailbox("c@lotus.com"))
+    };
+    let from = ReversePath(Some(mailbox("a@example.org")));
+    let arrival = Arrival {
+        login: Some("a@example.org".to_owned()),
+        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384".to_owned()),
+        envelope_id: Some("QQ31".parse().unwrap()),
+        ret: Some("HDRS".parse().unwrap()),
+        body: Some(crate::smtp::command::Body::BinaryMime),
+        utf8: true,
+        ..Arrival::new(id, Origin::Session, from, [plain, asking, never], content)
+    };
+    world.queue.put(arrival).unwrap();
+    let columns = "SELECT envid || ' ' || ret || ' ' || body || ' ' || utf8 FROM message";
+    assert_eq!(world.sql(columns), "QQ31 HDRS 3 1");
+    let notify = "SELECT group_concat(ifnull(notify, '-'), ' ') FROM \
+                  (SELECT notify FROM inbound_work_queue ORDER BY n)";
+    assert_eq!(world.sql(notify), "- SUCCESS,DELAY NEVER");
+    assert_eq!(
+        world.sql("SELECT group_concat(orcpt) FROM recipient"),
+        "rfc822;first+2Bname@lotus.com"
+    );
+    assert_eq!(
+        world.sql("SELECT DISTINCT login || ' ' || tls FROM inbound_work_queue"),
+        "a@example.org TLSv1.3 TLS_AES_256_GCM_SHA384"
+    );
+    let story = world.sql("SELECT text FROM history");
+    assert!(
+        story.ends_with(" login=a@example.org tls=TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        "{story}"
+    );
+}
+
+/// The spool of version 1 whose MTA crashed.
+fn spool_of_version_1(folder: &std::path::Path) {
+    let db = rusqlite::Connection::open(folder.join("queue.db")).unwrap();
+    db.execute_batch(include_str!("../../tests/fixtures/queue-v1.sql"))
+        .unwrap();
+    let content = folder.join(content::FOLDER);
+    std::fs::create_dir(&content).unwrap();
+    std::fs::write(content.join("00038D7EA4C6803C"), [b'x'; 72_016]).unwrap();
+}
+
+#[test]
+fn a_spool_of_version_1_is_taken_over_with_all_that_waits_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    spool_of_version_1(folder.path());
+    let clock = Clock::manual(Stamp(1_000_000_000_000_000));
+    let queue = WorkQueue::open(folder.path(), clock.clone()).unwrap();
+    let world = World { folder, queue, clock };
+    assert_eq!(
+        world.states(),
+        "WQ_PENDING_CONVERSION:3 WQ_PENDING_XMIT:4 WQ_PENDING_REPORT:1 WQ_HELD:1 WQ_DEAD:1 \
+         WQ_TRANSMITTED:2 WQ_FAILED:1"
+    );
+    world.clock.advance(6 * MINUTE);
+    world.convert();
+    let new = world.put("ann@example.org", &["later@lotus.com"]);
+    assert!(world.sql("SELECT max(id) FROM message") == new.0.to_string());
+    world.convert();
+    for list in world.claim(&[0, 1, 2, 3], 0) {
+        for message in world.queue.list_messages(list.id).unwrap() {
+            let mut content = Vec::new();
+            let mut reader = world.queue.content(message.id).unwrap();
+            reader.read_to_end(&mut content).unwrap();
+            assert_eq!(content.len() as u64, message.size);
+            let outcomes = message.recipients.iter().map(|r| (r.n, delivered()));
+            world.settle(&list, message.id, outcomes.collect());
+        }
+        world.queue.end_list(list.id).unwrap();
+    }
+    let due = world.queue.awaiting_report(10).unwrap();
+    assert_eq!(due[0].recipients[0].path.to_string(), "bad@ibm.com");
+    assert_eq!(
+        world.states(),
+        "WQ_PENDING_REPORT:1 WQ_HELD:1 WQ_DEAD:1 WQ_TRANSMITTED:10 WQ_FAILED:1"
+    );
 }

@@ -1,4 +1,4 @@
-//! smtpmta-queue(5) says what `schema.sql`, the states and the history say, and its queries work.
+//! smtpmta-queue(5) says what `views.sql`, the states and the history say, and its queries work.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,9 @@ const ROOM: &str = "src/work_queue";
 /// An empty work queue in memory, made by the schema itself.
 pub fn empty_queue() -> Connection {
     let db = Connection::open_in_memory().unwrap();
-    db.execute_batch(&text(&format!("{ROOM}/schema.sql"))).unwrap();
+    for part in ["schema.sql", "views.sql"] {
+        db.execute_batch(&text(&format!("{ROOM}/{part}"))).unwrap();
+    }
     db
 }
 

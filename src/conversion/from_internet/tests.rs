@@ -66,6 +66,7 @@ fn a_message_with_parts_is_taken_apart() {
         message_id: "<1@example.net>".into(),
         date: "Mon, 23 Nov 2026 19:20:01 +0100".into(),
         hops: 2,
+        utf8_header: false,
         eight_bit: false,
         parts: 4,
         attachments: vec!["März.pdf".into(), "Bär.png".into()],
@@ -204,6 +205,30 @@ proptest! {
         prop_assert_eq!(&in_chunks(&content, &[1]), &whole);
         for text in [&whole.subject, &whole.to].into_iter().chain(&whole.attachments) {
             prop_assert!(!text.contains(char::is_control));
+        }
+    }
+}
+
+#[test]
+fn eight_bits_in_a_header_are_told_from_those_in_a_body() {
+    let header = "Subject: Grüße\r\n\r\nHello\r\n";
+    let folded = "Subject: x\r\n Grüße";
+    let of_a_part = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; \
+                     name=Grüße\r\n\r\nHello\r\n--b--\r\n";
+    let body = "Subject: x\r\n\r\nGrüße\r\n";
+    let body_of_a_part = "Content-Type: multipart/mixed; boundary=b\r\n\r\nGrüße\r\n--b\r\n\r\n\
+                          Grüße\r\n--b--\r\nGrüße\r\n";
+    for (content, expected) in [
+        (header, true),
+        (folded, true),
+        (of_a_part, true),
+        (body, false),
+        (body_of_a_part, false),
+    ] {
+        for sizes in [&[1][..], &[3, 2], &[1000]] {
+            let structure = in_chunks(content.as_bytes(), sizes);
+            assert_eq!(structure.utf8_header, expected, "{content:?}");
+            assert!(structure.eight_bit);
         }
     }
 }

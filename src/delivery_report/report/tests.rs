@@ -26,10 +26,12 @@ fn mailbox(address: &str) -> Mailbox {
     Mailbox::parse(address).unwrap()
 }
 
-fn failed<'a>(address: &'a Mailbox, reason: &'a Reason) -> FailedRecipient<'a> {
-    FailedRecipient {
+fn failed<'a>(address: &'a Mailbox, reason: &'a Reason) -> ReportedRecipient<'a> {
+    ReportedRecipient {
         address,
+        expanded_from: None,
         original_recipient: None,
+        success: None,
         reason,
         remote_mta: None,
         last_attempt: None,
@@ -39,7 +41,7 @@ fn failed<'a>(address: &'a Mailbox, reason: &'a Reason) -> FailedRecipient<'a> {
 fn report<'a>(
     kind: Kind<'a>,
     sender: &'a Mailbox,
-    recipients: &'a [FailedRecipient<'a>],
+    recipients: &'a [ReportedRecipient<'a>],
     original: Original<'a>,
 ) -> Report<'a> {
     Report {
@@ -52,6 +54,7 @@ fn report<'a>(
         sender,
         envelope_id: None,
         recipients,
+        utf8: false,
         original,
     }
 }
@@ -88,8 +91,8 @@ fn status_fields(mail: &ParsedMail<'_>) -> Vec<Vec<(String, String)>> {
 fn a_bounce_says_who_and_why() {
     let (sender, bob) = (mailbox("ann@example.org"), mailbox("bob@example.net"));
     let reason = refused("No such user here");
-    let recipients = [FailedRecipient {
-        original_recipient: Some("robert@example.net"),
+    let recipients = [ReportedRecipient {
+        original_recipient: Some("rfc822;robert@example.net"),
         remote_mta: Some("mail.example.net"),
         last_attempt: Some(DATE),
         ..failed(&bob, &reason)
@@ -333,4 +336,116 @@ fn a_boundary_in_the_original_is_avoided() {
 fn line_ends_of_the_original_become_crlf() {
     let content = bounce_about(&refused("no"), Original::Message(b"A: b\n\nx\ry\r\nz"));
     assert!(memmem::find(&content.octets, b"\r\n\r\nA: b\r\n\r\nx\r\ny\r\nz\r\n\r\n--=_").is_some());
+}
+
+#[test]
+fn a_confirmation_says_how_far_each_recipient_came() {
+    let sender = mailbox("ann@example.org");
+    let (bob, list, remote) = (
+        mailbox("bob@example.org"),
+        mailbox("list@example.org"),
+        mailbox("carl@example.net"),
+    );
+    let well = Reason {
+        status: EnhancedCode(2, 0, 0),
+        text: String::new(),
+        reply: None,
+    };
+    let taken = Reason {
+        reply: Some(Reply::new(250, "queued as 17")),
+        ..well.clone()
+    };
+    let recipients = [
+        ReportedRecipient {
+            success: Some(Success::Delivered),
+            original_recipient: Some("rfc822;Bob@Example.org"),
+            ..failed(&bob, &well)
+        },
+        ReportedRecipient {
+            success: Some(Success::Expanded),
+            ..failed(&list, &well)
+        },
+        ReportedRecipient {
+            success: Some(Success::Relayed),
+            expanded_from: Some(&bob),
+            remote_mta: Some("mail.example.net"),
+            ..failed(&remote, &taken)
+        },
+    ];
+    let report = Report {
+        envelope_id: Some("QQ  31"),
+        ..report(Kind::Success, &sender, &recipients, Original::Headers(ORIGINAL))
+    };
+    let shown = shown(&report.content());
+    let (_, from_subject) = shown.split_once("To: ann@example.org\n").unwrap();
+    let (subject, rest) = from_subject.split_once("\nMessage-ID").unwrap();
+    let (_, words) = rest.split_once("us-ascii\n\n").unwrap();
+    let (words, fields) = words.split_once("Message ID:").unwrap();
+    let (_, fields) = fields.split_once("delivery-status\n\n").unwrap();
+    let (fields, _) = fields.split_once("\n--").unwrap();
+    expect![[r#"
+        Subject: DELIVERY CONFIRMATION: 3 recipients were reached
+        This is the mail system at mx.example.org.
+
+        As you asked, you are told what became of your message to the 3 recipients
+        below.
+
+          <bob@example.org>
+              which you addressed as Bob@Example.org
+              It is in the mailbox.
+
+          <list@example.org>
+              It stands for several recipients, and goes on to all of them.
+
+          <carl@example.net>
+              which you addressed as bob@example.org
+              at mail.example.net:
+              The next host took it. It sends no confirmations of its own.
+
+        Original-Envelope-Id: QQ  31
+        Reporting-MTA: dns; mx.example.org
+        Arrival-Date: Mon, 23 Nov 2026 19:20:01 +0100
+        X-Smtpmta-Queue-ID: 0006000000000001
+
+        Original-Recipient: rfc822; Bob@Example.org
+        Final-Recipient: rfc822; bob@example.org
+        Action: delivered
+        Status: 2.0.0
+
+        Final-Recipient: rfc822; list@example.org
+        Action: expanded
+        Status: 2.0.0
+
+        Final-Recipient: rfc822; carl@example.net
+        Action: relayed
+        Status: 2.0.0
+        Remote-MTA: dns; mail.example.net
+        Diagnostic-Code: smtp; 250 queued as 17
+    "#]]
+    .assert_eq(&format!("{subject}\n{words}{fields}"));
+}
+
+#[test]
+fn what_came_with_smtputf8_is_named_so() {
+    let (sender, bob) = (mailbox("ann@example.org"), mailbox("bob@example.net"));
+    let reason = refused("no");
+    let recipients = [ReportedRecipient {
+        original_recipient: Some("utf-8;b\\x{F6}b@example.net"),
+        ..failed(&bob, &reason)
+    }];
+    let original = "Subject: Grüße\r\n\r\nx\r\n".as_bytes();
+    for (original, kind) in [
+        (Original::Headers(original), "message/global-headers"),
+        (Original::Message(original), "message/global"),
+    ] {
+        let report = Report {
+            utf8: true,
+            ..report(Kind::Bounce, &sender, &recipients, original)
+        };
+        let content = report.content();
+        let mail = parse_mail(&content.octets).unwrap();
+        assert_eq!(mail.subparts[2].ctype.mimetype, kind);
+        let original = ("Original-Recipient".into(), "utf-8; b\\x{F6}b@example.net".into());
+        assert!(status_fields(&mail)[1].contains(&original));
+    }
 }

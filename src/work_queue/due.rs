@@ -1,0 +1,152 @@
+//! What there is to report about a message, as the delivery report task needs it.
+//!
+//! Read, and never changed here. Whether anything is told is up to the task.
+
+use rusqlite::{Connection, Row};
+
+use super::damage::{mailbox_in, reverse_path_in};
+use super::error::QueueError;
+use super::id::MessageId;
+use super::ledger;
+use super::outcome::{Reason, Success};
+use super::states::State;
+use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
+use crate::smtp::path::{Mailbox, ReversePath};
+use crate::smtp::reply::{EnhancedCode, ReplyParser};
+
+/// A message that something has to be reported about.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The message.
+    pub id: MessageId,
+    /// Whom to tell.
+    pub reverse_path: ReversePath,
+    /// Octets of its content.
+    pub size: u64,
+    /// Whether the content may have no lines: it came as BINARYMIME.
+    pub binary: bool,
+    /// Whether it came with SMTPUTF8.
+    pub utf8: bool,
+    /// The sender's own name for the envelope.
+    pub envelope_id: Option<EnvelopeId>,
+    /// How much of the message a failure report shall bring back.
+    pub ret: Option<Return>,
+    /// The recipients to tell about.
+    pub recipients: Vec<Concerned>,
+}
+
+/// A recipient that failed, is late, or came to a good end.
+#[derive(Clone, Debug)]
+pub struct Concerned {
+    /// Its number in the message.
+    pub n: u32,
+    /// Whom it is.
+    pub path: Mailbox,
+    /// The recipient that the client named, where this one was expanded from it.
+    pub expanded_from: Option<Mailbox>,
+    /// The recipient as the sender first wrote it, where the client said so.
+    pub original: Option<OriginalRecipient>,
+    /// Of which ends the sender wants to hear; `None` if it did not say.
+    pub notify: Option<Notify>,
+    /// The good end that it came to.
+    pub success: Option<Success>,
+    /// The host that was tried last; empty where none was reached.
+    pub host: String,
+    /// How that ended. Of a good end: its status, and what the next hop said.
+    pub reason: Reason,
+}
+
+/// What there is to tell about message `id`, of the recipients that are `wanted` by their state and good end;
+/// `None` where its rows are damaged.
+pub(super) fn due(
+    db: &Connection,
+    id: MessageId,
+    wanted: impl Fn(State, Option<Success>) -> bool,
+) -> Result<Option<Due>, QueueError> {
+    let message = ledger::row(
+        db,
+        "SELECT reverse_path, size, body, utf8, envid, ret FROM message WHERE id = ?",
+        [id.0],
+        |row| {
+            let due = Due {
+                id,
+                reverse_path: ReversePath(None),
+                size: row.get(1)?,
+                binary: row.get::<_, u8>(2)? == 3,
+                utf8: row.get(3)?,
+                envelope_id: word_in(row, 4),
+                ret: word_in(row, 5),
+                recipients: Vec::new(),
+            };
+            Ok(reverse_path_in(row, 0).map(|reverse_path| Due { reverse_path, ..due }))
+        },
+    )?;
+    let Some(mut due) = message.flatten() else {
+        return Ok(None);
+    };
+    let recipients = ledger::rows(
+        db,
+        "SELECT r.n, r.path, r.state, ifnull(r.last_host, ''), ifnull(r.last_status, ''), \
+         ifnull(r.last_error, ''), ifnull(r.last_reply, ''), r.notify, r.orcpt, r.report_due, p.path \
+         FROM recipient r LEFT JOIN recipient p ON p.message = r.message AND p.n = r.parent \
+         WHERE r.message = ? ORDER BY r.n",
+        [id.0],
+        |row| {
+            let (number, success): (u8, Option<u8>) = (row.get(2)?, row.get(9)?);
+            let state = State::ALL.into_iter().find(|state| state.number() == number);
+            let success = success.map(Success::from_number);
+            Ok(match state.filter(|state| wanted(*state, success)) {
+                Some(_) => Some(concerned(row, success)?),
+                None => None,
+            })
+        },
+    )?;
+    let recipients: Option<Vec<Concerned>> = recipients.into_iter().flatten().collect();
+    Ok(recipients.map(|recipients| {
+        due.recipients = recipients;
+        due
+    }))
+}
+
+/// As [`due`], for many; and those that are damaged.
+pub(super) fn dues(
+    db: &Connection,
+    ids: Vec<MessageId>,
+    wanted: impl Fn(State, Option<Success>) -> bool,
+) -> Result<(Vec<Due>, Vec<MessageId>), QueueError> {
+    let (mut dues, mut damaged) = (Vec::new(), Vec::new());
+    for id in ids {
+        match due(db, id, &wanted)? {
+            Some(due) => dues.push(due),
+            None => damaged.push(id),
+        }
+    }
+    Ok((dues, damaged))
+}
+
+/// The recipient in a row; `None` where its path is none.
+fn concerned(row: &Row<'_>, success: Option<Success>) -> rusqlite::Result<Option<Concerned>> {
+    let (status, text, reply): (String, String, String) = (row.get(4)?, row.get(5)?, row.get(6)?);
+    let status = EnhancedCode::take(&status).map_or(EnhancedCode(4, 0, 0), |(code, _)| code);
+    let reason = Reason {
+        status,
+        text,
+        reply: ReplyParser::default().feed(reply.as_bytes()).ok().flatten(),
+    };
+    let (n, host, notify) = (row.get(0)?, row.get(3)?, row.get::<_, Option<u8>>(7)?);
+    Ok(mailbox_in(row, 1).map(|path| Concerned {
+        n,
+        path,
+        expanded_from: mailbox_in(row, 10),
+        original: word_in(row, 8),
+        notify: notify.map(Notify::from_bits),
+        success,
+        host,
+        reason,
+    }))
+}
+
+/// A value that the client gave; `None` where there is none, or none that it could have given.
+fn word_in<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Option<T> {
+    row.get_ref(column).ok()?.as_str().ok()?.parse().ok()
+}
