@@ -20,7 +20,7 @@ use super::reception::Reception;
 use super::session::{Client, Session};
 use super::step::{Envelope, Input, Step, StoreRefusal};
 use crate::latest::Latest;
-use crate::sasl::Credentials;
+use crate::sasl::{Check, Progress};
 use crate::smtp::command;
 use crate::smtp::line::{Line, LineSplitter};
 use crate::tasks::bell::Bell;
@@ -389,7 +389,12 @@ impl Dialogue<'_> {
                 log::debug!("{} speaks {} {}", self.client.address, facts.version, facts.cipher);
                 self.tls = Some(format!("{} {}", facts.version, facts.cipher));
                 self.began = Instant::now();
-                self.give(Input::TlsStarted(facts)).is_ok()
+                let mut entropy = [0; 32];
+                if aws_lc_rs::rand::fill(&mut entropy).is_err() {
+                    log::error!("the system has no random octets");
+                    return false;
+                }
+                self.give(Input::TlsStarted { facts, entropy }).is_ok()
             }
             Err(error) => {
                 log::info!("{} could not begin TLS: {error}", self.client.address);
@@ -437,7 +442,7 @@ impl Dialogue<'_> {
                     self.give(Input::Stored(stored))?;
                 }
                 Step::StartTls => self.wants_tls = true,
-                Step::CheckPassword(credentials) => self.check_password(&credentials)?,
+                Step::Check(check) => self.check(*check)?,
                 // The session says so itself: see `is_closed`.
                 Step::Close => {}
             }
@@ -445,18 +450,16 @@ impl Dialogue<'_> {
         Ok(())
     }
 
-    fn check_password(&mut self, credentials: &Credentials) -> io::Result<()> {
-        let login = self
-            .reception
-            .settings
-            .accounts
-            .as_ref()
-            .and_then(|accounts| accounts.verify(credentials));
-        match &login {
-            Some(login) => log::info!("{} has logged in from {}", login.address, self.client.address),
-            None => log::warn!("a login from {} failed", self.client.address),
+    /// Takes its time over a password. The name is told as the log can bear it.
+    fn check(&mut self, check: Check) -> io::Result<()> {
+        let name: String = check.name().chars().filter(|c| !c.is_control()).take(100).collect();
+        let progress = check.run();
+        let client = self.client.address;
+        match &progress {
+            Progress::Done(_) | Progress::Challenge(..) => log::info!("login of {name:?} from {client}"),
+            _ => log::warn!("login of {name:?} from {client} failed"),
         }
-        self.give(Input::PasswordChecked(login))
+        self.give(Input::Checked(progress))
     }
 
     /// Makes room for the message that comes: it gets its ID, and our Received line on top.

@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Login};
 use crate::inbound::front::Front;
 use crate::inbound::received::ReceivedFacts;
 use crate::inbound::recipients::{Decision, RecipientPolicy};
 use crate::inbound::replies;
 use crate::inbound::step::{ContentEnd, Envelope, Input, Step, Steps, StoreRefusal};
-use crate::sasl::{Exchange, Login};
+use crate::sasl::Exchange;
 use crate::smtp::command::{self, Command, CommandError, MailParameters, RcptParameters, Stage, Verb};
 use crate::smtp::line::LineFault;
 use crate::smtp::path::{ForwardPath, PathError, ReversePath};
@@ -70,6 +70,8 @@ pub struct Session {
     settings: Arc<SessionSettings>,
     client: Client,
     tls: Option<TlsFacts>,
+    /// Random octets for this connection, and how many exchanges have used them.
+    entropy: ([u8; 32], u32),
     login: Option<Arc<Login>>,
     patience: Patience,
     /// A message has been stored.
@@ -130,6 +132,7 @@ impl Session {
             settings,
             client,
             tls: None,
+            entropy: ([0; 32], 0),
             login: None,
             patience: Patience::default(),
             is_proven: false,
@@ -164,9 +167,12 @@ impl Session {
             (State::Storing(hello), Input::Stored(result)) => self.settle(hello, result),
             // A commit on its way is always waited for: only its result says whose the message is.
             (state @ State::Storing(_), _) => (state, Steps::default()),
-            (State::CheckingPassword(hello), Input::PasswordChecked(login)) => self.log_in(hello, login),
+            (State::CheckingPassword(hello), Input::Checked(progress)) => self.proceed(hello, progress),
             (state @ State::CheckingPassword(_), _) => (state, Steps::default()),
-            (State::StartingTls | State::Greeted, Input::TlsStarted(facts)) => self.begin_anew(facts),
+            (State::StartingTls | State::Greeted, Input::TlsStarted { facts, entropy }) => {
+                self.entropy = (entropy, 0);
+                self.begin_anew(facts)
+            }
             (state, Input::Connected(early)) => match is_harmless(early) {
                 true => (state, say(replies::greeting(hostname))),
                 false => close(&state, replies::spoke_too_early()),
@@ -193,8 +199,8 @@ impl Session {
                 Input::Content(_)
                 | Input::Skipped
                 | Input::Stored(_)
-                | Input::TlsStarted(_)
-                | Input::PasswordChecked(_),
+                | Input::TlsStarted { .. }
+                | Input::Checked(_),
             ) => (state, Steps::default()),
         }
     }

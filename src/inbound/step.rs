@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sasl::{Credentials, Login};
+use crate::accounts::Login;
+use crate::sasl::{Check, Progress};
 use crate::smtp::command::Body;
 use crate::smtp::data::ContentFault;
 use crate::smtp::dsn::{EnvelopeId, Return};
@@ -40,9 +41,14 @@ pub enum Input<'a> {
     /// The commit that [`Step::Store`] asked for has returned.
     Stored(Result<MessageId, StoreRefusal>),
     /// The handshake that [`Step::StartTls`] asked for is done, or that of a port on which TLS comes first.
-    TlsStarted(TlsFacts),
-    /// The password that [`Step::CheckPassword`] asked about is right, and whose it is; or it is wrong.
-    PasswordChecked(Option<Login>),
+    TlsStarted {
+        /// What was agreed upon.
+        facts: TlsFacts,
+        /// Random octets, never used before.
+        entropy: [u8; 32],
+    },
+    /// What came out of [`Step::Check`].
+    Checked(Progress),
     /// The client took too long, over a command or a message.
     Timeout,
     /// The place is needed for others.
@@ -114,8 +120,8 @@ pub enum Step {
     /// Forget all that has come and has not been looked at, and let the client shake hands; give
     /// [`Input::TlsStarted`] then.
     StartTls,
-    /// Is this password right? Give [`Input::PasswordChecked`].
-    CheckPassword(Credentials),
+    /// Is this password right? That takes time. Give [`Input::Checked`].
+    Check(Box<Check>),
     /// Write what is still to be written and hang up.
     Close,
 }

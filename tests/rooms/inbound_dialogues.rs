@@ -143,7 +143,7 @@ impl Handler {
                 }
                 Step::Discard => self.chunks = None,
                 Step::Pause(_) => {}
-                Step::StartTls | Step::CheckPassword(_) => panic!("no TLS in golden dialogues: {step:?}"),
+                Step::StartTls | Step::Check(_) => panic!("no TLS in golden dialogues: {step:?}"),
                 Step::Close => self.closed = true,
             }
         }

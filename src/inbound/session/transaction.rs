@@ -6,7 +6,7 @@ use super::Hello;
 use crate::inbound::recipients::{Full, Recipients};
 use crate::inbound::step::{ContentEnd, Envelope};
 use crate::inbound::{replies, session::SessionSettings};
-use crate::sasl::Login;
+use crate::accounts::Login;
 use crate::smtp::command::{Body, MailParameters, RcptParameters, Stage};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::Reply;
