@@ -100,6 +100,7 @@ impl InboundHandler {
             helo: String::new(),
             wants_tls: false,
             has_spoken: false,
+            is_interrupted: false,
         };
         match dialogue.run(socket) {
             Ok(()) => log::debug!("session with {address} ends"),
@@ -134,6 +135,8 @@ struct Dialogue<'d> {
     wants_tls: bool,
     /// The client has said something.
     has_spoken: bool,
+    /// It said more than was heard before the end.
+    is_interrupted: bool,
 }
 
 /// What the next octets are.
@@ -164,13 +167,14 @@ impl Dialogue<'_> {
                 log::info!("{} speaks before the greeting", self.client.address);
             }
             self.give(Input::Connected(&early[..said]))?;
+            self.is_interrupted = self.is_closed();
         }
         let mut buffer = vec![0; SMALL_READ];
         self.began = Instant::now();
         loop {
             self.flush()?;
             if self.is_closed() {
-                self.hear_out();
+                self.hang_up();
                 return Ok(());
             }
             let heard = match self.read(&mut buffer)? {
@@ -201,7 +205,11 @@ impl Dialogue<'_> {
     /// Takes in what a read brought. What came with STARTTLS was said before it, and is dropped.
     fn take(&mut self, octets: &[u8]) -> io::Result<()> {
         let mut input = octets;
-        while !input.is_empty() && !self.is_closed() && !self.wants_tls {
+        while !input.is_empty() && !self.wants_tls {
+            if self.is_closed() {
+                self.is_interrupted = true;
+                return Ok(());
+            }
             match self.receiving {
                 Receiving::Lines => self.take_line(&mut input)?,
                 Receiving::Dotted => {
@@ -349,10 +357,15 @@ impl Dialogue<'_> {
         Ok(())
     }
 
-    /// The client may go on talking after the end. Closing at once would reset the connection, and our last reply
-    /// might be lost with it.
-    fn hear_out(&mut self) {
-        self.wire.close();
+    /// Says goodbye. Where the client goes on talking, closing at once would reset the connection, and our last reply
+    /// might be lost with it: it is heard out for a moment.
+    fn hang_up(&mut self) {
+        if self.is_interrupted || self.wire.is_encrypted() {
+            self.wire.close();
+        }
+        if !self.is_interrupted {
+            return;
+        }
         let until = Instant::now() + LAST_WORDS_TIME;
         let mut waste = [0; 4096];
         let mut heard = 0;
