@@ -1,12 +1,12 @@
-//! The channel binding `tls-server-end-point` (RFC 5929 4.1): a hash of the server's certificate, made with the hash
-//! of that certificate's own signature.
+//! The channel binding `tls-server-end-point` (RFC 5929 4.1): a hash of the server's certificate, made with
+//! the hash of that certificate's own signature.
 //!
 //! Reads no more of the certificate than the algorithm of its signature; never judges the certificate.
 
 use aws_lc_rs::digest::{self, Algorithm, SHA224, SHA256, SHA384, SHA512, SHA512_256};
 
-/// The binding for the certificate in `der`. `None` where RFC 5929 leaves it undefined: the signature uses no hash of
-/// its own (Ed25519, Ed448, ML-DSA), or one that is not known here.
+/// The binding for the certificate in `der`. `None` where RFC 5929 leaves it undefined: the signature uses no
+/// hash of its own (Ed25519, Ed448, ML-DSA), or one that is not known here.
 #[must_use]
 pub fn binding(der: &[u8]) -> Option<Vec<u8>> {
     let hash = signature_hash(der)?;

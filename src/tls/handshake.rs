@@ -20,10 +20,11 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The cipher suite as IANA calls it, like `TLS_AES_256_GCM_SHA384`.
     pub cipher: &'static str,
-    /// The channel binding `tls-exporter` (RFC 9266). `None` with TLS 1.2: there it is safe only with an extended
-    /// master secret (RFC 9266 4.2), and whether there is one can not be seen from here.
+    /// The channel binding `tls-exporter` (RFC 9266). `None` with TLS 1.2: there it is safe only with an
+    /// extended master secret (RFC 9266 4.2), and whether there is one can not be seen from here.
     pub exporter: Option<[u8; 32]>,
-    /// The channel binding `tls-server-end-point` (RFC 5929 4.1). `None` where it is undefined for our certificate.
+    /// The channel binding `tls-server-end-point` (RFC 5929 4.1). `None` where it is undefined for our
+    /// certificate.
     pub server_end_point: Option<Vec<u8>>,
     /// The name by which the client has called us (RFC 6066 3), in lower case.
     pub server_name: Option<String>,
@@ -82,7 +83,8 @@ impl From<rustls::Error> for HandshakeError {
     fn from(error: rustls::Error) -> HandshakeError {
         match error {
             rustls::Error::AlertReceived(alert) => HandshakeError::Refused(alert),
-            // The first octet of a record says what it is, and no other protocol's text begins with one of those.
+            // The first octet of a record says what it is, and no other protocol's text begins with one of
+            // those.
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => HandshakeError::NotTls,
             error => HandshakeError::Disagreed(error),
         }

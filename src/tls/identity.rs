@@ -1,7 +1,8 @@
 //! Who we are to those who call: a certificate with its chain and its private key, from `--tls-cert` and
 //! `--tls-key`.
 //!
-//! An identity never changes. After a refresh there is a new one, and sessions keep the one that they began with.
+//! An identity never changes. After a refresh there is a new one, and sessions keep the one that they began
+//! with.
 
 use std::fmt;
 use std::fs::File;
@@ -80,7 +81,8 @@ pub enum FileFault {
 }
 
 impl Identity {
-    /// Reads the certificate chain in `cert` and the private key in `key`, both in PEM form; they may be one file.
+    /// Reads the certificate chain in `cert` and the private key in `key`, both in PEM form; they may be one
+    /// file.
     ///
     /// # Errors
     /// A file can not be read or is not what it was to be, or the key is not that of the first certificate.
@@ -143,8 +145,8 @@ fn read(role: Role, path: &Path) -> Result<Vec<u8>, IdentityError> {
     Ok(text)
 }
 
-/// Where in the chain the certificate of this key stands. Only the first one has to be as TLS wants it: old roots of
-/// X.509 version 1 do no harm at the end of a chain.
+/// Where in the chain the certificate of this key stands. Only the first one has to be as TLS wants it: old
+/// roots of X.509 version 1 do no harm at the end of a chain.
 fn owner(
     chain: &[CertificateDer<'static>],
     signer: &Arc<dyn SigningKey>,
@@ -167,12 +169,12 @@ fn server_config(provider: Arc<CryptoProvider>, certified: CertifiedKey) -> Serv
         .expect("the provider has cipher suites for both versions")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    // Every suite that is offered is a good one, so the client's order decides: it knows whether its machine does
-    // AES in hardware.
+    // Every suite that is offered is a good one, so the client's order decides: it knows whether its machine
+    // does AES in hardware.
     config.ignore_client_order = false;
-    // Session tickets have made Outlook hang up in the middle of STARTTLS, for weeks, and without telling anybody
-    // (golang/go#70232). A handshake costs less than that. TLS 1.2 can still come back by session ID, which no client
-    // has to store against its will; TLS 1.3 knows tickets only.
+    // Session tickets made Outlook's servers hang up in the middle of STARTTLS, and mail was lost for weeks
+    // (golang/go#70232: those came early, which is another thing than ours would be, but a whole handshake
+    // costs less than to find out). TLS 1.2 can come back by session ID; TLS 1.3 knows tickets only.
     config.send_tls13_tickets = 0;
     config.max_tls13_tickets = 0;
     config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
@@ -222,11 +224,12 @@ impl fmt::Display for FileFault {
             FileFault::Text(fault) => fault.fmt(f),
             FileFault::UnfitCertificate(error) => write!(
                 f,
-                "begins with a certificate that TLS can not use: it is damaged, or not of X.509 version 3 ({error})"
+                "begins with a certificate that TLS can not use: it is damaged, or not of X.509 version 3 \
+                 ({error})"
             ),
             FileFault::UnfitKey => f.write_str(
-                "has a private key that TLS can not use: it is damaged, or neither RSA of 2048 to 8192 bits, nor \
-                 ECDSA with P-256, P-384 or P-521, nor Ed25519",
+                "has a private key that TLS can not use: it is damaged, or neither RSA of 2048 to 8192 bits, \
+                 nor ECDSA with P-256, P-384 or P-521, nor Ed25519",
             ),
         }
     }
@@ -248,12 +251,13 @@ impl fmt::Display for IdentityError {
                 match belongs_to {
                     Some(place) => write!(
                         f,
-                        "the key in {key} belongs to certificate number {place} in {cert}; expected that certificate \
-                         to be the first one"
+                        "the key in {key} belongs to certificate number {place} in {cert}; expected that \
+                         certificate to be the first one"
                     ),
                     None => write!(
                         f,
-                        "the key in {key} does not belong to the certificate in {cert}; expected the two to be a pair"
+                        "the key in {key} does not belong to the certificate in {cert}; expected the two \
+                         to be a pair"
                     ),
                 }
             }

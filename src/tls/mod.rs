@@ -1,8 +1,8 @@
 //! TLS: certificates and keys from files, and connections that speak it.
 //!
 //! [`identity`] is who we are: a certificate with its key ([`pem`]) and what channel binding makes of it
-//! ([`end_point`]). [`wire`] is a connection that is plain or speaks TLS; below it are the [`handshake`] and the
-//! [`socket`] with its deadlines. Nothing here knows SMTP.
+//! ([`end_point`]). [`wire`] is a connection that is plain or speaks TLS; below it are the [`handshake`] and
+//! the `socket` with its deadlines. Nothing here knows SMTP.
 
 pub mod end_point;
 pub mod handshake;

@@ -75,7 +75,8 @@ pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     }
 }
 
-/// The private key in `text`: PKCS#8, PKCS#1 (RSA) or SEC1 (EC). Certificates and parameters may stand beside it.
+/// The private key in `text`: PKCS#8, PKCS#1 (RSA) or SEC1 (EC). Certificates and parameters may stand beside
+/// it.
 ///
 /// # Errors
 /// There is none or more than one, it is encrypted, or the text is damaged.
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_no_key_is_called_by_its_name() {
         let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAQID\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        let locked_before_pkcs8 = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n\
+        let locked_before_pkcs8 = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\n\
                                    AQID\n-----END RSA PRIVATE KEY-----\n";
         let public = "-----BEGIN PUBLIC KEY-----\nAQID\n-----END PUBLIC KEY-----\n";
         for (text, fault) in [

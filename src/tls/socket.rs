@@ -1,7 +1,7 @@
 //! A TCP socket in blocking mode on which nothing takes longer than was said.
 //!
-//! A deadline is a moment, not a pause between two octets: a peer that moves one octet a second does not stretch it.
-//! Knows nothing of what goes over it.
+//! A deadline is a moment, not a pause between two octets: a peer that moves one octet a second does not
+//! stretch it. Knows nothing of what goes over it.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -48,8 +48,8 @@ impl Socket {
         &self.stream
     }
 
-    /// Reads what has come; waits at most `wait` if nothing has, and not at all if it is zero. A read into no room
-    /// brings nothing.
+    /// Reads what has come; waits at most `wait` if nothing has, and not at all if it is zero. A read into no
+    /// room brings nothing.
     pub(super) fn read(&mut self, buffer: &mut [u8], wait: Duration) -> io::Result<Heard> {
         if buffer.is_empty() {
             return Ok(Heard::Nothing);

@@ -39,8 +39,8 @@ impl Papers {
 
     pub(crate) fn identity(&self) -> Identity {
         let cabinet = Cabinet::new();
-        let cert = cabinet.file("cert.pem", &self.certificate.pem());
-        let key = cabinet.file("key.pem", &self.key.serialize_pem());
+        let cert = cabinet.file("cert.pem", self.certificate.pem());
+        let key = cabinet.file("key.pem", self.key.serialize_pem());
         Identity::read(&cert, &key).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! A connection that is plain, and may come to speak TLS.
 //!
-//! Knows nothing of what is said over it, and never falls back into the clear: once TLS was begun there is TLS or
-//! nothing.
+//! Knows nothing of what is said over it, and never falls back into the clear: once TLS was begun there is
+//! TLS or nothing.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,7 +20,8 @@ pub use super::socket::Heard;
 /// How much text is encrypted before it goes out: one record. What waits to be sent takes no more memory.
 const MOST_UNSENT: usize = 16 * 1024;
 
-/// A connection that is plain or speaks TLS. Has the socket, which must be in blocking mode; closes it when dropped.
+/// A connection that is plain or speaks TLS. Has the socket, which must be in blocking mode; closes it when
+/// dropped.
 pub struct Wire {
     socket: Socket,
     speech: Speech,
@@ -30,7 +31,7 @@ pub struct Wire {
 enum Speech {
     Plain,
     Tls {
-        // Half a page: too much for a connection that is plain.
+        // More than a thousand octets: too much for a connection that is plain.
         tls: Box<Connection>,
         /// Octets that are decrypted and not read yet.
         waiting: usize,
@@ -49,8 +50,8 @@ impl Wire {
         }
     }
 
-    /// The socket below: for its descriptor, its addresses and its options. What is read from it or written to it
-    /// goes past TLS.
+    /// The socket below: for its descriptor, its addresses and its options. What is read from it or written
+    /// to it goes past TLS.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
         self.socket.stream()
@@ -62,8 +63,8 @@ impl Wire {
         matches!(self.speech, Speech::Tls { .. })
     }
 
-    /// Octets that have been decrypted and not been read: the next read brings them at once, whatever the socket has.
-    /// Always 0 in the clear.
+    /// Octets that have been decrypted and not been read: the next read brings them at once, whatever the
+    /// socket has. Always 0 in the clear.
     #[must_use]
     pub fn waiting(&self) -> usize {
         match self.speech {
@@ -72,11 +73,11 @@ impl Wire {
         }
     }
 
-    /// Reads what has come, and waits at most `wait` if nothing has. With TLS, a record that is not whole yet, or one
-    /// without text, is nothing.
+    /// Reads what has come, and waits at most `wait` if nothing has. With TLS, a record that is not whole
+    /// yet, or one without text, is nothing.
     ///
-    /// The end is `HungUp`, whether the peer has announced it (`close_notify`) or not: SMTP knows by itself whether
-    /// something is missing.
+    /// The end is `HungUp`, whether the peer has announced it (`close_notify`) or not: SMTP knows by itself
+    /// whether something is missing.
     ///
     /// # Errors
     /// The connection broke (`ConnectionReset` and so on); or the peer broke TLS, or ended it by an alert
@@ -128,8 +129,8 @@ impl Wire {
                 }
             }
             if tls.wants_write() {
-                // Renegotiation is refused, for instance. If the peer does not take that now, it goes out before our
-                // next words; a connection that broke shows itself at the next read.
+                // Renegotiation is refused, for instance. If the peer does not take that now, it goes out
+                // before our next words; a connection that broke shows itself at the next read.
                 let _ = say_all(socket, tls, Instant::now() + left.min(LAST_WORD));
             }
         }
@@ -138,8 +139,8 @@ impl Wire {
     /// Writes all of it before `deadline`, however slowly the peer reads.
     ///
     /// # Errors
-    /// `TimedOut` at the deadline, when some of it may have gone out, and `NotConnected` when the connection is over;
-    /// whatever the system says. The connection is good for nothing but to be dropped.
+    /// `TimedOut` at the deadline, when some of it may have gone out, and `NotConnected` when the connection
+    /// is over; whatever the system says. The connection is good for nothing but to be dropped.
     pub fn write_all(&mut self, octets: &[u8], deadline: Instant) -> io::Result<()> {
         let Wire { socket, speech } = self;
         match speech {
@@ -148,7 +149,8 @@ impl Wire {
             Speech::Tls { tls, .. } => {
                 let mut left = octets;
                 while !left.is_empty() {
-                    // An answer of TLS itself may have taken a part of the room, so that less than a piece goes in.
+                    // An answer of TLS itself may have taken a part of the room, so that less than a piece
+                    // goes in.
                     let taken = tls.writer().write(left)?;
                     if taken == 0 && !tls.wants_write() {
                         // The keys are worn out, and TLS 1.2 has no others.
@@ -162,7 +164,8 @@ impl Wire {
         }
     }
 
-    /// Answers a client's handshake, all of it before `deadline`. Nothing that was read in the clear may be kept.
+    /// Answers a client's handshake, all of it before `deadline`. Nothing that was read in the clear may be
+    /// kept.
     ///
     /// # Errors
     /// There is no TLS. The client has been told why, as far as it listens, and the connection is over.
@@ -194,8 +197,8 @@ impl Wire {
         Ok(facts)
     }
 
-    /// Says that nothing more will be said: `close_notify` with TLS, if the peer takes it within a second, and the end
-    /// of the stream. What the peer says after this is not heard here; it is on [`Wire::stream`].
+    /// Says that nothing more will be said: `close_notify` with TLS, if the peer takes it within a second,
+    /// and the end of the stream. What the peer says after this is not heard here; it is on [`Wire::stream`].
     pub fn close(&mut self) {
         match std::mem::replace(&mut self.speech, Speech::Over) {
             Speech::Plain => self.socket.end(),
