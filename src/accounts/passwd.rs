@@ -8,8 +8,9 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use aws_lc_rs::rand;
 use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termios};
 
-use super::LONGEST_PASSWORD;
 use super::scheme::{Scheme, SchemeError};
+use super::table::CATCH_ALL;
+use super::{LONGEST_PASSWORD, file};
 use crate::config::exit::Exit;
 
 /// Ctrl-C, as a terminal gives it while it makes no signal of it.
@@ -34,6 +35,22 @@ pub fn line(scheme: Scheme, address: Option<&str>) -> Result<String, PasswdError
         Some(address) => format!("{address}:{field}\n"),
         None => format!("{field}\n"),
     })
+}
+
+/// What is wrong with an address whose line is to be made, or with the part of one before the `@`.
+#[must_use]
+pub fn wrong(address: &str) -> Option<String> {
+    match file::named(address, "domain") {
+        Err(error) => Some(format!("expected an address: {error}")),
+        Ok(mailbox) if mailbox.local_text() == CATCH_ALL => {
+            Some("expected an address that can log in; this one catches all".into())
+        }
+        // Nothing in the file keeps the meaning of these from them.
+        Ok(_) if address.contains(':') || address.starts_with('#') => {
+            Some("expected an address without a colon, and without # in front".into())
+        }
+        Ok(_) => None,
+    }
 }
 
 /// What went wrong.

@@ -35,6 +35,11 @@ const ARGON2: &[&str] = &["argon2id", "argon2i"];
 const SHA_CRYPT: &[&str] = &["6", "5"];
 const ANY: &[&str] = &["argon2id", "argon2i", "6", "5"];
 
+/// Hashes of other programs, which may be named. Between other dollars may stand a part of a password.
+const ELSEWHERE: [&str; 14] = [
+    "1", "2", "2a", "2b", "2x", "2y", "5", "6", "7", "y", "gy", "argon2d", "argon2i", "argon2id",
+];
+
 /// The schemes that are known, with Dovecot's names.
 const SCHEMES: [(&str, Form); 9] = [
     ("ARGON2ID", Form::Crypt(ARGON2)),
@@ -93,7 +98,7 @@ impl Password {
             None => (scheme, None),
         };
         let Some((name, form)) = SCHEMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
-            return Err(format!("{}: {}", shown(scheme, '{', '}'), known()));
+            return Err(format!("{{{}}}: {}", shown(scheme), known()));
         };
         let value = decoded(name, value, encoding)?;
         match form {
@@ -209,9 +214,9 @@ fn crypt(scheme: &str, value: &str, ids: &[&str]) -> Result<Password, String> {
         });
     };
     if !ids.contains(&id) {
-        let id = shown(id, '$', '$');
+        let id = if ELSEWHERE.contains(&id) { id } else { "…" };
         return Err(format!(
-            "{scheme}{id}: expected a hash that begins with {}",
+            "{scheme}${id}$: expected a hash that begins with {}",
             begins(ids)
         ));
     }
@@ -274,13 +279,13 @@ fn decoded(name: &str, value: &str, encoding: Option<&str>) -> Result<Vec<u8>, S
         .map_err(|_| format!("{{{name}.{encoding}}}: expected {word} behind it"))
 }
 
-/// The name of a scheme between its signs; signs alone where it has not the looks of a name, for then it may
-/// be a part of a password.
-fn shown(name: &str, before: char, behind: char) -> String {
+/// The name of a scheme, unless it has not the looks of one: then it may be a part of a password.
+fn shown(name: &str) -> &str {
     let letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    match name {
-        name if name.len() <= 24 && name.bytes().all(letter) => format!("{before}{name}{behind}"),
-        _ => format!("{before}…{behind}"),
+    if name.len() <= 24 && name.bytes().all(letter) {
+        name
+    } else {
+        "…"
     }
 }
 

@@ -17,7 +17,7 @@ use crate::smtp::path::Mailbox;
 /// An accounts file is never longer than this, in octets.
 const LONGEST_FILE: u64 = 64 << 20;
 /// The local part of an account that catches all that is sent to its domain.
-const CATCH_ALL: &str = "*";
+pub(super) const CATCH_ALL: &str = "*";
 
 /// All accounts of a file.
 pub struct Accounts {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::smtp::path::Mailbox;
 
@@ -263,4 +265,11 @@ fn strangers_stand_in_for_all_that_can_log_in() {
     stand_ins.dedup();
     let all = ["Bob@a.example", "carol@a.example", "dave@b.example"];
     assert_eq!(stand_ins, all.map(|address| Some(address.to_owned())));
+}
+
+proptest! {
+    #[test]
+    fn no_file_is_beyond_reading(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Accounts::parse(&text, "accounts", "a.example");
+    }
 }

@@ -127,6 +127,7 @@ fn no_problem_repeats_a_secret() {
         "{sesame",
         "{open sesame}x",
         "$open sesame$x",
+        "$sesame$x",
         "{PLAIN.b64}sesame!",
         "{ARGON2ID}sesame",
         "{SHA512-CRYPT}$6$sesame",
