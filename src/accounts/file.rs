@@ -1,5 +1,5 @@
-//! The grammar of the accounts file, a passwd-file as Dovecot reads it: `address:password`, and further fields
-//! that say nothing here.
+//! The grammar of the accounts file, a passwd-file as Dovecot reads it: `address:password`, and further
+//! fields that say nothing here.
 //!
 //! Pure. Never knows what is in other lines, and never repeats in a problem what stands in the file.
 
