@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use smtpmta::accounts::passwd;
+use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
-use smtpmta::addin::files::Files;
 use smtpmta::{addin, console, log_book};
 
 /// The names under which sendmail is known: started so, the program is that command.

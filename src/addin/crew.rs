@@ -350,7 +350,10 @@ impl Crew {
             queue: self.queue.clone(),
             imsgcnv: self.bells.imsgcnv.clone(),
             reception: self.reception.clone(),
-            names: Arc::new(ClientNames::new(Arc::new(Resolver::new(&config.dns, Clock::System)))),
+            names: Arc::new(ClientNames::new(Arc::new(Resolver::new(
+                &config.dns,
+                Clock::System,
+            )))),
             session_timeout: config.session_timeout,
         };
         let freed = Bell::default();

@@ -259,13 +259,7 @@ mod tests {
 
     #[test]
     fn internal_addresses_are_asked_about_only_at_servers_that_were_named() {
-        let internal = [
-            "127.0.0.1",
-            "::1",
-            "169.254.1.1",
-            "fe80::1",
-            "::ffff:127.0.0.1",
-        ];
+        let internal = ["127.0.0.1", "::1", "169.254.1.1", "fe80::1", "::ffff:127.0.0.1"];
         let system = ClientNames::new(Arc::new(Resolver::new(&[], Clock::System)));
         for client in internal {
             assert_eq!(system.name(ip(client)), None);

@@ -13,7 +13,6 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::caller::Caller;
 use super::client_name::ClientNames;
 use super::controller::STRESS_TIMEOUT;
-use super::front::Front;
 use super::header::HeaderWatch;
 use super::incoming::{Incoming, refusal};
 use super::reception::Reception;
@@ -399,7 +398,12 @@ impl Dialogue<'_> {
         let _ = self.desk.rest(Rest::Busy);
         match result {
             Ok(facts) => {
-                log::debug!("{} speaks {} {}", self.client.address, facts.version, facts.cipher);
+                log::debug!(
+                    "{} speaks {} {}",
+                    self.client.address,
+                    facts.version,
+                    facts.cipher
+                );
                 self.tls = Some(format!("{} {}", facts.version, facts.cipher));
                 self.began = Instant::now();
                 let mut entropy = [0; 32];
@@ -465,7 +469,12 @@ impl Dialogue<'_> {
 
     /// Takes its time over a password. The name is told as the log can bear it.
     fn check(&mut self, check: Check) -> io::Result<()> {
-        let name: String = check.name().chars().filter(|c| !c.is_control()).take(100).collect();
+        let name: String = check
+            .name()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(100)
+            .collect();
         let progress = check.run();
         let client = self.client.address;
         match &progress {

@@ -60,8 +60,20 @@ impl Incoming {
         content: ContentWriter,
         most: u64,
     ) -> Incoming {
-        let checker = if binary { ChunkChecker::binary() } else { ChunkChecker::text() };
-        Incoming::new(id, protocol, received, Body::Chunks(checker), header, content, most)
+        let checker = if binary {
+            ChunkChecker::binary()
+        } else {
+            ChunkChecker::text()
+        };
+        Incoming::new(
+            id,
+            protocol,
+            received,
+            Body::Chunks(checker),
+            header,
+            content,
+            most,
+        )
     }
 
     fn new(
@@ -73,7 +85,9 @@ impl Incoming {
         mut content: ContentWriter,
         most: u64,
     ) -> Incoming {
-        let kept = content.write(received.as_bytes()).map_err(|error| refusal(&error));
+        let kept = content
+            .write(received.as_bytes())
+            .map_err(|error| refusal(&error));
         Incoming {
             id,
             protocol,

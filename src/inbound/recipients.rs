@@ -85,7 +85,7 @@ impl RecipientPolicy {
 pub struct Recipients {
     listed: Vec<Addressee>,
     /// So that ten thousand recipients are not ten thousand times compared.
-    known: HashSet<Mailbox>,
+    known: HashSet<String>,
 }
 
 /// There is no room for one more recipient.
@@ -100,9 +100,10 @@ impl Recipients {
     /// When there are `limit` others.
     pub fn add(&mut self, addressee: Addressee, is_local: bool, limit: usize) -> Result<(), Full> {
         let key = if is_local {
-            addressee.path.in_lower_case()
+            let (name, domain) = (addressee.path.local_text(), addressee.path.domain());
+            format!("{}@{domain}", name.to_lowercase())
         } else {
-            addressee.path.clone()
+            addressee.path.to_string()
         };
         if self.known.contains(&key) {
             return Ok(());
@@ -139,60 +140,139 @@ impl Recipients {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::accounts::Accounts;
+    use crate::aliases::Aliases;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25));
 
     fn policy() -> RecipientPolicy {
-        RecipientPolicy::new(&["Example.ORG".to_owned(), "example.net".to_owned()]).unwrap()
+        with_accounts(None)
     }
 
-    fn path(mailbox: &str) -> ForwardPath {
-        ForwardPath::Mailbox(Mailbox::parse(mailbox).unwrap())
+    fn with_accounts(accounts: Option<&str>) -> RecipientPolicy {
+        let parse = |text: &str| Accounts::parse(text.as_bytes(), "accounts", "example.org").unwrap();
+        let directory = Directory {
+            local_domains: vec!["example.org".to_owned(), "example.net".to_owned()],
+            accounts: accounts.map(|text| Arc::new(parse(text))),
+            aliases: Aliases::default(),
+        };
+        RecipientPolicy::new(Arc::new(directory)).unwrap()
     }
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text).unwrap()
     }
 
+    fn path(text: &str) -> ForwardPath {
+        ForwardPath::Mailbox(mailbox(text))
+    }
+
+    fn local(text: &str) -> Decision {
+        Decision::Accept {
+            mailbox: mailbox(text),
+            is_local: true,
+        }
+    }
+
     #[test]
     fn local_domains_are_for_everybody_and_others_for_clients_that_may_relay() {
-        for domain in ["example.org", "EXAMPLE.NET"] {
-            let local = path(&format!("jdoe@{domain}"));
-            assert!(matches!(policy().decide(local, false), Decision::Accept(_)));
+        for address in ["jdoe@example.org", "jdoe@EXAMPLE.NET"] {
+            assert_eq!(policy().decide(path(address), HERE, false), local(address));
         }
         let remote = path("jdoe@elsewhere.example");
-        assert_eq!(policy().decide(remote.clone(), false), Decision::RelayingDenied);
         assert_eq!(
-            policy().decide(remote, true),
-            Decision::Accept(mailbox("jdoe@elsewhere.example"))
+            policy().decide(remote.clone(), HERE, false),
+            Decision::RelayingDenied
+        );
+        assert_eq!(
+            policy().decide(remote, HERE, true),
+            Decision::Accept {
+                mailbox: mailbox("jdoe@elsewhere.example"),
+                is_local: false
+            }
         );
     }
 
     #[test]
-    fn a_subdomain_of_a_local_domain_is_not_local_and_a_percent_hides_no_other_host() {
+    fn no_spelling_makes_us_relay() {
+        for trick in [
+            "a@mail.example.org",
+            "a%elsewhere.example@example.org",
+            "elsewhere.example!a@example.org",
+            "\"a@elsewhere.example\"@example.org",
+            "\"a@elsewhere.example\"@[192.0.2.25]",
+            "a%elsewhere.example@[192.0.2.25]",
+            "a@[192.0.2.26]",
+            "a@[127.0.0.1]",
+        ] {
+            for policy in [policy(), with_accounts(Some("*@example.org:\n"))] {
+                assert_eq!(
+                    policy.decide(path(trick), HERE, false),
+                    Decision::RelayingDenied,
+                    "{trick}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn with_accounts_only_those_and_the_postmaster_are_here() {
+        let policy = with_accounts(Some("bob@example.org:\n"));
+        for (address, there) in [
+            ("bob@example.org", true),
+            ("BOB+lists@example.org", true),
+            ("bob@example.net", false),
+            ("jdoe@example.org", false),
+            ("Postmaster@example.net", true),
+        ] {
+            let expected = if there {
+                local(address)
+            } else {
+                Decision::NoSuchUser
+            };
+            assert_eq!(policy.decide(path(address), HERE, true), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_literal_of_the_address_that_was_called_is_the_first_local_domain() {
         assert_eq!(
-            policy().decide(path("a@mail.example.org"), false),
-            Decision::RelayingDenied
-        );
-        assert_eq!(
-            policy().decide(path("a%elsewhere.example@example.org"), false),
-            Decision::Accept(mailbox("a%elsewhere.example@example.org"))
+            policy().decide(path("bob@[192.0.2.25]"), HERE, false),
+            local("bob@example.org")
         );
     }
 
     #[test]
     fn the_bare_postmaster_is_the_first_local_domains() {
-        let decision = policy().decide(ForwardPath::Postmaster, false);
-        assert_eq!(decision, Decision::Accept(mailbox("postmaster@example.org")));
-        assert!(RecipientPolicy::new(&[]).is_err());
+        let decision = policy().decide(ForwardPath::Postmaster, HERE, false);
+        assert_eq!(decision, local("postmaster@example.org"));
+        let nowhere = Directory {
+            local_domains: Vec::new(),
+            accounts: None,
+            aliases: Aliases::default(),
+        };
+        assert!(RecipientPolicy::new(Arc::new(nowhere)).is_err());
     }
 
     #[test]
     fn a_recipient_named_twice_is_kept_once_and_takes_no_room() {
         let mut recipients = Recipients::default();
         for text in ["a@b", "c@d", "a@B", "c@d"] {
-            assert_eq!(recipients.add(mailbox(text), 2), Ok(()));
+            assert_eq!(recipients.add(mailbox(text).into(), false, 2), Ok(()));
         }
-        assert_eq!(recipients.add(mailbox("A@b"), 2), Err(Full));
-        assert_eq!(recipients.into_vec(), [mailbox("a@b"), mailbox("c@d")]);
+        assert_eq!(recipients.add(mailbox("A@b").into(), false, 2), Err(Full));
+        let named: Vec<Mailbox> = recipients.into_vec().into_iter().map(|a| a.path).collect();
+        assert_eq!(named, [mailbox("a@b"), mailbox("c@d")]);
+    }
+
+    #[test]
+    fn ours_are_the_same_in_any_case_and_quoting() {
+        let mut recipients = Recipients::default();
+        for text in ["Bob@example.org", "bOB@example.org", "\"bob\"@example.org"] {
+            assert_eq!(recipients.add(mailbox(text).into(), true, 1), Ok(()), "{text}");
+        }
     }
 }

@@ -136,7 +136,11 @@ pub fn help(offers: &Offers) -> Reply {
 /// To a chunk that is not the last: so many octets have come.
 #[must_use]
 pub fn chunk_ok(octets: u64) -> Reply {
-    Reply::with_status(250, EnhancedCode(2, 0, 0), format!("OK, {octets} octets received"))
+    Reply::with_status(
+        250,
+        EnhancedCode(2, 0, 0),
+        format!("OK, {octets} octets received"),
+    )
 }
 
 /// To STARTTLS: the last reply in clear.
@@ -168,7 +172,11 @@ pub fn refuse_command(error: CommandError, verb: Option<&Verb>) -> Reply {
         CommandError::NotUtf8 => Reply::with_status(501, SYNTAX, "Neither ASCII nor UTF-8"),
         // RFC 6531 3.5.
         CommandError::Sender(PathError::NotAscii) | CommandError::Recipient(PathError::NotAscii) => {
-            Reply::with_status(553, EnhancedCode(5, 6, 7), "An address outside ASCII needs SMTPUTF8")
+            Reply::with_status(
+                553,
+                EnhancedCode(5, 6, 7),
+                "An address outside ASCII needs SMTPUTF8",
+            )
         }
         CommandError::Arguments => match verb {
             Some(verb) => Reply::with_status(501, ARGUMENTS, format!("Syntax: {}", verb.syntax)),
@@ -291,7 +299,11 @@ pub fn login_first() -> Reply {
 /// To AUTH in clear (RFC 4954 4).
 #[must_use]
 pub fn encryption_required() -> Reply {
-    Reply::with_status(538, EnhancedCode(5, 7, 11), "Encryption required; give STARTTLS first")
+    Reply::with_status(
+        538,
+        EnhancedCode(5, 7, 11),
+        "Encryption required; give STARTTLS first",
+    )
 }
 
 /// To AUTH with a mechanism that is not offered.
@@ -315,7 +327,11 @@ pub fn bad_response() -> Reply {
 /// To a line of an authentication that is none (RFC 4954 4).
 #[must_use]
 pub fn bad_exchange_line() -> Reply {
-    Reply::with_status(500, EnhancedCode(5, 5, 6), "Authentication line too long or malformed")
+    Reply::with_status(
+        500,
+        EnhancedCode(5, 5, 6),
+        "Authentication line too long or malformed",
+    )
 }
 
 /// To `*`.
@@ -404,7 +420,11 @@ pub fn stopping(hostname: &str) -> Reply {
 /// To a client whose place others need more.
 #[must_use]
 pub fn evicted(hostname: &str) -> Reply {
-    service_closes(hostname, EnhancedCode(4, 3, 2), "Busy, and you say nothing; try again later")
+    service_closes(
+        hostname,
+        EnhancedCode(4, 3, 2),
+        "Busy, and you say nothing; try again later",
+    )
 }
 
 /// To one failed login too many.

@@ -11,7 +11,7 @@ use crate::inbound::front::Front;
 use crate::inbound::received::ReceivedFacts;
 use crate::inbound::recipients::{Decision, RecipientPolicy};
 use crate::inbound::replies;
-use crate::inbound::step::{ContentEnd, Envelope, Input, Step, Steps, StoreRefusal};
+use crate::inbound::step::{ContentEnd, Input, Step, Steps, StoreRefusal};
 use crate::sasl::Exchange;
 use crate::smtp::command::{self, Command, CommandError, MailParameters, RcptParameters, Stage, Verb};
 use crate::smtp::line::LineFault;
@@ -221,7 +221,10 @@ impl Session {
     /// under way.
     #[must_use]
     pub fn is_expendable(&self) -> bool {
-        let waits = matches!(self.state, State::Greeted | State::Ready(_) | State::Authenticating(..));
+        let waits = matches!(
+            self.state,
+            State::Greeted | State::Ready(_) | State::Authenticating(..)
+        );
         waits && !self.is_proven && self.login.is_none()
     }
 
@@ -478,10 +481,7 @@ impl Session {
     /// over.
     fn judge(&mut self, mut transaction: Box<Transaction>, part: Part, end: ContentEnd) -> Move {
         match (transaction.judge(&self.settings, end), part) {
-            (Ok(()), Part::Chunk) => (
-                State::Transaction(transaction),
-                say(replies::chunk_ok(end.size)),
-            ),
+            (Ok(()), Part::Chunk) => (State::Transaction(transaction), say(replies::chunk_ok(end.size))),
             (Ok(()), Part::Last) => {
                 let (hello, envelope) = transaction.into_envelope(self.login.clone());
                 (
@@ -545,10 +545,9 @@ impl State {
     fn stage(&self) -> Stage {
         match self {
             State::Transaction(transaction) | State::Content(transaction, _) => transaction.stage(),
-            State::Ready(_)
-            | State::Storing(_)
-            | State::Authenticating(..)
-            | State::CheckingPassword(_) => Stage::Ready,
+            State::Ready(_) | State::Storing(_) | State::Authenticating(..) | State::CheckingPassword(_) => {
+                Stage::Ready
+            }
             State::Skipping(then, _) => then.stage(),
             State::Greeted | State::StartingTls | State::Closed => Stage::Greeted,
         }

@@ -143,7 +143,11 @@ impl OutboundHandler {
                 }
                 None => {
                     // With nothing on the wire a stop need not wait.
-                    let _ = desk.rest(if hand.in_flight.is_empty() { Rest::Waiting } else { Rest::Busy });
+                    let _ = desk.rest(if hand.in_flight.is_empty() {
+                        Rest::Waiting
+                    } else {
+                        Rest::Busy
+                    });
                     match connection.reply(session.deadline()) {
                         Ok((reply, more_at_hand)) => {
                             log::trace!("{host} said {reply}");

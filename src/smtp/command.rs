@@ -405,7 +405,10 @@ fn mail_parameters(rest: &str) -> Result<MailParameters, CommandError> {
             "RET" => set_once(&mut said.ret, value.and_then(|v| v.parse().ok()))?,
             "ENVID" => set_once(&mut said.envelope_id, value.and_then(|v| v.parse().ok()))?,
             "SMTPUTF8" => switch_once(&mut said.utf8, value.is_none())?,
-            "AUTH" => switch_once(&mut said.auth, value.is_some_and(|v| !v.is_empty() && is_xtext(v)))?,
+            "AUTH" => switch_once(
+                &mut said.auth,
+                value.is_some_and(|v| !v.is_empty() && is_xtext(v)),
+            )?,
             _ => return Err(CommandError::UnknownParameter),
         }
     }

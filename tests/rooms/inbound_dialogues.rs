@@ -108,7 +108,11 @@ impl Handler {
         if left == 0 {
             let checker = self.chunks.as_mut().unwrap();
             let is_last = self.session.as_ref().unwrap().receives_last();
-            let fault = if is_last { checker.fault_at_end() } else { checker.fault() };
+            let fault = if is_last {
+                checker.fault_at_end()
+            } else {
+                checker.fault()
+            };
             let size = checker.size();
             self.end_content(size, fault);
         }
@@ -131,7 +135,13 @@ impl Handler {
                 Step::Reply(reply) => reply.write_to(&mut self.said, true),
                 Step::ReceiveContent => self.receiving = Receiving::Dotted(Decoder::new()),
                 Step::ReceiveChunk(size) => {
-                    let checker = || if binary { ChunkChecker::binary() } else { ChunkChecker::text() };
+                    let checker = || {
+                        if binary {
+                            ChunkChecker::binary()
+                        } else {
+                            ChunkChecker::text()
+                        }
+                    };
                     self.chunks.get_or_insert_with(checker);
                     self.await_chunk(size);
                 }

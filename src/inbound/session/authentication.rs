@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::{Hello, Move, Session, State, Verdict, close, say};
+use crate::accounts::{self, Login};
 use crate::inbound::replies;
 use crate::inbound::step::{Step, Steps};
-use crate::accounts::{self, Login};
 use crate::sasl::{Bindings, Context, Exchange, Mechanism, Progress, base64};
 use crate::tls::handshake::TlsFacts;
 
@@ -21,12 +21,7 @@ impl Session {
     }
 
     /// AUTH.
-    pub(super) fn authenticate(
-        &mut self,
-        hello: Hello,
-        mechanism: &str,
-        initial: Option<&str>,
-    ) -> Move {
+    pub(super) fn authenticate(&mut self, hello: Hello, mechanism: &str, initial: Option<&str>) -> Move {
         let refusal = match (&self.settings.accounts, &self.tls, &self.login) {
             (None, _, _) => replies::not_implemented(),
             (Some(_), None, _) => replies::encryption_required(),

@@ -88,7 +88,11 @@ mod tests {
     fn the_first_mistakes_are_answered_at_once_the_next_ones_later_and_later_and_the_last_one_closes() {
         let mut patience = Patience::default();
         let verdicts: Vec<Verdict> = (0..20).map(|_| patience.bad()).collect();
-        assert!(verdicts[..10].iter().all(|v| *v == Verdict::Answer(Duration::ZERO)));
+        assert!(
+            verdicts[..10]
+                .iter()
+                .all(|v| *v == Verdict::Answer(Duration::ZERO))
+        );
         let answer = |millis| Verdict::Answer(Duration::from_millis(millis));
         assert_eq!(
             verdicts[10..],

@@ -46,7 +46,10 @@ fn after(lines: &[&str]) -> (Session, Vec<Step>) {
 }
 
 fn line(line: &[u8]) -> Input<'_> {
-    Input::Line { line, followed: false }
+    Input::Line {
+        line,
+        followed: false,
+    }
 }
 
 fn moved(session: Session, input: Input<'_>) -> (Session, Vec<Step>) {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Hello;
+use crate::accounts::Login;
 use crate::inbound::recipients::{Full, Recipients};
 use crate::inbound::step::{ContentEnd, Envelope};
 use crate::inbound::{replies, session::SessionSettings};
-use crate::accounts::Login;
 use crate::smtp::command::{Body, MailParameters, RcptParameters, Stage};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::Reply;
