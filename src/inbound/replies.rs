@@ -458,6 +458,15 @@ fn service_closes(hostname: &str, status: EnhancedCode, why: impl Display) -> Re
 mod tests {
     use super::*;
 
+    fn offers() -> Offers {
+        Offers {
+            max_message_size: 1000,
+            max_recipients: 100,
+            starttls: true,
+            mechanisms: Vec::new(),
+        }
+    }
+
     #[test]
     fn the_seeds_words_are_kept() {
         let said = [
@@ -506,8 +515,33 @@ mod tests {
             stored(Some(MessageId(1))),
             goodbye(),
             cannot_verify(),
-            help(),
+            help(&offers()),
             relaying_denied(),
+            no_such_user(),
+            chunk_out_of_sequence(Stage::Mail),
+            binary_by_bdat(),
+            out_of_step(),
+            not_smtp(),
+            not_implemented(),
+            tls_already(),
+            tls_first(),
+            login_first(),
+            encryption_required(),
+            unknown_mechanism(),
+            bad_base64(),
+            bad_response(),
+            bad_exchange_line(),
+            login_cancelled(),
+            login_already(),
+            login_failed(),
+            not_your_address(),
+            loops(101),
+            chunk_ok(1),
+            start_tls(),
+            logged_in(),
+            evicted("h"),
+            too_many_failed_logins("h"),
+            not_stored(StoreRefusal::QueueTrouble),
             too_many_recipients(),
             too_big(1),
             timed_out("h"),
@@ -529,8 +563,8 @@ mod tests {
     #[test]
     fn help_lists_what_is_offered_and_nothing_else() {
         assert_eq!(
-            help().lines[1],
-            "HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
+            help(&offers()).lines[1],
+            "HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"
         );
     }
 }

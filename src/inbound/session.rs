@@ -389,6 +389,8 @@ impl Session {
             replies::login_first()
         } else if !self.may_send_as(&reverse_path) {
             replies::not_your_address()
+        } else if parameters.auth && self.settings.accounts.is_none() {
+            replies::refuse_command(CommandError::UnknownParameter, None)
         } else if parameters.size.is_some_and(|size| size > limit) {
             return (State::Ready(hello), say(replies::too_big(limit)));
         } else {

@@ -1,6 +1,10 @@
 //! What the golden dialogues cannot show: the steps, the envelope, and inputs that come at the wrong time.
 
 use super::*;
+use crate::aliases::Aliases;
+use crate::mailbox::directory::Directory;
+use crate::smtp::command::Body;
+use crate::smtp::data::ContentFault;
 use crate::smtp::line::LineFault;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -40,12 +44,12 @@ fn after(lines: &[&str]) -> (Session, Vec<Step>) {
     let mut session = session(false);
     let mut steps = Vec::new();
     for line in lines {
-        (session, steps) = moved(session, line(line.as_bytes()));
+        (session, steps) = moved(session, said(line.as_bytes()));
     }
     (session, steps)
 }
 
-fn line(line: &[u8]) -> Input<'_> {
+fn said(line: &[u8]) -> Input<'_> {
     Input::Line {
         line,
         followed: false,
@@ -131,11 +135,11 @@ fn content_that_is_too_big_bad_or_not_kept_is_forgotten_and_the_session_goes_on(
         (bad(10, None, Err(StoreRefusal::OutOfSpace)), "452 4.3.1"),
     ] {
         let (session, steps) = moved(after(&TO_CONTENT).0, input);
-        let [Step::Discard, Step::Reply(said)] = steps.as_slice() else {
+        let [Step::Discard, Step::Reply(heard)] = steps.as_slice() else {
             panic!("{steps:?}")
         };
-        assert!(said.to_string().starts_with(reply), "{said}");
-        let (_, steps) = moved(session, line(b"MAIL FROM:<>"));
+        assert!(heard.to_string().starts_with(reply), "{heard}");
+        let (_, steps) = moved(session, said(b"MAIL FROM:<>"));
         assert_eq!(codes(&steps), ["250"]);
     }
 }
@@ -162,35 +166,36 @@ fn a_commit_on_its_way_is_waited_for_whatever_else_happens() {
 
 #[test]
 fn silence_and_the_end_of_service_close_with_421_and_forget_content() {
-    for input in [Input::Timeout, Input::Stopping] {
+    for input in [|| Input::Timeout, || Input::Stopping, || Input::Evicted] {
         for lines in [&TO_CONTENT[..0], &TO_CONTENT[..1], &TO_CONTENT[..3]] {
-            let (session, steps) = moved(after(lines).0, input);
+            let (session, steps) = moved(after(lines).0, input());
             assert_eq!(codes(&steps), ["421", "Close"]);
             assert!(session.is_closed());
         }
-        let (session, steps) = moved(after(&TO_CONTENT).0, input);
+        let (session, steps) = moved(after(&TO_CONTENT).0, input());
         assert_eq!(codes(&steps), ["Discard", "421", "Close"]);
-        assert!(moved(session, line(b"NOOP")).1.is_empty());
+        assert!(moved(session, said(b"NOOP")).1.is_empty());
     }
 }
 
 #[test]
 fn the_twentieth_bad_command_is_the_last_and_a_stored_message_starts_the_count_anew() {
     let mut session = session(false);
-    for _ in 0..19 {
+    for count in 1..20 {
         let steps;
         (session, steps) = moved(session, Input::BadLine(LineFault::TooLong));
-        assert_eq!(codes(&steps), ["500"]);
+        let later = ["Pause", "500"];
+        assert_eq!(codes(&steps), if count > 10 { &later[..] } else { &later[1..] });
     }
     for line in TO_CONTENT {
-        session = moved(session, line(line.as_bytes())).0;
+        session = moved(session, said(line.as_bytes())).0;
     }
     session = moved(session, GOOD).0;
     session = moved(session, Input::Stored(Ok(MessageId(1)))).0;
     for _ in 0..19 {
-        session = moved(session, line(b"FOO")).0;
+        session = moved(session, said(b"FOO")).0;
     }
-    let (session, steps) = moved(session, line(b"DATA"));
+    let (session, steps) = moved(session, said(b"DATA"));
     assert_eq!(codes(&steps), ["421", "Close"]);
     assert!(session.is_closed());
 }
@@ -218,7 +223,7 @@ fn the_facts_of_the_received_line_are_there_while_content_comes() {
 #[test]
 fn lines_are_not_obeyed_while_content_comes() {
     let (session, _) = after(&TO_CONTENT);
-    let (session, steps) = moved(session, line(b"QUIT"));
+    let (session, steps) = moved(session, said(b"QUIT"));
     assert!(steps.is_empty() && session.received_facts().is_some());
 }
 
@@ -242,7 +247,7 @@ proptest! {
         let mut session = session(false);
         for line in &lines {
             let mut steps;
-            (session, steps) = moved(session, line(line.as_bytes()));
+            (session, steps) = moved(session, said(line.as_bytes()));
             if session.received_facts().is_some() {
                 (session, steps) = moved(session, GOOD);
                 let [Step::Store(envelope)] = steps.as_slice() else { panic!("{steps:?}") };
