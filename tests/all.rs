@@ -35,5 +35,7 @@ mod rooms {
     mod outcomes;
     mod readme;
     mod relaying;
+    mod reports;
     mod standing;
+    mod upgrade;
 }
