@@ -79,12 +79,13 @@ impl Connection {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Puts content there in this form; writes when the buffer is full. The end of content in lines, the final dot,
-    /// is sent only if it was `size` octets long; of content in one chunk, no more than `size` octets are sent.
+    /// Puts content there in this form; writes when the buffer is full. The end of content in lines, the
+    /// final dot, is sent only if it was `size` octets long; of content in one chunk, no more than `size`
+    /// octets are sent.
     ///
     /// # Errors
-    /// When the content can not be read or is not as long as it should be, or the peer does not take it. The peer
-    /// has not got the end then.
+    /// When the content can not be read or is not as long as it should be, or the peer does not take it. The
+    /// peer has not got the end then.
     pub fn send_content(&mut self, form: Form, mut content: impl Read, size: u64) -> Result<(), SendError> {
         let mut encoder = Encoder::new();
         // Most messages are much smaller than a piece: no need to clear a large one for each.
@@ -102,7 +103,8 @@ impl Connection {
                 Form::Chunk if sent > size => break,
                 Form::Chunk => self.out.extend_from_slice(&piece[..n]),
             }
-            // A chunk is complete with its last octet: that one waits until it is certain that none comes after it.
+            // A chunk is complete with its last octet: that one waits until it is certain that none comes
+            // after it.
             let may_go = form == Form::Lines || sent < size;
             if may_go && self.out.len() >= WRITE_BUFFER {
                 self.flush().map_err(SendError::Peer)?;

@@ -528,8 +528,8 @@ struct Spoken<'h> {
     reports: bool,
 }
 
-/// A recipient as the session needs it. RFC 3461 5.2.1: where the sender asks for reports and gave no ORCPT, the next
-/// host is told which recipient the client named.
+/// A recipient as the session needs it. RFC 3461 5.2.1: where the sender asks for reports and gave no ORCPT,
+/// the next host is told which recipient the client named.
 fn recipient(listed: &ListedRecipient) -> Recipient {
     let named = listed.expanded_from.as_ref().unwrap_or(&listed.path);
     let added = || OriginalRecipient::of(&named.to_string());

@@ -180,7 +180,8 @@ impl Reason {
         Reason::ours(EnhancedCode(5, 3, 4), "", &text, "")
     }
 
-    /// `what` of the message can only be said with SMTPUTF8, which the peer does not offer (RFC 6531 3.2). 5.6.7.
+    /// `what` of the message can only be said with SMTPUTF8, which the peer does not offer (RFC 6531 3.2).
+    /// 5.6.7.
     #[must_use]
     pub fn needs_utf8(peer: &Peer, what: &str) -> Reason {
         let text = format!("{what} needs SMTPUTF8, which host {peer} does not offer");

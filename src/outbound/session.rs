@@ -45,7 +45,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Put the content of this message there, dot-stuffed, and the final dot.
     SendContent(MessageId),
-    /// Put the content of this message there as it is: all of it is one chunk, which was just announced (RFC 3030).
+    /// Put the content of this message there as it is: all of it is one chunk, which was just announced (RFC
+    /// 3030).
     SendBinary(MessageId),
     /// The message is through: what became of each of its recipients.
     Settle {

@@ -63,7 +63,8 @@ impl From<(RecipientKey, Mailbox)> for Recipient {
 }
 
 impl Envelope {
-    /// A message of which no more is known than this: nothing special about its content, nothing said about reports.
+    /// A message of which no more is known than this: nothing special about its content, nothing said about
+    /// reports.
     #[must_use]
     pub fn new<R: Into<Recipient>>(
         message: MessageId,

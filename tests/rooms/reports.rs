@@ -1,6 +1,7 @@
 //! What a sender asks for with NOTIFY, RET, ENVID and ORCPT, and what it gets; and content without lines.
 //!
-//! The messages are put into the work queue by the library before the MTA is loaded, as a session would do it.
+//! The messages are put into the work queue by the library before the MTA is loaded, as a session would do
+//! it.
 
 use mailparse::{MailHeaderMap, parse_mail};
 use smtpmta::clock::Clock;
@@ -185,7 +186,8 @@ fn a_failure_is_told_to_those_who_want_to_hear_of_it_as_briefly_as_they_want() {
     );
     nothing_waits(&world);
     world.wait_for_sql(
-        "SELECT recipient FROM history WHERE event = 'failed' AND text = 'no report wanted' ORDER BY recipient",
+        "SELECT recipient FROM history WHERE event = 'failed' AND text = 'no report wanted' \
+         ORDER BY recipient",
         "never@ibm.com\nsuccess@ibm.com",
     );
     assert_eq!(world.letters(SENDER).len(), 1);

@@ -36,7 +36,8 @@ fn a_spool_of_version_1_is_upgraded_and_its_mail_delivered() {
     .concat();
     fs::write(spool.join("content").join(file), &content).unwrap();
     world.start();
-    // Five that waited, the report that was written, and one about the recipient whose sender did not know yet.
+    // Five that waited, the report that was written, and one about the recipient whose sender did not know
+    // yet.
     sink.wait_for(|seen| seen.accepted().count() == 7, PATIENCE);
     for view in ["inbound_work_queue", "smtp_box", "outbound_work_queue"] {
         world.wait_for_sql(

@@ -182,7 +182,8 @@ proptest! {
             0..80,
         ),
     ) {
-        let mut list: VecDeque<Envelope> = (1..).zip(sizes).map(|(number, (recipients, size, binary, utf8_header))| {
+        let mut list: VecDeque<Envelope> = (1..).zip(sizes).map(|(number, of)| {
+            let (recipients, size, binary, utf8_header) = of;
             Envelope { size, binary, utf8_header, ..envelope(number, recipients) }
         }).collect();
         let mut session = open(&offers);
