@@ -50,13 +50,16 @@ impl RecipientPolicy {
     }
 
     /// What to do with a recipient named by a client that may relay, or may not, and that has called us at
-    /// `called`: a literal of that address is the first local domain.
+    /// `called`: a literal of that address is the first local domain. But not a loopback address, which is somebody
+    /// else's as soon as the mail has left.
     #[must_use]
     pub fn decide(&self, path: ForwardPath, called: IpAddr, may_relay: bool) -> Decision {
         let accept = |mailbox, is_local| Decision::Accept { mailbox, is_local };
         let mailbox = match path {
             ForwardPath::Postmaster => return accept(self.postmaster.clone(), true),
-            ForwardPath::Mailbox(mailbox) if address_literal(mailbox.domain()) == Some(called) => {
+            ForwardPath::Mailbox(mailbox)
+                if !called.is_loopback() && address_literal(mailbox.domain()) == Some(called) =>
+            {
                 match Mailbox::parse(&format!("{}@{}", mailbox.local_part(), self.first_domain)) {
                     Ok(here) => here,
                     Err(_) => return Decision::NoSuchUser,
