@@ -259,3 +259,139 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn data_is_the_last_of_its_group() {
+    let (session, _) = after(&TO_CONTENT[..3]);
+    let data = Input::Line {
+        line: b"DATA",
+        followed: true,
+    };
+    let (session, steps) = moved(session, data);
+    assert_eq!(codes(&steps), ["554", "Close"]);
+    assert!(session.is_closed());
+}
+
+#[test]
+fn one_greeting_too_early_does_no_harm_and_a_message_too_early_does() {
+    for early in ["", "EHLO univac.com\r\n", "quit\r\n"] {
+        assert_eq!(
+            codes(&moved(session(true), Input::Connected(early.as_bytes())).1),
+            ["220"],
+            "{early:?}"
+        );
+    }
+    for early in [
+        "EHLO a",
+        "MAIL FROM:<>\r\n",
+        "EHLO a\r\nMAIL FROM:<>\r\n",
+        "GET / HTTP/1.1\r\n",
+        "\x16\x03",
+    ] {
+        assert_eq!(
+            codes(&moved(session(true), Input::Connected(early.as_bytes())).1),
+            ["554", "Close"],
+            "{early:?}"
+        );
+    }
+}
+
+#[test]
+fn what_browsers_say_ends_the_session() {
+    for line in ["GET / HTTP/1.1", "POST /x HTTP/1.0", "CONNECT a:25 HTTP/1.1"] {
+        assert_eq!(
+            codes(&moved(session(true), said(line.as_bytes())).1),
+            ["554", "Close"]
+        );
+    }
+}
+
+#[test]
+fn chunks_make_a_message_and_one_that_is_refused_refuses_all() {
+    let to_chunks = [TO_CONTENT[0], TO_CONTENT[1], TO_CONTENT[2], "BDAT 10"];
+    let end = |fault| {
+        Input::Content(ContentEnd {
+            size: 10,
+            fault,
+            hops: 0,
+            kept: Ok(()),
+        })
+    };
+    let (session, steps) = after(&to_chunks);
+    assert_eq!(codes(&steps), ["ReceiveChunk"]);
+    let (session, steps) = moved(session, end(None));
+    assert_eq!(codes(&steps), ["250"]);
+    let (session, steps) = moved(session, said(b"DATA"));
+    assert_eq!(codes(&steps), ["503"]);
+    let (session, _) = moved(session, said(b"BDAT 0 LAST"));
+    assert!(session.receives_last());
+    assert_eq!(codes(&moved(session, end(None)).1), ["Store"]);
+
+    let (session, steps) = moved(after(&to_chunks).0, end(Some(ContentFault::BareLf)));
+    assert_eq!(codes(&steps), ["Discard", "550"]);
+    let (session, steps) = moved(session, said(b"BDAT 5 LAST"));
+    assert_eq!(codes(&steps), ["Skip"]);
+    let (session, steps) = moved(session, Input::Skipped);
+    assert_eq!(codes(&steps), ["503"]);
+    assert_eq!(
+        codes(&moved(session, said(b"MAIL FROM:<>")).1),
+        ["250"],
+        "it is over"
+    );
+}
+
+#[test]
+fn octets_that_were_announced_are_taken_in_whatever_the_stage() {
+    for lines in [&TO_CONTENT[..0], &TO_CONTENT[..1], &TO_CONTENT[..2]] {
+        let (session, steps) = moved(after(lines).0, said(b"BDAT 5 LAST"));
+        assert_eq!(codes(&steps), ["Skip"]);
+        let (session, steps) = moved(session, said(b"QUIT"));
+        assert!(steps.is_empty(), "what comes is no command");
+        assert_eq!(codes(&moved(session, Input::Skipped).1), ["503"]);
+    }
+    let unreadable = Input::Line {
+        line: b"BDAT many",
+        followed: true,
+    };
+    assert_eq!(
+        codes(&moved(after(&TO_CONTENT[..3]).0, unreadable).1),
+        ["501", "Close"]
+    );
+}
+
+#[test]
+fn where_users_submit_tls_comes_first_and_then_the_login() {
+    let hello = said(b"EHLO univac.com");
+    let (session, _) = moved(session_at(Front::Submission, true), hello);
+    let (session, steps) = moved(session, said(b"MAIL FROM:<>"));
+    let [Step::Reply(reply)] = steps.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(reply.to_string(), "530 5.7.0 Must issue a STARTTLS command first");
+    let (session, steps) = moved(session, said(b"STARTTLS"));
+    assert_eq!(codes(&steps), ["220", "StartTls"]);
+    let (session, steps) = moved(session, said(b"RSET"));
+    assert!(steps.is_empty(), "what was said in clear is not obeyed");
+    let facts = TlsFacts {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_256_GCM_SHA384",
+        exporter: Some([1; 32]),
+        server_end_point: None,
+        server_name: None,
+    };
+    let started = Input::TlsStarted {
+        facts,
+        entropy: [2; 32],
+    };
+    let (session, steps) = moved(session, started);
+    assert!(steps.is_empty());
+    let (session, steps) = moved(session, said(b"MAIL FROM:<>"));
+    assert_eq!(codes(&steps), ["503"], "all is forgotten");
+    let (session, _) = moved(session, said(b"EHLO univac.com"));
+    let (session, steps) = moved(session, said(b"MAIL FROM:<>"));
+    let [Step::Reply(reply)] = steps.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(reply.to_string(), "530 5.7.0 Authentication required");
+    assert_eq!(codes(&moved(session, said(b"STARTTLS")).1), ["503"]);
+}
