@@ -1,20 +1,31 @@
-//! Content as it travels after DATA: dots are taken off on the way in and put on on the way out
-//! (RFC 5321 4.5.2).
+//! Content as it travels: after DATA with dots, which are taken off on the way in and put on on the way out
+//! (RFC 5321 4.5.2), and after BDAT without (RFC 3030).
 //!
-//! Works on chunks of any size and keeps none of them. Only CRLF.CRLF ends a message, whatever else an end
-//! could look like to somebody else. Never looks at headers, and never limits the length of a line.
+//! Works on pieces of any size and keeps none of them. Only CRLF.CRLF ends a message after DATA, whatever
+//! else an end could look like to somebody else. Never looks at headers, and never limits the length of a
+//! line.
 
 use std::fmt;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr3};
 
-/// What is wrong with content, although it has come to its end.
+mod chunk;
+mod encoder;
+
+pub use chunk::ChunkChecker;
+pub use encoder::Encoder;
+
+/// What is wrong with content, although it has come to its end. Such content must be refused: another host
+/// may see two messages in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentFault {
     /// A CR without LF after it.
     BareCr,
     /// An LF without CR before it.
     BareLf,
+    /// A NUL, which no text holds (RFC 2045 2.8): some hosts drop it, and with it what kept a dot from being an
+    /// end.
+    Nul,
 }
 
 impl fmt::Display for ContentFault {
@@ -22,7 +33,43 @@ impl fmt::Display for ContentFault {
         f.write_str(match self {
             ContentFault::BareCr => "bare CR in the content",
             ContentFault::BareLf => "bare LF in the content",
+            ContentFault::Nul => "NUL in the content",
         })
+    }
+}
+
+/// What has been found out about content so far: how much there is, and what is wrong with it first.
+#[derive(Debug, Default)]
+struct Findings {
+    size: u64,
+    fault: Option<ContentFault>,
+}
+
+impl Findings {
+    /// Only the first fault counts.
+    fn blame(&mut self, fault: ContentFault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Looks for faults in `text`, which follows no CR, until a CR makes a difference. Gives how many octets
+    /// it has looked at, and whether the last of them is that CR.
+    fn look(&mut self, text: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        if self.fault.is_none() {
+            let Some(found) = memchr3(b'\r', b'\n', 0, text) else {
+                return (text.len(), false);
+            };
+            at = found + 1;
+            match text[found] {
+                b'\r' => return (at, true),
+                b'\n' => self.blame(ContentFault::BareLf),
+                _ => self.blame(ContentFault::Nul),
+            }
+        }
+        match memchr(b'\r', &text[at..]) {
+            Some(found) => (at + found + 1, true),
+            None => (text.len(), false),
+        }
     }
 }
 
@@ -40,8 +87,7 @@ pub struct Decoded {
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: Reading,
-    fault: Option<ContentFault>,
-    size: u64,
+    findings: Findings,
 }
 
 /// What the octets so far ended with.
@@ -72,14 +118,13 @@ impl Decoder {
     /// Octets of content handed over so far.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.findings.size
     }
 
-    /// The first bare CR or LF, if there was one. Such content must be refused at its end: another host
-    /// may see two messages in it.
+    /// The first bare CR, bare LF or NUL, if there was one. Such content must be refused at its end.
     #[must_use]
     pub fn fault(&self) -> Option<ContentFault> {
-        self.fault
+        self.findings.fault
     }
 
     /// Decodes the next piece of input and hands the content to `out` in slices of it, most often a single
@@ -116,25 +161,13 @@ impl Decoder {
                     at += 1;
                 }
                 (Reading::Cr, _) => {
-                    self.fault.get_or_insert(ContentFault::BareCr);
+                    self.findings.blame(ContentFault::BareCr);
                     self.state = Reading::InLine;
                 }
                 (Reading::LineStart | Reading::InLine | Reading::Dot, _) => {
-                    match memchr2(b'\r', b'\n', &input[at..]) {
-                        None => {
-                            self.state = Reading::InLine;
-                            at = input.len();
-                        }
-                        Some(length) => {
-                            at += length + 1;
-                            if input[at - 1] == b'\r' {
-                                self.state = Reading::Cr;
-                            } else {
-                                self.fault.get_or_insert(ContentFault::BareLf);
-                                self.state = Reading::InLine;
-                            }
-                        }
-                    }
+                    let (length, after_cr) = self.findings.look(&input[at..]);
+                    self.state = if after_cr { Reading::Cr } else { Reading::InLine };
+                    at += length;
                 }
             }
         }
@@ -147,76 +180,9 @@ impl Decoder {
 
     fn hand_on(&mut self, content: &[u8], out: &mut impl FnMut(&[u8])) {
         if !content.is_empty() {
-            self.size += content.len() as u64;
+            self.findings.size += content.len() as u64;
             out(content);
         }
-    }
-}
-
-/// Puts dots on content that leaves, and ends it. One for each message.
-///
-/// Stored content has CRLF lines. Should a bare CR or LF have got into it all the same, it leaves as CRLF,
-/// so that no host on the way can be led to see an end where there is none.
-#[derive(Debug, Default)]
-pub struct Encoder {
-    state: Writing,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Writing {
-    #[default]
-    LineStart,
-    InLine,
-    /// A CR has been written and its LF not yet.
-    Cr,
-}
-
-impl Encoder {
-    /// An encoder at the start of a message's content.
-    #[must_use]
-    pub fn new() -> Encoder {
-        Encoder::default()
-    }
-
-    /// Appends the next piece of content to `out`.
-    pub fn encode(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        out.reserve(chunk.len());
-        let mut rest = chunk;
-        while let Some(octet) = rest.first() {
-            match (self.state, octet) {
-                (Writing::Cr, _) => {
-                    out.push(b'\n');
-                    rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-                    self.state = Writing::LineStart;
-                    continue;
-                }
-                (Writing::LineStart, b'.') => out.push(b'.'),
-                _ => {}
-            }
-            let Some(end) = memchr2(b'\r', b'\n', rest) else {
-                out.extend_from_slice(rest);
-                self.state = Writing::InLine;
-                return;
-            };
-            out.extend_from_slice(&rest[..end]);
-            out.push(b'\r');
-            self.state = Writing::Cr;
-            // A bare LF stays in `rest`, where the CR just written finds it.
-            rest = if rest[end] == b'\r' {
-                &rest[end + 1..]
-            } else {
-                &rest[end..]
-            };
-        }
-    }
-
-    /// Appends the end: CRLF if the last line has none, and the line with only a dot.
-    pub fn finish(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(match self.state {
-            Writing::LineStart => b".\r\n",
-            Writing::InLine => b"\r\n.\r\n",
-            Writing::Cr => b"\n.\r\n",
-        });
     }
 }
 

@@ -1,8 +1,9 @@
 //! Lines: received octets become command lines, one CRLF at a time.
 //!
 //! Only CRLF ends a line. A bare CR or LF spoils everything up to the next CRLF, so that no hidden command
-//! is ever obeyed; each bare LF is still reported at once, so that who types into netcat gets an answer.
-//! Keeps one line's worth of octets and never more, however long the line. Never looks at what a line says.
+//! is ever obeyed; each LF is still answered on its own and at once, so that who types into netcat gets an
+//! answer, and a client that pipelines as many as it counts lines. Keeps one line's worth of octets and never
+//! more, however long the line, and none between lines. Never looks at what a line says.
 
 use memchr::memchr;
 
@@ -26,7 +27,7 @@ pub enum LineFault {
     TooLong,
     /// A CR without LF after it.
     BareCr,
-    /// An LF without CR before it; and again for what follows that LF, up to CRLF.
+    /// An LF without CR before it; and again for the next LF, bare or not: one for each.
     BareLf,
 }
 
@@ -36,7 +37,7 @@ pub struct LineSplitter {
     limit: usize,
     /// The line whose end has not come yet; once it has, the line that was given last.
     begun: Vec<u8>,
-    /// `begun` was given, and is cleared by the next call.
+    /// `begun` was given, and is let go by the next call.
     given: bool,
     skipping: Option<Skipping>,
 }
@@ -71,9 +72,7 @@ impl LineSplitter {
     /// Takes the next line off the front of `input`; `None` when there is no whole line, and then all of
     /// `input` has been taken in. What stays in `input` comes after the line: the next one, or content.
     pub fn take<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Option<Line<'a>> {
-        if std::mem::take(&mut self.given) {
-            self.begun.clear();
-        }
+        self.release();
         while !input.is_empty() {
             let Some(at) = memchr(b'\n', input) else {
                 let fault = self.keep(input);
@@ -91,12 +90,12 @@ impl LineSplitter {
             match fault {
                 Err(AlreadyReported) => {}
                 Ok(Some(fault)) => {
-                    self.begun.clear();
+                    self.begun = Vec::new();
                     return Some(Line::Bad(fault));
                 }
                 Ok(None) if self.begun.is_empty() => return Some(Line::Whole(&before[..at - 1])),
                 Ok(None) => {
-                    self.begun.extend_from_slice(before);
+                    self.append(before);
                     self.begun.pop();
                     self.given = true;
                     return Some(Line::Whole(&self.begun));
@@ -104,6 +103,14 @@ impl LineSplitter {
             }
         }
         None
+    }
+
+    /// Gives back the memory of the line that was given last, before a long wait. The next
+    /// [`LineSplitter::take`] does so as well.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.given) {
+            self.begun = Vec::new();
+        }
     }
 
     /// Judges the line that ends with `before` and an LF: whether that LF has its CR, and what is wrong.
@@ -140,15 +147,25 @@ impl LineSplitter {
             return None;
         }
         if self.begun.len() + beginning.len() >= self.limit {
-            self.begun.clear();
+            self.begun = Vec::new();
             self.skipping = Some(Skipping {
                 after_cr,
                 reported: true,
             });
             return Some(LineFault::TooLong);
         }
-        self.begun.extend_from_slice(beginning);
+        self.append(beginning);
         None
+    }
+
+    /// A line that dribbles in may not take twice its length: ten thousand of them would.
+    fn append(&mut self, octets: &[u8]) {
+        let needed = self.begun.len() + octets.len();
+        if needed > self.begun.capacity() {
+            let roomy = (2 * self.begun.capacity()).min(self.limit).max(needed);
+            self.begun.reserve_exact(roomy - self.begun.len());
+        }
+        self.begun.extend_from_slice(octets);
     }
 }
 
@@ -156,120 +173,4 @@ impl LineSplitter {
 struct AlreadyReported;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// What comes out when `input` arrives in pieces of at most `step` octets.
-    fn split(input: &[u8], step: usize) -> Vec<Result<Vec<u8>, LineFault>> {
-        let mut splitter = LineSplitter::new(16);
-        let mut lines = Vec::new();
-        for mut piece in input.chunks(step) {
-            while let Some(line) = splitter.take(&mut piece) {
-                lines.push(match line {
-                    Line::Whole(line) => Ok(line.to_vec()),
-                    Line::Bad(fault) => Err(fault),
-                });
-            }
-            assert!(piece.is_empty());
-        }
-        lines
-    }
-
-    fn whole(text: &str) -> Result<Vec<u8>, LineFault> {
-        Ok(text.as_bytes().to_vec())
-    }
-
-    #[test]
-    fn lines_come_out_whole_however_they_arrive() {
-        for step in 1..30 {
-            let lines = split(b"HELO a\r\n\r\nQUIT\r\nrest", step);
-            assert_eq!(lines, [whole("HELO a"), whole(""), whole("QUIT")], "step {step}");
-        }
-    }
-
-    #[test]
-    fn what_follows_a_line_stays_in_the_input() {
-        let mut splitter = LineSplitter::default();
-        let mut input: &[u8] = b"DATA\r\ncontent\r\n.\r\n";
-        assert_eq!(splitter.take(&mut input), Some(Line::Whole(b"DATA")));
-        assert_eq!(input, b"content\r\n.\r\n");
-    }
-
-    #[test]
-    fn every_bare_lf_is_reported_and_nothing_up_to_crlf_is_a_line() {
-        for step in 1..30 {
-            let lines = split(b"HELO a\nQUIT\nRSET\r\nNOOP\r\n", step);
-            let lf = Err(LineFault::BareLf);
-            assert_eq!(lines, [lf.clone(), lf.clone(), lf, whole("NOOP")], "step {step}");
-        }
-    }
-
-    #[test]
-    fn a_bare_cr_spoils_its_line() {
-        for step in 1..30 {
-            let lines = split(b"NOOP\rQUIT\r\n\r\r\nA\r\n", step);
-            let cr = Err(LineFault::BareCr);
-            assert_eq!(lines, [cr.clone(), cr, whole("A")], "step {step}");
-        }
-    }
-
-    #[test]
-    fn the_limit_counts_the_crlf() {
-        for step in 1..30 {
-            assert_eq!(split(b"12345678901234\r\n", step), [whole("12345678901234")]);
-            assert_eq!(
-                split(b"123456789012345\r\nA\r\n", step),
-                [Err(LineFault::TooLong), whole("A")],
-                "step {step}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_line_without_an_end_is_reported_once_and_takes_no_memory() {
-        let mut splitter = LineSplitter::default();
-        let block = [b'x'; 65536];
-        let mut faults = 0;
-        for _ in 0..100 {
-            let mut input: &[u8] = &block;
-            while splitter.take(&mut input).is_some() {
-                faults += 1;
-            }
-        }
-        assert_eq!(faults, 1);
-        assert!(splitter.begun.capacity() <= MAX_COMMAND_LINE * 2);
-        let mut input: &[u8] = b"tail\r\nNOOP\r\n";
-        assert_eq!(splitter.take(&mut input), Some(Line::Whole(b"NOOP")));
-    }
-
-    #[test]
-    fn a_bare_lf_after_a_line_too_long_keeps_what_follows_from_being_obeyed() {
-        for step in 1..40 {
-            let lines = split(b"12345678901234567890\nQUIT\r\nNOOP\r\n", step);
-            let expected = [Err(LineFault::TooLong), Err(LineFault::BareLf), whole("NOOP")];
-            assert_eq!(lines, expected, "step {step}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_chunking_gives_the_same_lines(
-            input in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'x')], 0..80),
-            step in 1usize..20,
-        ) {
-            prop_assert_eq!(split(&input, step), split(&input, 1));
-        }
-
-        #[test]
-        fn only_what_stands_between_two_crlf_is_ever_a_line(
-            input in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'x')], 0..80),
-        ) {
-            let text = String::from_utf8(input.clone()).unwrap();
-            let real: Vec<&str> = text.split("\r\n").collect();
-            for line in split(&input, 7).into_iter().flatten() {
-                prop_assert!(real.contains(&std::str::from_utf8(&line).unwrap()));
-            }
-        }
-    }
-}
+mod tests;

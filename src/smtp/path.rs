@@ -1,55 +1,47 @@
-//! Paths: who a message is from and who it is for (RFC 5321 4.1.2, 4.1.3).
+//! Paths: who a message is from and who it is for (RFC 5321 4.1.2, 4.1.3; in UTF-8 RFC 6531 3.3).
 //!
-//! ASCII only. Never asks whether a domain exists or a mailbox is known, and never keeps a source route.
+//! Local parts may be in any script, and are kept as they came; domains come out in ASCII, whatever they were
+//! written in. Never asks whether a domain exists or a mailbox is known, whether the client may use UTF-8
+//! (the parameter that says so comes after the path), and never keeps a source route.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Longest local part in octets, with its quotes (RFC 5321 4.5.3.1.1).
-const MAX_LOCAL_PART: usize = 64;
-/// Longest domain in octets (RFC 5321 4.5.3.1.2).
-const MAX_DOMAIN: usize = 255;
-/// Longest path in octets, angle brackets included (RFC 5321 4.5.3.1.3).
-const MAX_PATH: usize = 256;
-/// Longest label of a domain (RFC 1035 2.3.4).
-const MAX_LABEL: usize = 63;
+mod domain;
+mod local_part;
 
-/// A mailbox, `local-part@domain`, as RFC 5321 4.1.2 defines it. Built by [`Mailbox::parse`] alone, so
-/// that one in hand is a valid one.
+pub use domain::address_literal;
+
+/// Longest path in octets, angle brackets and source route included (RFC 5321 4.5.3.1.3).
+const MAX_PATH: usize = 256;
+
+/// A mailbox, `local-part@domain`, as RFC 5321 4.1.2 and RFC 6531 3.3 define it. Built by [`Mailbox::parse`]
+/// alone, so that one in hand is a valid one: it holds no control character and nothing that would disguise
+/// it in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mailbox {
     /// The local part as it stood on the wire, with its quotes if it had any. Case kept.
     local_part: String,
-    /// The domain in lower case, or an address literal with its brackets.
+    /// The domain in lower case and ASCII, or an address literal with its brackets.
     domain: String,
 }
 
 impl Mailbox {
-    /// Reads `local-part@domain`, without angle brackets. The domain is put in lower case, an address
-    /// literal in its canonical form.
+    /// Reads `local-part@domain`, without angle brackets. The domain is put in lower case, U-labels become
+    /// A-labels, an address literal takes its canonical form. Lengths count octets.
     ///
     /// # Errors
     /// Says what is wrong with the first part that is.
     pub fn parse(text: &str) -> Result<Mailbox, PathError> {
-        only_printable_ascii(text)?;
-        let (local_part, domain) = if text.starts_with('"') {
-            let end = quoted_string_end(text).ok_or(PathError::LocalPart)?;
-            let domain = text[end..].strip_prefix('@').ok_or(PathError::NoAt)?;
-            (&text[..end], domain)
-        } else {
-            let (local_part, domain) = text.split_once('@').ok_or(PathError::NoAt)?;
-            if !is_dot_string(local_part) {
-                return Err(PathError::LocalPart);
-            }
-            (local_part, domain)
-        };
-        if local_part.len() > MAX_LOCAL_PART {
-            return Err(PathError::LocalPartTooLong);
+        if text.chars().any(local_part::is_hidden) {
+            return Err(PathError::Control);
         }
-        let domain = parse_domain(domain)?;
-        if local_part.len() + domain.len() + "<@>".len() > MAX_PATH {
+        let (local_part, domain) = local_part::split(text)?;
+        let domain = domain::parse(domain)?;
+        // Neither what came may be too long, nor what is passed on.
+        let stored = local_part.len() + "@".len() + domain.len();
+        if text.len().max(stored) + "<>".len() > MAX_PATH {
             return Err(PathError::TooLong);
         }
         Ok(Mailbox {
@@ -64,37 +56,25 @@ impl Mailbox {
         &self.local_part
     }
 
-    /// What the local part says: without its quotes and backslashes, so that `"jane doe"` and `jane\ doe`
-    /// name one mailbox (RFC 5321 4.1.2). May hold any printable character, `/` and `.` among them.
+    /// What the local part says: without its quotes and backslashes, so that `"jane.doe"` and `jane.doe` name
+    /// one mailbox (RFC 5321 4.1.2). May hold any printable character, `/` and `.` among them.
     #[must_use]
     pub fn local_text(&self) -> Cow<'_, str> {
-        let Some(quoted) = self
-            .local_part
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-        else {
-            return Cow::Borrowed(&self.local_part);
-        };
-        if !quoted.contains('\\') {
-            return Cow::Borrowed(quoted);
-        }
-        let mut text = String::with_capacity(quoted.len());
-        let mut characters = quoted.chars();
-        while let Some(character) = characters.next() {
-            // A backslash always has a character after it: `quoted_string_end` saw to that.
-            text.push(if character == '\\' {
-                characters.next().unwrap_or(character)
-            } else {
-                character
-            });
-        }
-        Cow::Owned(text)
+        local_part::text(&self.local_part)
     }
 
-    /// The domain in lower case, or an address literal with its brackets.
+    /// The domain in lower case, or an address literal with its brackets. Always ASCII: other scripts are in
+    /// their `xn--` form.
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// Whether only a host that offers SMTPUTF8 can be given this address (RFC 6531 3.2): its local part is
+    /// not ASCII, and there is no other way to write that.
+    #[must_use]
+    pub fn needs_utf8(&self) -> bool {
+        !self.local_part.is_ascii()
     }
 }
 
@@ -117,7 +97,8 @@ impl FromStr for Mailbox {
 pub struct ReversePath(pub Option<Mailbox>);
 
 impl ReversePath {
-    /// Reads `<…>` from the front of `text`, gives it and what follows it. A source route is dropped.
+    /// Reads `<…>` from the front of `text`, gives it and what follows it. A source route is dropped. UTF-8
+    /// is read in any case; whether it was allowed, `text.is_ascii()` and the parameters tell.
     ///
     /// # Errors
     /// When there are no angle brackets, or what is between them is no path.
@@ -126,7 +107,7 @@ impl ReversePath {
         if inside.is_empty() {
             return Ok((ReversePath(None), rest));
         }
-        let mailbox = Mailbox::parse(after_source_route(inside)?)?;
+        let mailbox = parse_route(inside)?;
         Ok((ReversePath(Some(mailbox)), rest))
     }
 }
@@ -165,7 +146,7 @@ pub enum ForwardPath {
 
 impl ForwardPath {
     /// Reads `<…>` from the front of `text`, gives it and what follows it. A source route is dropped, so
-    /// that mail is never passed on along one (RFC 5321 C).
+    /// that mail is never passed on along one (RFC 5321 C). UTF-8 is read as by [`ReversePath::take`].
     ///
     /// # Errors
     /// When there are no angle brackets, or what is between them is no path; the null path is none here.
@@ -174,7 +155,7 @@ impl ForwardPath {
         if inside.eq_ignore_ascii_case("postmaster") {
             return Ok((ForwardPath::Postmaster, rest));
         }
-        let mailbox = Mailbox::parse(after_source_route(inside)?)?;
+        let mailbox = parse_route(inside)?;
         Ok((ForwardPath::Mailbox(mailbox), rest))
     }
 }
@@ -192,9 +173,10 @@ impl fmt::Display for ForwardPath {
 /// What is wrong with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
-    /// An octet outside ASCII; SMTPUTF8 is not offered.
+    /// An octet outside ASCII although SMTPUTF8 was not asked for. Nothing here finds this: who reads the
+    /// parameters does.
     NotAscii,
-    /// A control character.
+    /// A control character, or another one that cannot be seen or changes how the text is shown.
     Control,
     /// No `<` at the start, or no `>` at the end.
     NoBrackets,
@@ -206,18 +188,18 @@ pub enum PathError {
     LocalPart,
     /// More than 64 octets.
     LocalPartTooLong,
-    /// Neither a domain nor an address literal.
+    /// Neither a domain nor an address literal; or a label in another script that has no `xn--` form.
     Domain,
     /// More than 255 octets.
     DomainTooLong,
-    /// More than 256 octets with the angle brackets.
+    /// More than 256 octets with the angle brackets and the source route.
     TooLong,
 }
 
 impl fmt::Display for PathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            PathError::NotAscii => "address is not ASCII",
+            PathError::NotAscii => "address is not ASCII, and SMTPUTF8 was not given",
             PathError::Control => "control character in the address",
             PathError::NoBrackets => "address is not between < and >",
             PathError::SourceRoute => "malformed source route",
@@ -233,74 +215,6 @@ impl fmt::Display for PathError {
 
 impl std::error::Error for PathError {}
 
-/// The address in a literal, `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3); `None` for
-/// anything else.
-#[must_use]
-pub fn address_literal(domain: &str) -> Option<IpAddr> {
-    const TAG: usize = "IPv6:".len();
-    let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
-    match inside.get(..TAG) {
-        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => {
-            Ipv6Addr::from_str(&inside[TAG..]).ok().map(IpAddr::V6)
-        }
-        _ => Ipv4Addr::from_str(inside).ok().map(IpAddr::V4),
-    }
-}
-
-/// `domain` in lower case, an address literal in canonical form.
-fn parse_domain(domain: &str) -> Result<String, PathError> {
-    if domain.len() > MAX_DOMAIN {
-        return Err(PathError::DomainTooLong);
-    }
-    if domain.starts_with('[') {
-        return match address_literal(domain) {
-            Some(IpAddr::V4(address)) => Ok(format!("[{address}]")),
-            Some(IpAddr::V6(address)) => Ok(format!("[IPv6:{address}]")),
-            None => Err(PathError::Domain),
-        };
-    }
-    // An address without its brackets is no domain, and must not become a next hop by the back door.
-    let is_address = domain.contains('.') && domain.bytes().all(|b| b == b'.' || b.is_ascii_digit());
-    if is_address || !domain.split('.').all(is_label) {
-        return Err(PathError::Domain);
-    }
-    Ok(domain.to_ascii_lowercase())
-}
-
-/// RFC 5321 4.1.2 sub-domain, and the underscore that real hosts have in their names.
-fn is_label(label: &str) -> bool {
-    (1..=MAX_LABEL).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-fn is_dot_string(text: &str) -> bool {
-    text.split('.').all(|atom| {
-        !atom.is_empty()
-            && atom
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
-    })
-}
-
-/// The length of the quoted string at the front of `text`, closing quote included.
-fn quoted_string_end(text: &str) -> Option<usize> {
-    let mut octets = text.bytes().enumerate().skip(1);
-    while let Some((at, octet)) = octets.next() {
-        match octet {
-            b'"' => return Some(at + 1),
-            b'\\' => {
-                octets.next()?;
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
 /// What is between `<` and `>`, and what follows; a `>` in a quoted string ends nothing.
 fn take_brackets(text: &str) -> Result<(&str, &str), PathError> {
     let path = text.strip_prefix('<').ok_or(PathError::NoBrackets)?;
@@ -308,11 +222,20 @@ fn take_brackets(text: &str) -> Result<(&str, &str), PathError> {
     while let Some(octet) = path.as_bytes().get(at) {
         match octet {
             b'>' => return Ok((&path[..at], &path[at + 1..])),
-            b'"' => at += quoted_string_end(&path[at..]).ok_or(PathError::LocalPart)?,
+            b'"' => at += local_part::quoted_string_end(&path[at..]).ok_or(PathError::LocalPart)?,
             _ => at += 1,
         }
     }
     Err(PathError::NoBrackets)
+}
+
+/// What stands between the brackets, with or without a source route.
+fn parse_route(inside: &str) -> Result<Mailbox, PathError> {
+    let mailbox = Mailbox::parse(after_source_route(inside)?)?;
+    if inside.len() + "<>".len() > MAX_PATH {
+        return Err(PathError::TooLong);
+    }
+    Ok(mailbox)
 }
 
 /// `@a,@b:c@d` is `c@d`: RFC 5321 4.1.1.3 has servers read source routes and ignore them.
@@ -324,7 +247,7 @@ fn after_source_route(path: &str) -> Result<&str, PathError> {
             None => route.find([',', ':']),
         };
         let (domain, after) = route.split_at_checked(end.unwrap_or(0)).unwrap_or_default();
-        parse_domain(domain).map_err(|_| PathError::SourceRoute)?;
+        domain::parse(domain).map_err(|_| PathError::SourceRoute)?;
         match after.strip_prefix(':') {
             Some(mailbox) => return Ok(mailbox),
             None => {
@@ -336,16 +259,6 @@ fn after_source_route(path: &str) -> Result<&str, PathError> {
         }
     }
     Ok(rest)
-}
-
-fn only_printable_ascii(text: &str) -> Result<(), PathError> {
-    if !text.is_ascii() {
-        Err(PathError::NotAscii)
-    } else if text.bytes().any(|b| b.is_ascii_control()) {
-        Err(PathError::Control)
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
