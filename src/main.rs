@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use smtpmta::accounts::passwd;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::{addin, console, log_book};
@@ -23,6 +24,10 @@ fn main() -> ExitCode {
         Command::Check => print(&in_order(&invocation)),
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
+        Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
+            Ok(line) => print(&line),
+            Err(wrong) => complain(wrong.exit(), &format!("smtpmta: passwd: {wrong}")),
+        },
         Command::Run => run(invocation),
     }
 }

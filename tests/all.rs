@@ -33,6 +33,7 @@ mod rooms {
     mod outbound_dialogues;
     mod outbound_on_the_wire;
     mod outcomes;
+    mod passwd;
     mod readme;
     mod relaying;
     mod standing;

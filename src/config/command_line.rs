@@ -13,6 +13,8 @@ use super::invocation::Command;
 use super::kind::Kind;
 use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
+use crate::accounts::passwd;
+use crate::accounts::scheme::Scheme;
 
 /// What a command line asks for.
 pub(super) struct Asked {
@@ -113,6 +115,9 @@ impl Asked {
         if known.json {
             options.optflagmulti("", "json", "");
         }
+        if known.name == "passwd" {
+            options.optmulti("", "scheme", "", "");
+        }
         let matches = match options.parse(rest) {
             Ok(matches) => matches,
             Err(fail) => return self.wrong("", behind(known, &fail)),
@@ -120,6 +125,8 @@ impl Asked {
         let words = matches.free.clone();
         if matches.opt_present("help") {
             self.command = Command::Help;
+        } else if known.name == "passwd" {
+            self.passwd(&matches.opt_strs("scheme"), &words);
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
@@ -132,12 +139,48 @@ impl Asked {
             self.command = Command::Tell(words);
         }
     }
+
+    fn passwd(&mut self, schemes: &[String], words: &[String]) {
+        if let Some((word, what)) = words.first().and_then(|word| Some((word, passwd::wrong(word)?))) {
+            self.wrong("", format!("passwd: {}: {what}", quoted(word)));
+        }
+        if let Some(word) = words.get(1) {
+            self.wrong(
+                "",
+                format!("passwd: {}: expected one address at most", quoted(word)),
+            );
+        }
+        if let Some(again) = schemes.get(1) {
+            self.wrong("", format!("passwd: --scheme: {}: expected once", quoted(again)));
+        }
+        let scheme = match schemes.first() {
+            None => Scheme::default(),
+            Some(word) => Scheme::from_word(word).unwrap_or_else(|| {
+                let words = Scheme::WORDS.map(|(word, _)| word).join(", ");
+                self.wrong(
+                    "",
+                    format!("passwd: --scheme: {}: expected {words}", quoted(word)),
+                );
+                Scheme::default()
+            }),
+        };
+        self.command = Command::Passwd {
+            scheme,
+            address: words.first().cloned(),
+        };
+    }
 }
 
 /// What is wrong with an option behind a subcommand.
 fn behind(known: &Subcommand, fail: &Fail) -> String {
     let (name, command) = (name_in(fail), known.name);
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    if let Fail::ArgumentMissing(_) = fail {
+        return format!(
+            "{command}: {dashes}{name}: expected a value ({}) behind it",
+            name.to_uppercase()
+        );
+    }
     match flags::find(&name) {
         Some(_) => format!("{dashes}{name}: expected before {command}, not behind it"),
         None => format!(

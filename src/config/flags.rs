@@ -600,6 +600,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Give the running MTA an operator's command, in any case: [smtpmta] quit, start|stop \
          [inbound|outbound [transport|conversion]], start|stop drtask, refresh, housekeeping, show WHAT.",
     ),
+    now(
+        "passwd",
+        "[--scheme SCHEME] [ADDRESS]",
+        false,
+        "Ask for a password and print it as the accounts file wants it: as argon2id, sha512-crypt, \
+         sha256-crypt, scram-sha-256 or plain.",
+    ),
     later(
         "queue",
         "VERB",
@@ -631,7 +638,6 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
     later("verify", "DIR", false, "Check a copy of the work queues."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
-    later("passwd", "NAME", false, "Set the password of an account."),
     later(
         "sink",
         "",

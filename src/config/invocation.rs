@@ -10,6 +10,7 @@ use super::contradiction::contradictions;
 use super::decision::{Decisions, decide, given_by_file};
 use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
+use crate::accounts::scheme::Scheme;
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -51,6 +52,13 @@ pub enum Command {
     },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
+    /// `passwd`: ask for a password and print it as the accounts file wants it.
+    Passwd {
+        /// `--scheme`.
+        scheme: Scheme,
+        /// For whom, as it is to stand in the file.
+        address: Option<String>,
+    },
 }
 
 /// One option with one value.
@@ -126,6 +134,10 @@ impl Source {
         let mut asked = command_line::parse(&self.args);
         if matches!(asked.command, Command::Help | Command::Version) {
             // Whoever asks for help gets it, whatever else is wrong.
+            return Ok(self.invocation(Config::embedded(&self.machine), asked.command, Vec::new(), None));
+        }
+        if matches!(asked.command, Command::Passwd { .. }) && asked.problems.is_empty() {
+            // It needs no configuration, and whoever makes a password may not be allowed to read it.
             return Ok(self.invocation(Config::embedded(&self.machine), asked.command, Vec::new(), None));
         }
         let mut problems = std::mem::take(&mut asked.problems);
@@ -473,6 +485,22 @@ mod tests {
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);
+        let passwd = |scheme, address: Option<&str>| Command::Passwd {
+            scheme,
+            address: address.map(str::to_owned),
+        };
+        assert_eq!(asked(&["passwd"]).command, passwd(Scheme::Argon2id, None));
+        for args in [
+            &["passwd", "--scheme", "PLAIN", "bob@a.example"][..],
+            &["passwd", "bob@a.example", "--scheme=plain"],
+        ] {
+            assert_eq!(asked(args).command, passwd(Scheme::Plain, Some("bob@a.example")));
+        }
+        // It does without a configuration.
+        assert_eq!(
+            asked(&["-c", "/nonexistent/conf", "passwd", "bob"]).command,
+            passwd(Scheme::Argon2id, Some("bob"))
+        );
     }
 
     #[test]
@@ -493,6 +521,35 @@ mod tests {
             ),
             (&["tell"], "tell: expected WORDS behind it"),
             (&["tell", "refresh", "--json"], "tell: \"--json\": no such option"),
+            (
+                &["passwd", "--scheme", "md5"],
+                "passwd: --scheme: \"md5\": expected argon2id, sha512-crypt, sha256-crypt, scram-sha-256, plain",
+            ),
+            (
+                &["passwd", "--scheme=plain", "--scheme=plain"],
+                "passwd: --scheme: \"plain\": expected once",
+            ),
+            (
+                &["passwd", "--scheme"],
+                "passwd: --scheme: expected a value (SCHEME) behind it",
+            ),
+            (
+                &["passwd", "a", "b"],
+                "passwd: \"b\": expected one address at most",
+            ),
+            (
+                &["passwd", "a b"],
+                "passwd: \"a b\": expected an address: malformed local part",
+            ),
+            (
+                &["passwd", "*@a.example"],
+                "passwd: \"*@a.example\": expected an address that can log in; this one catches all",
+            ),
+            (
+                &["passwd", "\"a:b\"@a.example"],
+                "passwd: \"\\\"a:b\\\"@a.example\": expected an address without a colon, and without # in front",
+            ),
+            (&["passwd", "bob", "--json"], "passwd: \"--json\": no such option"),
             (
                 &["show", "tasks", "--spool", "x"],
                 "--spool: expected before show, not behind it",
