@@ -31,6 +31,7 @@ pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;
 pub mod inbound;
+pub mod latest;
 pub mod log_book;
 pub mod mailbox;
 pub mod outbound;
