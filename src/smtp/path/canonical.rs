@@ -22,6 +22,15 @@ impl Mailbox {
         Some(self.with_local_text(user))
     }
 
+    /// The mailbox with the same local part in another domain of ours. Expects a domain as another mailbox has it.
+    #[must_use]
+    pub(crate) fn in_domain(&self, domain: &str) -> Mailbox {
+        Mailbox {
+            local_part: self.local_part.clone(),
+            domain: domain.to_owned(),
+        }
+    }
+
     fn with_local_text(&self, text: &str) -> Mailbox {
         let local_part = if is_dot_string(text) {
             text.to_owned()
