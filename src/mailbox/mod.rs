@@ -1,5 +1,6 @@
 //! Where local recipients find their mail: which domains are ours, and the Maildir of each mailbox.
 
+pub mod directory;
 pub mod maildir;
 pub mod place;
 
