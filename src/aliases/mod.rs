@@ -1,31 +1,17 @@
-//! Aliases: addresses of ours that stand for others.
+//! Aliases: addresses of ours that stand for others, here or elsewhere.
+//!
+//! Read from one file, and the files that it includes, and held in memory until the next refresh. Never runs a
+//! program and never writes to a file that an alias names.
 
-use std::fmt;
-use std::path::Path;
+mod check;
+mod line;
+mod problem;
+mod reader;
+mod table;
+mod target;
 
-use crate::smtp::path::Mailbox;
+pub use problem::{AliasesError, Problem};
+pub use table::Aliases;
 
-/// placeholder until the room is built
-#[derive(Debug, Default, Clone)]
-pub struct Aliases;
-
-/// placeholder
-#[derive(Debug)]
-pub struct AliasesError;
-
-impl fmt::Display for AliasesError {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
-    }
-}
-
-impl Aliases {
-    /// placeholder
-    pub fn read(_: &Path, _: &[String]) -> Result<Aliases, AliasesError> {
-        Ok(Aliases)
-    }
-    /// placeholder
-    pub fn expand(&self, _: &Mailbox) -> Option<Vec<Mailbox>> {
-        None
-    }
-}
+#[cfg(test)]
+mod tests;

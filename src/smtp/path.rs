@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+mod canonical;
 mod domain;
 mod local_part;
 

@@ -30,7 +30,7 @@ pub(super) fn split(mailbox: &str) -> Result<(&str, &str), PathError> {
     Ok((local_part, domain))
 }
 
-fn is_dot_string(text: &str) -> bool {
+pub(super) fn is_dot_string(text: &str) -> bool {
     text.split('.').all(|atom| {
         !atom.is_empty()
             && atom.chars().all(|character| {
