@@ -24,8 +24,10 @@ use crate::inbound::controller::InboundController;
 use crate::inbound::handler::InboundHandler;
 use crate::inbound::recipients::RecipientPolicy;
 use crate::inbound::session::SessionSettings;
+use crate::latest::Latest;
 use crate::log_book;
 use crate::mailbox::Mailboxes;
+use crate::mailbox::directory::Directory;
 use crate::outbound::controller::OutboundController;
 use crate::outbound::dispatch::Dispatch;
 use crate::outbound::handler::OutboundHandler;
@@ -60,6 +62,8 @@ pub(super) struct Crew {
     dispatch: Dispatch,
     /// Where isesctl listened last: a port that was free to choose stays the same after a stop.
     bound: Vec<(SocketAddr, SocketAddr)>,
+    /// Who is here, by the files that were read last.
+    directory: Latest<Directory>,
 }
 
 /// A task that runs.
@@ -120,7 +124,7 @@ impl Member {
 }
 
 impl Crew {
-    pub(super) fn new(queue: WorkQueue) -> Crew {
+    pub(super) fn new(queue: WorkQueue, directory: Arc<Directory>) -> Crew {
         Crew {
             queue,
             bells: Bells::default(),
@@ -129,6 +133,7 @@ impl Crew {
             ending: Vec::new(),
             dispatch: Dispatch::default(),
             bound: Vec::new(),
+            directory: Latest::new(directory),
         }
     }
 
@@ -248,7 +253,7 @@ impl Crew {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
             board: self.board.clone(),
-            mailboxes: mailboxes(config),
+            directory: self.directory.clone(),
             router: router(config),
             hostname: config.hostname.clone(),
             poll_interval: config.poll_interval,
@@ -261,6 +266,7 @@ impl Crew {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
             board: self.board.clone(),
+            directory: self.directory.clone(),
             mailboxes: mailboxes(config),
             retry: retry(config),
             max_hops: config.max_hops,
@@ -411,7 +417,6 @@ impl Crew {
 
 fn mailboxes(config: &Config) -> Mailboxes {
     Mailboxes {
-        local_domains: config.local_domains.clone(),
         template: config.mail_dir.clone(),
         hostname: config.hostname.clone(),
     }
