@@ -108,14 +108,7 @@ impl Addin {
             let pid = format!("{}\n", std::process::id());
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
-        let mut crew = Crew::new(
-            queue.clone(),
-            std::sync::Arc::new(crate::mailbox::directory::Directory {
-                local_domains: config.local_domains.clone(),
-                accounts: None,
-                aliases: crate::aliases::Aliases::default(),
-            }),
-        );
+        let mut crew = Crew::new(queue.clone(), config);
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
         for part in Part::All.members() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use super::StartError;
+use crate::aliases::Aliases;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::command::Part;
@@ -124,7 +125,7 @@ impl Member {
 }
 
 impl Crew {
-    pub(super) fn new(queue: WorkQueue, directory: Arc<Directory>) -> Crew {
+    pub(super) fn new(queue: WorkQueue, config: &Config) -> Crew {
         Crew {
             queue,
             bells: Bells::default(),
@@ -133,8 +134,13 @@ impl Crew {
             ending: Vec::new(),
             dispatch: Dispatch::default(),
             bound: Vec::new(),
-            directory: Latest::new(directory),
+            directory: Latest::new(directory(config)),
         }
+    }
+
+    /// From now on what begins goes by this configuration; what has begun goes on as it is.
+    pub(super) fn take_directory(&self, config: &Config) {
+        self.directory.replace(directory(config));
     }
 
     /// Starts one task; `false` when it is running already.
@@ -413,6 +419,15 @@ impl Crew {
             wake,
         })
     }
+}
+
+/// Who is here, as long as no files say more.
+fn directory(config: &Config) -> Arc<Directory> {
+    Arc::new(Directory {
+        local_domains: config.local_domains.clone(),
+        accounts: None,
+        aliases: Aliases::default(),
+    })
 }
 
 fn mailboxes(config: &Config) -> Mailboxes {

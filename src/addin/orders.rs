@@ -129,6 +129,7 @@ impl Addin {
             };
         }
         self.invocation = fresh;
+        self.crew.take_directory(&self.invocation.config);
         let mut text = "the configuration has been read again\n".to_owned();
         for member in Part::All.members() {
             if self.crew.stop(*member).is_none() {
