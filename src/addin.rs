@@ -5,6 +5,7 @@
 //! touches a message.
 
 mod crew;
+pub mod files;
 mod housekeeping;
 mod orders;
 
@@ -29,6 +30,7 @@ use crate::log_book;
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
+use files::{Files, FilesError};
 use housekeeping::{Done, Housekeeper};
 
 /// How long sessions may take to end when the MTA stops.
@@ -45,6 +47,8 @@ pub enum StartError {
     File(PathBuf, io::Error),
     /// A thread, or the signals.
     System(io::Error),
+    /// A file that the configuration names.
+    Configuration(FilesError),
 }
 
 impl fmt::Display for StartError {
@@ -54,6 +58,7 @@ impl fmt::Display for StartError {
             StartError::Listen(address, error) => write!(f, "can not listen on {address}: {error}"),
             StartError::File(path, error) => write!(f, "{}: {error}", path.display()),
             StartError::System(error) => write!(f, "can not start: {error}"),
+            StartError::Configuration(error) => error.fmt(f),
         }
     }
 }
@@ -76,7 +81,11 @@ pub fn run(invocation: Invocation) -> ExitCode {
         }
         Err(error) => {
             log::error!("{error}");
-            Exit::TryLater.into()
+            match error {
+                StartError::Configuration(_) => Exit::Configuration,
+                _ => Exit::TryLater,
+            }
+            .into()
         }
     }
 }
@@ -98,6 +107,7 @@ impl Addin {
     /// Opens the queue and starts the tasks in their order. When this returns, the MTA accepts mail.
     fn load(invocation: Invocation) -> Result<Addin, StartError> {
         let config = &invocation.config;
+        let files = Files::read(config).map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
         let signals = hear_signals().map_err(StartError::System)?;
         let (to_addin, requests) = unbounded();
@@ -108,7 +118,7 @@ impl Addin {
             let pid = format!("{}\n", std::process::id());
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
-        let mut crew = Crew::new(queue.clone(), config);
+        let mut crew = Crew::new(queue.clone(), files);
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
         for part in Part::All.members() {

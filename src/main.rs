@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use smtpmta::accounts::passwd;
+use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::{addin, console, log_book};
@@ -21,7 +22,10 @@ fn main() -> ExitCode {
     match &invocation.command {
         Command::Help => print(&manual::help()),
         Command::Version => print(&manual::version()),
-        Command::Check => print(&in_order(&invocation)),
+        Command::Check => match Files::read(&invocation.config) {
+            Ok(_) => print(&in_order(&invocation)),
+            Err(wrong) => complain(Exit::Configuration, &wrong.to_string()),
+        },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {

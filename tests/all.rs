@@ -36,5 +36,7 @@ mod rooms {
     mod passwd;
     mod readme;
     mod relaying;
+    mod reports;
     mod standing;
+    mod upgrade;
 }

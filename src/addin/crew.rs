@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use super::StartError;
-use crate::aliases::Aliases;
+use super::files::Files;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::command::Part;
@@ -21,10 +21,11 @@ use crate::delivery_report::task::DeliveryReport;
 use crate::dns::resolver::Resolver;
 use crate::domain_list::next_hop::Router;
 use crate::inbound::caller::Caller;
-use crate::inbound::controller::InboundController;
+use crate::inbound::client_name::ClientNames;
+use crate::inbound::controller::{InboundController, Listener};
+use crate::inbound::front::Front;
 use crate::inbound::handler::InboundHandler;
-use crate::inbound::recipients::RecipientPolicy;
-use crate::inbound::session::SessionSettings;
+use crate::inbound::reception::Reception;
 use crate::latest::Latest;
 use crate::log_book;
 use crate::mailbox::Mailboxes;
@@ -65,6 +66,8 @@ pub(super) struct Crew {
     bound: Vec<(SocketAddr, SocketAddr)>,
     /// Who is here, by the files that were read last.
     directory: Latest<Directory>,
+    /// What inbound sessions begin with, by the same files.
+    reception: Latest<Reception>,
 }
 
 /// A task that runs.
@@ -82,6 +85,15 @@ type Ending = (Handlers, Receiver<()>);
 /// Whether the news has not come yet.
 fn is_ending((_, ended): &Ending) -> bool {
     matches!(ended.try_recv(), Err(TryRecvError::Empty))
+}
+
+/// Where `config` says that isesctl listens, and for whom.
+fn fronts(config: &Config) -> impl Iterator<Item = (Front, SocketAddr)> {
+    let of = |front, addresses: &[SocketAddr]| addresses.iter().map(|a| (front, *a)).collect::<Vec<_>>();
+    of(Front::Relay, &config.listen)
+        .into_iter()
+        .chain(of(Front::Submission, &config.listen_submission))
+        .chain(of(Front::Submissions, &config.listen_submissions))
 }
 
 /// `task` has come to its end.
@@ -125,7 +137,7 @@ impl Member {
 }
 
 impl Crew {
-    pub(super) fn new(queue: WorkQueue, config: &Config) -> Crew {
+    pub(super) fn new(queue: WorkQueue, files: Files) -> Crew {
         Crew {
             queue,
             bells: Bells::default(),
@@ -134,13 +146,15 @@ impl Crew {
             ending: Vec::new(),
             dispatch: Dispatch::default(),
             bound: Vec::new(),
-            directory: Latest::new(directory(config)),
+            directory: Latest::new(files.directory),
+            reception: Latest::new(files.reception),
         }
     }
 
-    /// From now on what begins goes by this configuration; what has begun goes on as it is.
-    pub(super) fn take_directory(&self, config: &Config) {
-        self.directory.replace(directory(config));
+    /// From now on what begins goes by these files; what has begun goes on as it is.
+    pub(super) fn take_files(&mut self, files: Files) {
+        self.directory.replace(files.directory);
+        self.reception.replace(files.reception);
     }
 
     /// Starts one task; `false` when it is running already.
@@ -204,11 +218,11 @@ impl Crew {
     /// Whether isesctl could listen where `config` says, as far as it does not yet.
     pub(super) fn try_listen(&self, config: &Config) -> Result<(), StartError> {
         let known = |asked: &SocketAddr| self.bound.iter().any(|(before, _)| before == asked);
-        for address in config.listen.iter().filter(|asked| !known(asked)) {
+        for (_, address) in fronts(config).filter(|(_, asked)| !known(asked)) {
             // A port that is ours by another address is free once we have let go of it.
             let ours = self.bound.iter().any(|(_, bound)| bound.port() == address.port());
             match TcpListener::bind(address) {
-                Err(error) if !ours => return Err(StartError::Listen(*address, error)),
+                Err(error) if !ours => return Err(StartError::Listen(address, error)),
                 _ => {}
             }
         }
@@ -333,24 +347,23 @@ impl Crew {
 
     fn start_isesctl(&mut self, config: &Config) -> Result<Member, StartError> {
         let listeners = self.bind(config)?;
-        let policy = RecipientPolicy::new(&config.local_domains)
-            .map_err(|e| StartError::System(std::io::Error::other(format!("local-domain: {e}"))))?;
         let handler = InboundHandler {
             queue: self.queue.clone(),
             imsgcnv: self.bells.imsgcnv.clone(),
-            settings: Arc::new(SessionSettings {
-                hostname: config.hostname.clone(),
-                max_message_size: config.max_message_size,
-                max_recipients: config.max_recipients,
-                policy,
-            }),
-            relay_from: config.relay_from.clone(),
+            reception: self.reception.clone(),
+            names: Arc::new(ClientNames::new(Arc::new(Resolver::new(
+                &config.dns,
+                Clock::System,
+            )))),
             session_timeout: config.session_timeout,
         };
         let freed = Bell::default();
         let table = InboundController::table(config.max_inbound_handlers, freed.clone(), handler);
         let (wake, woken) = UnixStream::pair().map_err(StartError::System)?;
-        let ports: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let ports: Vec<SocketAddr> = listeners
+            .iter()
+            .filter_map(|l| l.socket.local_addr().ok())
+            .collect();
         let controller = InboundController {
             listeners,
             wake: woken,
@@ -374,20 +387,20 @@ impl Crew {
         Ok(member)
     }
 
-    fn bind(&mut self, config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    fn bind(&mut self, config: &Config) -> Result<Vec<Listener>, StartError> {
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
-        for (place, asked) in config.listen.iter().enumerate() {
+        for (place, (front, asked)) in fronts(config).enumerate() {
             let again = self
                 .bound
                 .get(place)
-                .filter(|(before, _)| before == asked)
-                .map_or(*asked, |(_, got)| *got);
+                .filter(|(before, _)| *before == asked)
+                .map_or(asked, |(_, got)| *got);
             let broken = |error| StartError::Listen(again, error);
-            let listener = TcpListener::bind(again).map_err(broken)?;
-            listener.set_nonblocking(true).map_err(broken)?;
-            bound.push((*asked, listener.local_addr().map_err(broken)?));
-            listeners.push(listener);
+            let socket = TcpListener::bind(again).map_err(broken)?;
+            socket.set_nonblocking(true).map_err(broken)?;
+            bound.push((asked, socket.local_addr().map_err(broken)?));
+            listeners.push(Listener { socket, front });
         }
         self.bound = bound;
         Ok(listeners)
@@ -419,15 +432,6 @@ impl Crew {
             wake,
         })
     }
-}
-
-/// Who is here, as long as no files say more.
-fn directory(config: &Config) -> Arc<Directory> {
-    Arc::new(Directory {
-        local_domains: config.local_domains.clone(),
-        accounts: None,
-        aliases: Aliases::default(),
-    })
 }
 
 fn mailboxes(config: &Config) -> Mailboxes {

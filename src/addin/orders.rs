@@ -1,6 +1,7 @@
 //! How the add-in task obeys: each command of the console, and its answer.
 
 use super::Addin;
+use super::files::Files;
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::screen::{self, Screen};
@@ -107,12 +108,24 @@ impl Addin {
                 };
             }
         };
+        let files = match Files::read(&fresh.config) {
+            Ok(files) => files,
+            Err(wrong) => {
+                let text = format!("{wrong}\nthe configuration stays as it was\n");
+                return Answer {
+                    status: Exit::Configuration.status(),
+                    text,
+                };
+            }
+        };
         if let Err(error) = log_book::reopen(fresh.config.log_file.as_deref()) {
             log::warn!("the log file could not be opened again: {error}");
         }
         log_book::set_level(fresh.config.log_level);
         if fresh.config == self.invocation.config {
-            return done("the configuration has not changed\n".to_owned());
+            self.crew.take_files(files);
+            let text = "the configuration has not changed; the files that it names have been read again\n";
+            return done(text.to_owned());
         }
         if fresh.config.spool != self.invocation.config.spool {
             let text = "the spool can not be changed while the MTA runs; the configuration stays as it was\n";
@@ -129,7 +142,7 @@ impl Addin {
             };
         }
         self.invocation = fresh;
-        self.crew.take_directory(&self.invocation.config);
+        self.crew.take_files(files);
         let mut text = "the configuration has been read again\n".to_owned();
         for member in Part::All.members() {
             if self.crew.stop(*member).is_none() {

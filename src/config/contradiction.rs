@@ -33,12 +33,32 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
         (None, Some(_)) => wrong("tls-key", "expected tls-cert beside it".into()),
         _ => {}
     }
+    for (option, listeners) in [
+        ("listen-submission", &config.listen_submission),
+        ("listen-submissions", &config.listen_submissions),
+    ] {
+        if !listeners.is_empty() && (config.tls_cert.is_none() || config.accounts.is_none()) {
+            wrong(option, "expected tls-cert, tls-key and accounts beside it".into());
+        }
+    }
     if config.syslog && config.log_file.is_some() {
         wrong("syslog", "expected no log-file beside it".into());
     }
     let domains: Vec<String> = config.routes.iter().map(|(domain, _)| domain.clone()).collect();
     twice("route", &domains, decisions, problems);
     twice("listen", &fixed(&config.listen), decisions, problems);
+    twice(
+        "listen-submission",
+        &fixed(&config.listen_submission),
+        decisions,
+        problems,
+    );
+    twice(
+        "listen-submissions",
+        &fixed(&config.listen_submissions),
+        decisions,
+        problems,
+    );
 }
 
 /// Complains about every key that stands there already; empty ones may be many.

@@ -94,6 +94,7 @@ impl Config {
             tls_key: None,
             accounts: None,
             aliases: None,
+            any_sender: false,
             syslog: false,
             daemon: false,
             user: None,

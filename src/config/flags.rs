@@ -246,17 +246,17 @@ pub static SECTIONS: &[Section] = &[
                 "ADDR:PORT",
                 Nothing("none"),
                 Kind::Listeners(|c| &mut c.listen_submission),
-                "Where users submit mail with STARTTLS and AUTH; usually port 587.",
-            )
-            .later(),
+                "Where users submit mail after STARTTLS and AUTH; usually port 587. Needs --tls-cert and \
+                 --accounts.",
+            ),
             Opt::new(
                 "listen-submissions",
                 "ADDR:PORT",
                 Nothing("none"),
                 Kind::Listeners(|c| &mut c.listen_submissions),
-                "Where users submit mail with TLS from the first octet; usually port 465.",
-            )
-            .later(),
+                "Where users submit mail in TLS from the first octet, after AUTH; usually port 465. Needs \
+                 --tls-cert and --accounts.",
+            ),
             Opt::new(
                 "max-inbound-handlers",
                 "N",
@@ -326,18 +326,24 @@ pub static SECTIONS: &[Section] = &[
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.accounts),
-                "Who may log in and who has a mailbox. Without it every local part of a local domain is a \
-                 mailbox.",
-            )
-            .later(),
+                "Who may log in and who has a mailbox: a file with lines address:hash, as Dovecot reads them. \
+                 Without it every local part of a local domain is a mailbox. Read again by refresh.",
+            ),
             Opt::new(
                 "aliases",
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.aliases),
-                "Other names of mailboxes, in the usual format of aliases.",
-            )
-            .later(),
+                "Names that stand for others, here or elsewhere, in the usual format of aliases. Read again by \
+                 refresh.",
+            ),
+            Opt::new(
+                "any-sender",
+                "",
+                Is(&["off"]),
+                Kind::Switch(|c| &mut c.any_sender),
+                "Let users who have logged in send from any address, not only from their own.",
+            ),
             Opt::new(
                 "mail-dir",
                 "TEMPLATE",
@@ -449,17 +455,16 @@ pub static SECTIONS: &[Section] = &[
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.tls_cert),
-                "The certificate chain in PEM. STARTTLS is offered where it and --tls-key are given.",
-            )
-            .later(),
+                "The certificate chain in PEM. STARTTLS is offered where it and --tls-key are given. Read again \
+                 by refresh.",
+            ),
             Opt::new(
                 "tls-key",
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.tls_key),
                 "The private key of --tls-cert in PEM.",
-            )
-            .later(),
+            ),
         ],
     },
     Section {

@@ -438,16 +438,15 @@ mod tests {
     #[test]
     fn options_of_later_versions_are_checked_and_then_refused() {
         assert_eq!(
-            wrong(&["--tls-cert", "a", "--tls-key=b", "--http", "nowhere", "-d"])
+            wrong(&["--user", "a", "--http", "nowhere", "-d"])
                 .lines()
                 .collect::<Vec<_>>(),
             [
-                "smtpmta: --tls-cert: not available in this version",
-                "smtpmta: --tls-key: not available in this version",
                 "smtpmta: --http: \"nowhere\": expected an IP address and a port, such as 127.0.0.1:2525 or \
                  [::]:25, or none",
                 "smtpmta: --http: not available in this version",
                 "smtpmta: --daemon: not available in this version",
+                "smtpmta: --user: not available in this version",
             ]
         );
         let (_folder, path) = file("tls-cert none\nsyslog off\ndaemon off\nhttp none\n");

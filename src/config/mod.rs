@@ -49,9 +49,9 @@ pub struct Config {
     pub relay_host: Option<NextHop>,
     /// `--route`: a domain (`example.org`, or `.example.org` for what is below it), and where its mail goes.
     pub routes: Vec<(String, NextHop)>,
-    /// `--listen-submission`: comes later, empty.
+    /// `--listen-submission`: users, after STARTTLS and AUTH.
     pub listen_submission: Vec<SocketAddr>,
-    /// `--listen-submissions`: comes later, empty.
+    /// `--listen-submissions`: users, in TLS from the first octet, after AUTH.
     pub listen_submissions: Vec<SocketAddr>,
     /// `--smtp-port`: the port of hosts found by MX.
     pub smtp_port: u16,
@@ -93,14 +93,16 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// `--pid-file`, besides the one in the spool.
     pub pid_file: Option<PathBuf>,
-    /// `--tls-cert`: comes later, `None`.
+    /// `--tls-cert`: never without `tls_key`.
     pub tls_cert: Option<PathBuf>,
-    /// `--tls-key`: comes later, `None`.
+    /// `--tls-key`.
     pub tls_key: Option<PathBuf>,
-    /// `--accounts`: comes later, `None`.
+    /// `--accounts`.
     pub accounts: Option<PathBuf>,
-    /// `--aliases`: comes later, `None`.
+    /// `--aliases`.
     pub aliases: Option<PathBuf>,
+    /// `--any-sender`.
+    pub any_sender: bool,
     /// `--syslog`: comes later, `false`.
     pub syslog: bool,
     /// `--daemon`: comes later, `false`.

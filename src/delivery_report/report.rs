@@ -1,5 +1,5 @@
-//! The text of a delivery report: a bounce, a delay notice, or the confirmation that a sender asked for (RFC 3461 6,
-//! RFC 3462, RFC 3464, RFC 6533).
+//! The text of a delivery report: a bounce, a delay notice, or the confirmation that a sender asked for (RFC
+//! 3461 6, RFC 3462, RFC 3464, RFC 6533).
 //!
 //! Plain words for people, fields for programs, and the original's header or all of it. Never decides whether
 //! a report is due: whoever writes one for the null sender has made a mistake before coming here.

@@ -9,7 +9,7 @@ use domain::base::iana::OptRcode;
 use domain::base::name::FlattenInto;
 use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Rtype};
-use domain::rdata::{A, Aaaa, Cname, Mx, Soa};
+use domain::rdata::{A, Aaaa, Cname, Mx, Ptr, Soa};
 
 /// A domain name; compared and hashed without regard to case.
 pub type DnsName = Name<Vec<u8>>;
@@ -34,6 +34,26 @@ pub fn name(text: &str) -> Option<DnsName> {
     Name::from_chars(text.chars()).ok()
 }
 
+/// The name under which DNS keeps the names of an address: octets or nibbles from the last to the first, in
+/// `in-addr.arpa` (RFC 1035 3.5) or `ip6.arpa` (RFC 3596 2.5). An IPv4 address in IPv6 form is an IPv4 one.
+#[must_use]
+pub fn reverse_name(address: IpAddr) -> DnsName {
+    let text = match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            let nibbles: String = (0..32)
+                .map(|i| format!("{:x}.", (bits >> (4 * i)) & 0xf))
+                .collect();
+            format!("{nibbles}ip6.arpa")
+        }
+    };
+    Name::from_chars(text.chars()).expect("short labels of letters and digits are a name")
+}
+
 /// What one record of the wanted type says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -41,6 +61,8 @@ pub enum Record {
     Mx(u16, DnsName),
     /// A or AAAA.
     Address(IpAddr),
+    /// PTR: the name of an address.
+    Name(DnsName),
 }
 
 /// What DNS says about a name and a type.
@@ -158,6 +180,9 @@ fn content(message: &Message<[u8]>, no_such_domain: bool) -> Result<Reading, Par
             Rtype::AAAA => record
                 .into_record::<Aaaa>()?
                 .map(|a| Record::Address(a.data().addr().into())),
+            Rtype::PTR => record
+                .into_record::<Ptr<ParsedName<_>>>()?
+                .map(|ptr| Record::Name(ptr.data().ptrdname().flatten_into())),
             _ => None,
         };
         if let Some(said) = said {
@@ -247,6 +272,38 @@ mod tests {
         ] {
             assert_eq!(name(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_address_has_its_reverse_name() {
+        for (address, reverse) in [
+            ("192.0.2.10", "10.2.0.192.in-addr.arpa"),
+            ("::ffff:192.0.2.10", "10.2.0.192.in-addr.arpa"),
+            (
+                "2001:db8::567:89ab",
+                "b.a.9.8.7.6.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa",
+            ),
+        ] {
+            assert_eq!(reverse_name(address.parse().unwrap()), n(reverse));
+        }
+    }
+
+    #[test]
+    fn names_of_an_address_are_read_through_an_alias() {
+        // RFC 2317: whoever has less than a whole /24 has aliases in it.
+        let q = question(7, &n("1.2.0.192.in-addr.arpa"), Rtype::PTR, true);
+        let mut a = answer(&q, Rcode::NOERROR);
+        let there = n("1.0/25.2.0.192.in-addr.arpa");
+        a.push((n("1.2.0.192.in-addr.arpa"), 300, Cname::new(there.clone())))
+            .unwrap();
+        a.push((there, 60, Ptr::new(n("mail.test")))).unwrap();
+        assert_eq!(
+            read(&q, &a.finish()),
+            Reading::Answer(
+                Answer::Records(vec![Record::Name(n("mail.test"))]),
+                Duration::from_secs(60)
+            )
+        );
     }
 
     #[test]

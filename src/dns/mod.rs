@@ -1,4 +1,4 @@
-//! Names into addresses: MX, null MX, A and AAAA (RFC 5321 5.1).
+//! Names into addresses: MX, null MX, A and AAAA (RFC 5321 5.1); and addresses into names: PTR.
 //!
 //! [`resolver`] is the door: it asks the [`cache`] first and the [`client`] then, and follows aliases.
 //! [`message`] is the grammar. Which of the hosts found here a list may go to is `outbound::hosts`.

@@ -1,4 +1,5 @@
-//! The resolver: mail exchangers and addresses of a name, from the cache or from the DNS servers.
+//! The resolver: mail exchangers and addresses of a name, and names of an address, from the cache or from the
+//! DNS servers.
 //!
 //! Shared by all handlers. Never holds its lock while it asks, and never decides where mail may go: that is
 //! `outbound::hosts`.
@@ -120,6 +121,39 @@ impl Resolver {
         })
     }
 
+    /// Whether the operator named the servers (`--dns`): these may know what is nobody else's business.
+    #[must_use]
+    pub fn has_named_servers(&self) -> bool {
+        self.named_servers
+    }
+
+    /// The names that DNS has for an address, in the order in which they came; at least one. Lower case,
+    /// without a dot at the end. Whoever owns the address says these: whether they are host names, and have
+    /// this address, is for the caller to find out.
+    ///
+    /// # Errors
+    /// [`DnsError::NoSuchDomain`] and [`DnsError::NoData`] say that it has none.
+    pub fn ptr(&self, address: IpAddr, deadline: Instant) -> Result<Vec<String>, DnsError> {
+        let records = self.records_of(message::reverse_name(address), Rtype::PTR, deadline)?;
+        Ok(records
+            .into_iter()
+            .filter_map(|record| match record {
+                Record::Name(name) => Some(name.to_string().to_ascii_lowercase()),
+                Record::Mx(..) | Record::Address(_) => None,
+            })
+            .collect())
+    }
+
+    /// Whether `address` is one of the addresses of `host`. Asks for its own family only.
+    ///
+    /// # Errors
+    /// Those of the DNS servers; no such host and no such addresses among them.
+    pub fn has_address(&self, host: &str, address: IpAddr, deadline: Instant) -> Result<bool, DnsError> {
+        let address = address.to_canonical();
+        let rtype = if address.is_ipv4() { Rtype::A } else { Rtype::AAAA };
+        Ok(self.family(host, rtype, deadline)?.contains(&address))
+    }
+
     /// The addresses of `host`, IPv4 before IPv6; one family is enough when the other cannot be had.
     ///
     /// # Errors
@@ -177,14 +211,19 @@ impl Resolver {
             .into_iter()
             .filter_map(|record| match record {
                 Record::Address(address) => Some(address),
-                Record::Mx(..) => None,
+                Record::Mx(..) | Record::Name(_) => None,
             })
             .collect())
     }
 
     /// The records of a name, aliases followed from answer to answer; never an empty list.
     fn records(&self, text: &str, rtype: Rtype, deadline: Instant) -> Result<Vec<Record>, DnsError> {
-        let mut name = message::name(text).ok_or(DnsError::NoSuchDomain)?;
+        let name = message::name(text).ok_or(DnsError::NoSuchDomain)?;
+        self.records_of(name, rtype, deadline)
+    }
+
+    fn records_of(&self, asked: DnsName, rtype: Rtype, deadline: Instant) -> Result<Vec<Record>, DnsError> {
+        let mut name = asked.clone();
         for _ in 0..=LONGEST_ALIAS_CHAIN {
             match self.answer(&name, rtype, deadline)? {
                 Answer::Records(records) => return Ok(records),
@@ -193,7 +232,7 @@ impl Resolver {
                 Answer::NoSuchDomain => return Err(DnsError::NoSuchDomain),
             }
         }
-        let what = format!("{rtype} of {text}: aliases without an end");
+        let what = format!("{rtype} of {asked}: aliases without an end");
         Err(DnsError::Temporary(what))
     }
 
@@ -465,6 +504,37 @@ mod tests {
             ["192.0.2.1:53", "[fe80::1%7]:53"]
         );
         assert_eq!(servers(&"nameserver 192.0.2.1\n".repeat(9)).len(), 3);
+    }
+
+    #[test]
+    fn names_of_an_address_come_in_lower_case() {
+        let server = DnsServer::start();
+        server
+            .ptr("192.0.2.1", "B.Test")
+            .ptr("192.0.2.1", "a.test")
+            .ptr("2001:db8::1", "six.test");
+        let resolver = resolver(&server);
+        let names = |address: &str| resolver.ptr(address.parse().unwrap(), far());
+        let expected = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(names("192.0.2.1"), expected(&["b.test", "a.test"]));
+        assert_eq!(names("::ffff:192.0.2.1"), expected(&["b.test", "a.test"]));
+        assert_eq!(names("2001:db8::1"), expected(&["six.test"]));
+        assert_eq!(names("192.0.2.2"), Err(DnsError::NoSuchDomain));
+        assert_eq!(server.queries("1.2.0.192.in-addr.arpa", Rtype::PTR), 1);
+    }
+
+    #[test]
+    fn a_host_has_an_address_if_its_own_family_says_so() {
+        let server = DnsServer::start();
+        server.a("a.test", "192.0.2.1").aaaa("a.test", "2001:db8::1");
+        let resolver = resolver(&server);
+        let has = |address: &str| resolver.has_address("a.test", address.parse().unwrap(), far());
+        assert_eq!(has("192.0.2.1"), Ok(true));
+        assert_eq!(has("::ffff:192.0.2.2"), Ok(false));
+        assert_eq!(server.queries("a.test", Rtype::AAAA), 0);
+        assert_eq!(has("2001:db8::1"), Ok(true));
+        let nowhere = resolver.has_address("b.test", "192.0.2.1".parse().unwrap(), far());
+        assert_eq!(nowhere, Err(DnsError::NoSuchDomain));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::front::Front;
+
 /// A connection on its way to a handler.
 #[derive(Debug)]
 pub struct Caller {
@@ -14,6 +16,8 @@ pub struct Caller {
     pub stream: TcpStream,
     /// The client.
     pub client: SocketAddr,
+    /// What it called.
+    pub front: Front,
     /// Its place among the sessions of the same client; given back when this is dropped.
     pub seat: Seat,
 }

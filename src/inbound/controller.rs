@@ -14,6 +14,7 @@ use crossbeam_channel::select;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::caller::{Caller, Seats};
+use super::front::Front;
 use super::handler::InboundHandler;
 use super::replies;
 use crate::console::screen;
@@ -29,10 +30,28 @@ const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(500);
 /// second.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often it looks, while the table is full, whether somebody waits for whom room should be made.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// A session that has shown nothing for so long makes room for others, if the table is full.
+const NEWCOMERS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How patient we are with any session that is silent while the table is full.
+pub const STRESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A socket that isesctl listens on.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket; not blocking.
+    pub socket: TcpListener,
+    /// Who is to call there.
+    pub front: Front,
+}
+
 /// The inbound session controller, and what it works with.
 pub struct InboundController {
-    /// What it listens on; not blocking.
-    pub listeners: Vec<TcpListener>,
+    /// What it listens on.
+    pub listeners: Vec<Listener>,
     /// The other end is dropped to wake it for a stop.
     pub wake: UnixStream,
     /// Rings when a handler becomes available.
@@ -80,7 +99,7 @@ impl InboundController {
     }
 
     fn ports(&self) -> String {
-        let addresses = self.listeners.iter().filter_map(|l| l.local_addr().ok());
+        let addresses = self.listeners.iter().filter_map(|l| l.socket.local_addr().ok());
         addresses.map(|a| a.to_string()).collect::<Vec<_>>().join(", ")
     }
 
@@ -97,12 +116,26 @@ impl InboundController {
             select! {
                 recv(self.freed.heard()) -> _ => {}
                 recv(stop.heard()) -> _ => {}
+                default(LOOK_AGAIN) => self.make_room(),
             }
         }
         self.board
             .write(Task::InboundController, screen::listening_on(ports));
         if tell && !stop.is_given() {
             self.tell(&screen::listening_again_on(ports));
+        }
+    }
+
+    /// While somebody waits, who has nothing to say has to go: a tenth of the table at a time.
+    fn make_room(&self) {
+        let somebody_waits = self.ready(PollTimeout::ZERO).is_ok_and(|ready| !ready.is_empty());
+        if !somebody_waits {
+            return;
+        }
+        for _ in 0..self.table.places().div_ceil(10) {
+            if !self.table.evict(NEWCOMERS_PATIENCE, STRESS_TIMEOUT) {
+                return;
+            }
         }
     }
 
@@ -116,28 +149,33 @@ impl InboundController {
         let _ = stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE);
     }
 
-    /// Waits for callers, and hands over at most one from each listener.
-    fn accept_ready(&self, seats: &Seats) -> std::io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = self
-            .listeners
-            .iter()
-            .map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN))
+    /// Waits for callers, at most `patience`: the listeners that have some.
+    fn ready(&self, patience: PollTimeout) -> std::io::Result<Vec<&Listener>> {
+        let sockets = self.listeners.iter().map(|l| l.socket.as_fd());
+        let mut fds: Vec<PollFd<'_>> = sockets
+            .chain([self.wake.as_fd()])
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
-        fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, patience) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        for (listener, fd) in self.listeners.iter().zip(&fds) {
-            if !fd.any().unwrap_or(false) {
-                continue;
-            }
+        let ready = self.listeners.iter().zip(&fds);
+        Ok(ready
+            .filter(|(_, fd)| fd.any().unwrap_or(false))
+            .map(|(listener, _)| listener)
+            .collect())
+    }
+
+    /// Waits for callers, and hands over at most one from each listener.
+    fn accept_ready(&self, seats: &Seats) -> std::io::Result<()> {
+        for listener in self.ready(PollTimeout::NONE)? {
             // One place was certain before the first caller was accepted; another caller needs another.
             if !self.table.has_room() {
                 return Ok(());
             }
-            match listener.accept() {
-                Ok((stream, client)) => self.receive(stream, client, seats)?,
+            match listener.socket.accept() {
+                Ok((stream, client)) => self.receive(stream, client, listener.front, seats)?,
                 // It has hung up meanwhile.
                 Err(error)
                     if matches!(
@@ -150,20 +188,32 @@ impl InboundController {
         Ok(())
     }
 
-    fn receive(&self, stream: TcpStream, client: SocketAddr, seats: &Seats) -> std::io::Result<()> {
+    fn receive(
+        &self,
+        stream: TcpStream,
+        client: SocketAddr,
+        front: Front,
+        seats: &Seats,
+    ) -> std::io::Result<()> {
         let address = client.ip().to_canonical();
         let Some(seat) = seats.take(address, self.sessions_per_client) else {
             log::info!(
                 "{address} has {} sessions already and was turned away",
                 self.sessions_per_client
             );
-            turn_away(stream, &self.hostname);
+            turn_away(stream, front, &self.hostname);
             return Ok(());
         };
         let Some(number) = self.table.reserve() else {
             return Ok(());
         };
-        match self.table.hand_over(number, Caller { stream, client, seat }) {
+        let caller = Caller {
+            stream,
+            client,
+            front,
+            seat,
+        };
+        match self.table.hand_over(number, caller) {
             Ok(started) => {
                 if started {
                     (self.say)(&screen::started(Task::InboundHandler(number)));
@@ -171,15 +221,18 @@ impl InboundController {
                 Ok(())
             }
             Err((caller, error)) => {
-                turn_away(caller.stream, &self.hostname);
+                turn_away(caller.stream, front, &self.hostname);
                 Err(error)
             }
         }
     }
 }
 
-/// 421, if the client's socket takes it at once.
-fn turn_away(mut stream: TcpStream, hostname: &str) {
+/// 421, if the client's socket takes it at once; nothing where it waits for TLS.
+fn turn_away(mut stream: TcpStream, front: Front, hostname: &str) {
+    if front.begins_with_tls() {
+        return;
+    }
     let mut line = Vec::new();
     replies::too_many_sessions(hostname).write_to(&mut line, true);
     let _ = stream.set_nonblocking(true);

@@ -3,39 +3,51 @@
 //!
 //! The loop is dull: it decides nothing but how long to wait.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{MsgFlags, recv};
+
 use super::caller::Caller;
-use super::session::{Session, SessionSettings};
+use super::client_name::ClientNames;
+use super::controller::STRESS_TIMEOUT;
+use super::header::HeaderWatch;
+use super::incoming::{Incoming, refusal};
+use super::reception::Reception;
+use super::session::{Client, Session};
 use super::step::{Envelope, Input, Step, StoreRefusal};
-use crate::config::cidr::Cidr;
-use crate::smtp::data::Decoder;
-use crate::smtp::line::LineSplitter;
+use crate::latest::Latest;
+use crate::sasl::{Check, Progress};
+use crate::smtp::command;
+use crate::smtp::line::{Line, LineSplitter};
 use crate::tasks::bell::Bell;
-use crate::tasks::table::Desk;
+use crate::tasks::table::{Desk, Rest};
+use crate::tls::wire::{Heard, Wire};
 use crate::work_queue::id::MessageId;
-use crate::work_queue::{Arrival, ContentWriter, Origin, QueueError, WorkQueue};
+use crate::work_queue::{Arrival, Origin, WorkQueue};
 
-/// The longest command line, with its CRLF: RFC 5321 4.5.3.1.4 asks for 512, extensions for more.
-const LONGEST_LINE: usize = 2048;
+/// The longest line with its CRLF: RFC 4954 4 asks for so many octets in an authentication. Commands may not be as
+/// long, which the session sees to.
+const LONGEST_LINE: usize = 12_288 + 2;
 
-/// What is read at once: small while commands come, large while a large message comes.
-const SMALL_READ: usize = 16 * 1024;
+/// What is read at once: little while commands come, much while a large message comes.
+const SMALL_READ: usize = 4 * 1024;
 /// See [`SMALL_READ`].
 const LARGE_READ: usize = 128 * 1024;
 
-/// How patient a session is when the table is full and others wait.
-const STRESS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A message has to come in at this rate, octets a second, once its first time-out is over.
+/// Content has to come in at this rate, octets a second, once its first time-out is over.
 const SLOWEST: u64 = 8 * 1024;
 
-/// How much of what a client goes on saying after the end is read, so that it gets our last reply.
+/// How much of what a client goes on saying after the end is read, so that it gets our last reply, and how long that
+/// may take.
 const LAST_WORDS: usize = 256 * 1024;
+/// See [`LAST_WORDS`].
+const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
+
+/// What a TLS client begins with: a handshake record (RFC 8446 5.1). No command does.
+const TLS_RECORD: u8 = 0x16;
 
 /// What every inbound session handler works with.
 #[derive(Clone, Debug)]
@@ -44,122 +56,248 @@ pub struct InboundHandler {
     pub queue: WorkQueue,
     /// imsgcnv's doorbell.
     pub imsgcnv: Bell,
-    /// What sessions have in common.
-    pub settings: Arc<SessionSettings>,
-    /// `--relay-from`.
-    pub relay_from: Vec<Cidr>,
+    /// What a session begins with.
+    pub reception: Latest<Reception>,
+    /// What DNS calls the clients.
+    pub names: Arc<ClientNames>,
     /// `--session-timeout`.
     pub session_timeout: Duration,
-}
-
-/// The message that is coming in.
-struct Incoming {
-    id: MessageId,
-    decoder: Decoder,
-    content: ContentWriter,
-    kept: Result<(), StoreRefusal>,
-    began: Instant,
-    helo: String,
-    protocol: &'static str,
 }
 
 impl InboundHandler {
     /// Serves `caller` until one of the two hangs up.
     pub fn serve(&self, caller: Caller, desk: &Desk) {
-        let client = caller.client.ip().to_canonical();
-        desk.write(format!("Session with {client}"));
-        log::debug!("session with {client} begins");
-        let lent = desk.lend(caller.stream.as_raw_fd());
-        let may_relay = self.relay_from.iter().any(|block| block.contains(client));
-        let mut line = Dialogue {
+        let address = caller.client.ip().to_canonical();
+        desk.write(format!("Session with {address}"));
+        log::debug!("session with {address} begins");
+        let reception = self.reception.take();
+        let client = Client {
+            address,
+            called: caller
+                .stream
+                .local_addr()
+                .map_or(address, |called| called.ip().to_canonical()),
+            front: caller.front,
+            may_relay: reception.relay_from.iter().any(|block| block.contains(address)),
+        };
+        let socket = caller.stream.as_raw_fd();
+        let lent = desk.lend(socket);
+        let mut dialogue = Dialogue {
             handler: self,
             desk,
-            stream: &caller.stream,
-            client: client.to_string(),
-            session: Some(Session::new(Arc::clone(&self.settings), client, may_relay)),
+            session: Some(Session::new(Arc::clone(&reception.settings), client)),
+            reception,
+            client,
+            wire: Wire::plain(caller.stream),
+            splitter: LineSplitter::new(LONGEST_LINE),
             out: Vec::with_capacity(512),
+            receiving: Receiving::Lines,
+            began: Instant::now(),
+            earned: 0,
             incoming: None,
+            tls: None,
+            helo: String::new(),
+            wants_tls: false,
+            has_spoken: false,
+            is_interrupted: false,
         };
-        let ended = line.run();
-        match ended {
-            Ok(()) => log::debug!("session with {client} ends"),
-            Err(error) => log::debug!("session with {client} broke off: {error}"),
+        match dialogue.run(socket) {
+            Ok(()) => log::debug!("session with {address} ends"),
+            Err(error) => log::debug!("session with {address} broke off: {error}"),
         }
         // The table must not shut down a descriptor that is somebody else's by then.
         drop(lent);
     }
 }
 
-/// One session and its socket.
+/// One session and its connection.
 struct Dialogue<'d> {
     handler: &'d InboundHandler,
     desk: &'d Desk,
-    stream: &'d TcpStream,
-    client: String,
+    reception: Arc<Reception>,
+    client: Client,
     /// Always there, save while it advances.
     session: Option<Session>,
+    wire: Wire,
+    splitter: LineSplitter,
     out: Vec<u8>,
+    receiving: Receiving,
+    /// When what is being received began: a command, a message, a chunk.
+    began: Instant,
+    /// Octets of it that have come, if it is content.
+    earned: u64,
     incoming: Option<Incoming>,
+    /// Version and cipher, for the queue.
+    tls: Option<String>,
+    helo: String,
+    /// The session has asked for a handshake.
+    wants_tls: bool,
+    /// The client has said something.
+    has_spoken: bool,
+    /// It said more than was heard before the end.
+    is_interrupted: bool,
 }
 
-/// What a read brought.
-enum Heard {
-    Octets(usize),
-    HungUp,
-    Nothing,
-    Stopping,
+/// What the next octets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiving {
+    /// Commands.
+    Lines,
+    /// Content, up to the line with only a dot.
+    Dotted,
+    /// So many octets of content, the last ones or not.
+    Chunk(u64),
+    /// So many octets that are nobody's.
+    Skipped(u64),
 }
 
 impl Dialogue<'_> {
-    fn run(&mut self) -> std::io::Result<()> {
-        self.stream.set_nodelay(true)?;
-        self.stream
-            .set_write_timeout(Some(self.handler.session_timeout))?;
-        let mut splitter = LineSplitter::new(LONGEST_LINE);
+    fn run(&mut self, socket: RawFd) -> io::Result<()> {
+        if self.client.front.begins_with_tls() {
+            if !self.shake_hands() {
+                return Ok(());
+            }
+            self.give(Input::Connected(&[]))?;
+        } else {
+            let mut early = [0; 256];
+            let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            let said = recv(socket, &mut early, peek).unwrap_or(0);
+            if said > 0 {
+                log::info!("{} speaks before the greeting", self.client.address);
+            }
+            self.give(Input::Connected(&early[..said]))?;
+            self.is_interrupted = self.is_closed();
+        }
         let mut buffer = vec![0; SMALL_READ];
-        self.give(Input::Connected);
-        let mut command_began = Instant::now();
+        self.began = Instant::now();
         loop {
             self.flush()?;
             if self.is_closed() {
+                self.hang_up();
                 return Ok(());
             }
-            let began = self
-                .incoming
-                .as_ref()
-                .map_or(command_began, |incoming| incoming.began);
-            let heard = match self.read(&mut buffer, began)? {
-                Heard::Octets(n) => n,
-                Heard::HungUp => return Ok(()),
-                Heard::Nothing => {
-                    self.give(Input::Timeout);
-                    continue;
-                }
-                Heard::Stopping => {
-                    self.give(Input::Stopping);
+            let heard = match self.read(&mut buffer)? {
+                Ok(octets) => octets,
+                Err(None) => return Ok(()),
+                Err(Some(end)) => {
+                    self.give(end)?;
                     continue;
                 }
             };
-            let mut input = &buffer[..heard];
-            while !input.is_empty() && !self.is_closed() {
-                if self.incoming.is_some() {
-                    self.receive(&mut input);
-                    command_began = Instant::now();
-                } else if let Some(line) = splitter.take(&mut input) {
-                    self.give(line.into());
-                    command_began = Instant::now();
+            self.take(&buffer[..heard])?;
+            if std::mem::take(&mut self.wants_tls) {
+                self.flush()?;
+                self.splitter = LineSplitter::new(LONGEST_LINE);
+                if !self.shake_hands() {
+                    return Ok(());
                 }
             }
-            if self.is_closed() && !input.is_empty() {
-                self.flush()?;
-                self.hear_out();
-                return Ok(());
-            }
-            match &self.incoming {
-                Some(_) if heard == buffer.len() && heard < LARGE_READ => buffer.resize(LARGE_READ, 0),
-                None if buffer.len() > SMALL_READ => buffer = vec![0; SMALL_READ],
+            match self.receiving {
+                Receiving::Lines if buffer.len() > SMALL_READ => buffer = vec![0; SMALL_READ],
+                Receiving::Lines => {}
+                _ if heard == buffer.len() && heard < LARGE_READ => buffer.resize(LARGE_READ, 0),
                 _ => {}
             }
+        }
+    }
+
+    /// Takes in what a read brought. What came with STARTTLS was said before it, and is dropped.
+    fn take(&mut self, octets: &[u8]) -> io::Result<()> {
+        let mut input = octets;
+        while !input.is_empty() && !self.wants_tls {
+            if self.is_closed() {
+                self.is_interrupted = true;
+                return Ok(());
+            }
+            match self.receiving {
+                Receiving::Lines => self.take_line(&mut input)?,
+                Receiving::Dotted => {
+                    let before = input.len();
+                    let finished = match &mut self.incoming {
+                        Some(incoming) => incoming.take_dotted(&mut input),
+                        None => true,
+                    };
+                    self.earned += (before - input.len()) as u64;
+                    if finished {
+                        self.end_content(true)?;
+                    }
+                }
+                Receiving::Chunk(left) => {
+                    let piece = first(&mut input, left);
+                    if let Some(incoming) = &mut self.incoming {
+                        incoming.take_chunk(piece);
+                    }
+                    self.earned += piece.len() as u64;
+                    self.await_chunk(left - piece.len() as u64)?;
+                }
+                Receiving::Skipped(left) => {
+                    let piece = first(&mut input, left);
+                    self.earned += piece.len() as u64;
+                    self.await_skipped(left - piece.len() as u64)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, input: &mut &[u8]) -> io::Result<()> {
+        let is_first = !std::mem::replace(&mut self.has_spoken, true);
+        if is_first && input.first() == Some(&TLS_RECORD) {
+            return self.give(Input::NotSmtp);
+        }
+        let mut splitter = std::mem::take(&mut self.splitter);
+        let line = splitter.take(input);
+        let given = match line {
+            None => Ok(()),
+            Some(line) => {
+                let input = match line {
+                    Line::Bad(fault) => Input::BadLine(fault),
+                    Line::Whole(line) => Input::Line {
+                        line,
+                        followed: !input.is_empty() || self.wire.waiting() > 0,
+                    },
+                };
+                self.begin(Receiving::Lines);
+                self.give(input)
+            }
+        };
+        self.splitter = splitter;
+        given
+    }
+
+    /// Something else begins, and its time with it.
+    fn begin(&mut self, receiving: Receiving) {
+        self.receiving = receiving;
+        self.began = Instant::now();
+        self.earned = 0;
+    }
+
+    fn await_chunk(&mut self, left: u64) -> io::Result<()> {
+        self.receiving = Receiving::Chunk(left);
+        if left > 0 {
+            return Ok(());
+        }
+        let is_last = self.session.as_ref().is_some_and(Session::receives_last);
+        self.end_content(is_last)
+    }
+
+    fn await_skipped(&mut self, left: u64) -> io::Result<()> {
+        self.receiving = Receiving::Skipped(left);
+        if left > 0 {
+            return Ok(());
+        }
+        self.begin(Receiving::Lines);
+        self.give(Input::Skipped)
+    }
+
+    fn end_content(&mut self, is_last: bool) -> io::Result<()> {
+        self.begin(Receiving::Lines);
+        match &mut self.incoming {
+            Some(incoming) => {
+                let end = incoming.end(is_last);
+                self.give(Input::Content(end))
+            }
+            None => Ok(()),
         }
     }
 
@@ -167,166 +305,244 @@ impl Dialogue<'_> {
         self.session.as_ref().is_none_or(Session::is_closed)
     }
 
-    /// Reads what has come, and waits for it no longer than the command or message that began at `began` may
-    /// take as a whole. Looks up now and then whether others wait for this place.
-    fn read(&self, buffer: &mut [u8], began: Instant) -> std::io::Result<Heard> {
-        let rests = self.incoming.is_none();
-        if rests && !self.desk.rest(true) {
-            return Ok(Heard::Stopping);
+    /// Reads what has come, and waits for it no longer than what is being received may take as a whole. Gives how
+    /// much it was, or how the waiting ended; `Err(None)` when the client has hung up.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Result<usize, Option<Input<'static>>>> {
+        let rest = match self.receiving {
+            Receiving::Lines if self.session.as_ref().is_some_and(Session::is_expendable) => Rest::Expendable,
+            Receiving::Lines => Rest::Waiting,
+            _ => Rest::Busy,
+        };
+        self.splitter.release();
+        if rest != Rest::Busy && !self.desk.rest(rest) {
+            return Ok(Err(Some(Input::Stopping)));
         }
         let heard = loop {
-            let stressed = self.desk.under_stress();
-            let timeout = if stressed {
-                self.handler.session_timeout.min(STRESS_TIMEOUT)
-            } else {
-                self.handler.session_timeout
-            };
-            let earned = self
-                .incoming
-                .as_ref()
-                .map_or(0, |incoming| incoming.decoder.size() / SLOWEST);
-            let deadline = began + timeout + Duration::from_secs(earned);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break Heard::Nothing;
+            let mut timeout = self.handler.session_timeout;
+            let mut wait = timeout;
+            if rest == Rest::Busy {
+                // Who sends content is not evicted while others wait, but has to hurry.
+                wait = STRESS_TIMEOUT;
+                if self.desk.under_stress() {
+                    timeout = timeout.min(STRESS_TIMEOUT);
+                }
             }
-            self.stream.set_read_timeout(Some(left.min(STRESS_TIMEOUT)))?;
-            match (&mut &*self.stream).read(buffer) {
-                Ok(0) if self.desk.stopping() => break Heard::Stopping,
-                Ok(0) => break Heard::HungUp,
-                Ok(n) => break Heard::Octets(n),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => return Err(error),
+            let earned = Duration::from_secs(self.earned / SLOWEST);
+            let left = (self.began + timeout + earned).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Err(Some(Input::Timeout));
+            }
+            match self.wire.read(buffer, left.min(wait))? {
+                Heard::Octets(octets) => break Ok(octets),
+                Heard::Nothing => {}
+                Heard::HungUp if self.desk.stopping() => break Err(Some(Input::Stopping)),
+                Heard::HungUp if self.desk.is_evicted() => break Err(Some(Input::Evicted)),
+                Heard::HungUp => break Err(None),
             }
         };
-        if rests {
-            let _ = self.desk.rest(false);
+        if rest != Rest::Busy {
+            let _ = self.desk.rest(Rest::Busy);
         }
         Ok(heard)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         if !self.out.is_empty() {
             log::trace!("S: {}", String::from_utf8_lossy(&self.out).trim_end());
-            (&mut &*self.stream).write_all(&self.out)?;
+            let deadline = Instant::now() + self.handler.session_timeout;
+            self.wire.write_all(&self.out, deadline)?;
             self.out.clear();
         }
         Ok(())
     }
 
-    /// The client goes on talking after the end. Closing now would reset the connection, and our last reply
-    /// might be lost with it.
-    fn hear_out(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
-        let _ = self.stream.set_read_timeout(Some(Duration::from_secs(1)));
+    /// Says goodbye. Where the client goes on talking, closing at once would reset the connection, and our last reply
+    /// might be lost with it: it is heard out for a moment.
+    fn hang_up(&mut self) {
+        if self.is_interrupted || self.wire.is_encrypted() {
+            self.wire.close();
+        }
+        if !self.is_interrupted {
+            return;
+        }
+        let until = Instant::now() + LAST_WORDS_TIME;
         let mut waste = [0; 4096];
         let mut heard = 0;
         while heard < LAST_WORDS && !self.desk.stopping() {
-            match (&mut &*self.stream).read(&mut waste) {
-                Ok(n) if n > 0 => heard += n,
+            let left = until.saturating_duration_since(Instant::now());
+            let stream = self.wire.stream();
+            if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            match (&mut &*stream).read(&mut waste) {
+                Ok(octets) if octets > 0 => heard += octets,
                 _ => return,
             }
         }
     }
 
-    /// Takes the octets of content off `input`.
-    fn receive(&mut self, input: &mut &[u8]) {
-        let Some(incoming) = &mut self.incoming else {
-            return;
+    /// Lets the client begin TLS; whether it did.
+    fn shake_hands(&mut self) -> bool {
+        let Some(identity) = self.reception.identity.clone() else {
+            return false;
         };
-        let most = self.session.as_ref().map_or(0, Session::max_message_size);
-        let Incoming {
-            decoder,
-            content,
-            kept,
-            ..
-        } = incoming;
-        let mut size = decoder.size();
-        let decoded = decoder.decode(input, &mut |piece| {
-            size += piece.len() as u64;
-            if kept.is_ok() && size <= most {
-                *kept = content.write(piece).map_err(|error| refusal(&error));
+        let timeout = if self.desk.under_stress() {
+            self.handler.session_timeout.min(STRESS_TIMEOUT)
+        } else {
+            self.handler.session_timeout
+        };
+        if !self.desk.rest(Rest::Expendable) {
+            return false;
+        }
+        let result = self.wire.accept_tls(&identity, Instant::now() + timeout);
+        let _ = self.desk.rest(Rest::Busy);
+        match result {
+            Ok(facts) => {
+                log::debug!(
+                    "{} speaks {} {}",
+                    self.client.address,
+                    facts.version,
+                    facts.cipher
+                );
+                self.tls = Some(format!("{} {}", facts.version, facts.cipher));
+                self.began = Instant::now();
+                let mut entropy = [0; 32];
+                if aws_lc_rs::rand::fill(&mut entropy).is_err() {
+                    log::error!("the system has no random octets");
+                    return false;
+                }
+                self.give(Input::TlsStarted { facts, entropy }).is_ok()
             }
-        });
-        *input = &input[decoded.consumed..];
-        if decoded.finished {
-            let (size, fault, kept) = (decoder.size(), decoder.fault(), *kept);
-            self.give(Input::ContentEnd { size, fault, kept });
+            Err(error) => {
+                log::info!("{} could not begin TLS: {error}", self.client.address);
+                false
+            }
         }
     }
 
     /// Tells the session, and does what it says to that.
-    fn give(&mut self, input: Input<'_>) {
-        if let Input::Line(text) = input {
-            log::trace!("C: {}", String::from_utf8_lossy(text));
-        }
+    fn give(&mut self, input: Input<'_>) -> io::Result<()> {
         let Some(session) = self.session.take() else {
-            return;
+            return Ok(());
         };
+        if let Input::Line { line, .. } = input {
+            log::trace!("C: {}", told(line, session.hears_secrets()));
+        }
         let (session, steps) = session.advance(input);
         self.session = Some(session);
         for step in steps {
             match step {
                 Step::Reply(reply) => reply.write_to(&mut self.out, true),
-                Step::ReceiveContent => self.incoming = self.expect(),
+                Step::Pause(pause) => {
+                    self.flush()?;
+                    // An order to stop ends every pause.
+                    let _ = self.desk.stop().heard().recv_timeout(pause);
+                }
+                Step::ReceiveContent => {
+                    self.expect(false);
+                    self.begin(Receiving::Dotted);
+                }
+                Step::ReceiveChunk(size) => {
+                    if self.incoming.is_none() {
+                        self.expect(true);
+                    }
+                    self.begin(Receiving::Chunk(size));
+                    self.await_chunk(size)?;
+                }
+                Step::Skip(size) => {
+                    self.begin(Receiving::Skipped(size));
+                    self.await_skipped(size)?;
+                }
                 Step::Discard => self.incoming = None,
                 Step::Store(envelope) => {
-                    let stored = self.store(envelope);
-                    self.give(Input::Stored(stored));
+                    let stored = self.store(*envelope);
+                    self.give(Input::Stored(stored))?;
                 }
+                Step::StartTls => self.wants_tls = true,
+                Step::Check(check) => self.check(*check)?,
                 // The session says so itself: see `is_closed`.
                 Step::Close => {}
             }
         }
+        Ok(())
+    }
+
+    /// Takes its time over a password. The name is told as the log can bear it.
+    fn check(&mut self, check: Check) -> io::Result<()> {
+        let name: String = check
+            .name()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(100)
+            .collect();
+        let progress = check.run();
+        let client = self.client.address;
+        match &progress {
+            Progress::Done(_) | Progress::Challenge(..) => log::info!("login of {name:?} from {client}"),
+            _ => log::warn!("login of {name:?} from {client} failed"),
+        }
+        self.give(Input::Checked(progress))
     }
 
     /// Makes room for the message that comes: it gets its ID, and our Received line on top.
-    fn expect(&self) -> Option<Incoming> {
-        let facts = self.session.as_ref()?.received_facts()?;
+    fn expect(&mut self, by_chunks: bool) {
+        let name = self.handler.names.name(self.client.address);
+        let Some(session) = &self.session else { return };
+        let Some(mut facts) = session.received_facts() else {
+            return;
+        };
+        facts.client_name = name.as_deref();
         let id = self.handler.queue.message_id();
-        let mut content = self.handler.queue.content_writer(id);
-        let received = facts.line(id, &id.arrived().to_rfc5322());
-        let kept = content
-            .write(received.as_bytes())
-            .map_err(|error| refusal(&error));
-        Some(Incoming {
-            id,
-            decoder: Decoder::new(),
-            content,
-            kept,
-            began: Instant::now(),
-            helo: facts.helo.to_owned(),
-            protocol: if facts.extended { "ESMTP" } else { "SMTP" },
-        })
+        let date = id.arrived().to_rfc5322();
+        let received = facts.line(id, &date);
+        let header = if session.is_submission() {
+            HeaderWatch::submission(&date, &format!("<{id}@{}>", facts.hostname))
+        } else {
+            HeaderWatch::relay()
+        };
+        facts.helo.clone_into(&mut self.helo);
+        let protocol = facts.protocol();
+        let content = self.handler.queue.content_writer(id);
+        let most = session.max_message_size();
+        self.incoming = Some(if by_chunks {
+            let binary = session.receives_binary();
+            Incoming::chunks(id, protocol, &received, binary, header, content, most)
+        } else {
+            Incoming::dotted(id, protocol, &received, header, content, most)
+        });
     }
 
     /// Promise 1: when this returns an ID, the commit that holds the message has returned.
     fn store(&mut self, envelope: Envelope) -> Result<MessageId, StoreRefusal> {
         let incoming = self.incoming.take().ok_or(StoreRefusal::QueueTrouble)?;
-        let id = incoming.id;
+        let (id, protocol) = (incoming.id, incoming.protocol);
         let (from, recipients) = (envelope.reverse_path.to_string(), envelope.recipients.len());
-        let stored = incoming.content.finish().and_then(|content| {
+        let client = self.client.address.to_string();
+        let stored = incoming.finish().and_then(|content| {
             let size = content.size();
-            let (from, to) = (envelope.reverse_path, envelope.recipients);
             let arrival = Arrival {
-                client: self.client.clone(),
-                helo: incoming.helo,
-                protocol: incoming.protocol,
+                client: client.clone(),
+                helo: self.helo.clone(),
+                protocol,
+                login: envelope.login.map(|login| login.address.to_string()),
+                tls: self.tls.clone(),
+                envelope_id: envelope.envelope_id,
+                ret: envelope.ret,
                 body: envelope.body,
-                ..Arrival::new(id, Origin::Session, from, to, content)
+                utf8: envelope.utf8,
+                ..Arrival::new(
+                    id,
+                    Origin::Session,
+                    envelope.reverse_path,
+                    envelope.recipients,
+                    content,
+                )
             };
             self.handler.queue.put(arrival).map(|()| size)
         });
         match stored {
             Ok(size) => {
-                log::info!(
-                    "id={id} from=<{from}> to={recipients} size={size} client={} stored",
-                    self.client
-                );
+                log::info!("id={id} from=<{from}> to={recipients} size={size} client={client} stored");
                 // The seed: the handler kicks the conversion if it is idle. A ring while it works is one ring.
                 self.handler.imsgcnv.kick();
                 Ok(id)
@@ -339,10 +555,20 @@ impl Dialogue<'_> {
     }
 }
 
-fn refusal(error: &QueueError) -> StoreRefusal {
-    if error.is_out_of_space() {
-        StoreRefusal::OutOfSpace
-    } else {
-        StoreRefusal::QueueTrouble
+/// Takes the first octets off `input`, at most `most`.
+fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
+    let length = usize::try_from(most).map_or(input.len(), |most| most.min(input.len()));
+    let (first, rest) = input.split_at(length);
+    *input = rest;
+    first
+}
+
+/// A line as the log may tell it. Nothing of an authentication, and nothing that is no command: a password may have
+/// got there by mistake.
+fn told(line: &[u8], is_secret: bool) -> String {
+    match command::find(line) {
+        Ok((verb, _)) if !is_secret && verb.name != "AUTH" => String::from_utf8_lossy(line).into_owned(),
+        Ok((verb, _)) if !is_secret => format!("{} …", verb.name),
+        _ => format!("({} octets)", line.len()),
     }
 }

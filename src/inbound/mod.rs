@@ -4,9 +4,14 @@
 //! [`session::Session::advance`], and does the steps that come back.
 
 pub mod caller;
+pub mod client_name;
 pub mod controller;
+pub mod front;
 pub mod handler;
+pub mod header;
+mod incoming;
 pub mod received;
+pub mod reception;
 pub mod recipients;
 pub mod replies;
 pub mod session;

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 
 use crate::inbound::step::StoreRefusal;
+use crate::sasl::Mechanism;
 use crate::smtp::command::{CommandError, Stage, VERBS, Verb};
 use crate::smtp::data::ContentFault;
 use crate::smtp::line::LineFault;
@@ -30,17 +31,42 @@ pub fn helo(hostname: &str) -> Reply {
     Reply::new(250, hostname)
 }
 
-/// To EHLO: our name and what we offer. `max_message_size` in octets.
+/// What EHLO names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// SIZE (RFC 1870), octets.
+    pub max_message_size: u64,
+    /// LIMITS RCPTMAX (RFC 9422).
+    pub max_recipients: usize,
+    /// STARTTLS.
+    pub starttls: bool,
+    /// AUTH, unless there are none.
+    pub mechanisms: Vec<Mechanism>,
+}
+
+/// To EHLO: our name and what we offer.
 #[must_use]
-pub fn ehlo(hostname: &str, max_message_size: u64) -> Reply {
-    let lines = vec![
+pub fn ehlo(hostname: &str, offers: &Offers) -> Reply {
+    let mut lines = vec![
         hostname.to_owned(),
         "PIPELINING".to_owned(),
-        format!("SIZE {max_message_size}"),
+        format!("SIZE {}", offers.max_message_size),
         "8BITMIME".to_owned(),
+        "SMTPUTF8".to_owned(),
+        "CHUNKING".to_owned(),
+        "BINARYMIME".to_owned(),
+        "DSN".to_owned(),
         "ENHANCEDSTATUSCODES".to_owned(),
-        "HELP".to_owned(),
+        format!("LIMITS RCPTMAX={}", offers.max_recipients),
     ];
+    if offers.starttls {
+        lines.push("STARTTLS".to_owned());
+    }
+    if !offers.mechanisms.is_empty() {
+        let names: Vec<&str> = offers.mechanisms.iter().map(|m| m.name()).collect();
+        lines.push(format!("AUTH {}", names.join(" ")));
+    }
+    lines.push("HELP".to_owned());
     Reply::multiline(250, None, lines)
 }
 
@@ -94,16 +120,45 @@ pub fn cannot_verify() -> Reply {
     )
 }
 
-/// To HELP: the verbs that we offer.
+/// To HELP: the verbs that we offer now.
 #[must_use]
-pub fn help() -> Reply {
-    let verbs: Vec<&str> = VERBS
-        .iter()
-        .filter(|verb| verb.is_offered())
-        .map(|verb| verb.name)
-        .collect();
+pub fn help(offers: &Offers) -> Reply {
+    let is_offered = |verb: &&Verb| match verb.name {
+        "STARTTLS" => offers.starttls,
+        "AUTH" => !offers.mechanisms.is_empty(),
+        _ => verb.is_offered(),
+    };
+    let verbs: Vec<&str> = VERBS.iter().filter(is_offered).map(|verb| verb.name).collect();
     let lines = vec!["smtpmta knows these commands:".to_owned(), verbs.join(" ")];
     Reply::multiline(214, Some(EnhancedCode(2, 0, 0)), lines)
+}
+
+/// To a chunk that is not the last: so many octets have come.
+#[must_use]
+pub fn chunk_ok(octets: u64) -> Reply {
+    Reply::with_status(
+        250,
+        EnhancedCode(2, 0, 0),
+        format!("OK, {octets} octets received"),
+    )
+}
+
+/// To STARTTLS: the last reply in clear.
+#[must_use]
+pub fn start_tls() -> Reply {
+    Reply::with_status(220, EnhancedCode(2, 0, 0), "Ready to start TLS")
+}
+
+/// To an answer of the client's that needs another one: `text` is in base64.
+#[must_use]
+pub fn challenge(text: &str) -> Reply {
+    Reply::new(334, text)
+}
+
+/// To the end of an AUTH that went well.
+#[must_use]
+pub fn logged_in() -> Reply {
+    Reply::with_status(235, EnhancedCode(2, 7, 0), "Authentication successful")
 }
 
 /// To a line that is no command, or one of `verb` that is wrong.
@@ -112,9 +167,16 @@ pub fn refuse_command(error: CommandError, verb: Option<&Verb>) -> Reply {
     match error {
         CommandError::Control => Reply::with_status(500, SYNTAX, "Control character in the line"),
         CommandError::Unknown => Reply::with_status(500, SYNTAX, "Unknown command"),
-        CommandError::NotOffered => Reply::with_status(502, PROTOCOL, "Command not implemented"),
-        CommandError::NotAscii => {
-            Reply::with_status(501, EnhancedCode(5, 6, 7), "Only ASCII is accepted here")
+        CommandError::NotOffered => not_implemented(),
+        CommandError::NotAscii => Reply::with_status(501, SYNTAX, "Only ASCII is accepted here"),
+        CommandError::NotUtf8 => Reply::with_status(501, SYNTAX, "Neither ASCII nor UTF-8"),
+        // RFC 6531 3.5.
+        CommandError::Sender(PathError::NotAscii) | CommandError::Recipient(PathError::NotAscii) => {
+            Reply::with_status(
+                553,
+                EnhancedCode(5, 6, 7),
+                "An address outside ASCII needs SMTPUTF8",
+            )
         }
         CommandError::Arguments => match verb {
             Some(verb) => Reply::with_status(501, ARGUMENTS, format!("Syntax: {}", verb.syntax)),
@@ -148,7 +210,11 @@ pub fn out_of_sequence(verb: &Verb, stage: Stage) -> Reply {
     let text = match stage {
         Stage::Greeted => "Say HELO or EHLO first",
         Stage::Ready => "Give MAIL first",
-        Stage::Mail | Stage::Recipients if verb.stages.contains(&Stage::Ready) => "Sender already given",
+        Stage::Chunks => "The message has begun; go on with BDAT or say RSET",
+        Stage::Mail | Stage::Recipients if verb.name == "MAIL" => "Sender already given",
+        Stage::Mail | Stage::Recipients if verb.stages.contains(&Stage::Ready) => {
+            "Not while a message is under way"
+        }
         Stage::Mail | Stage::Recipients => "No valid recipients",
     };
     Reply::with_status(503, PROTOCOL, text)
@@ -158,6 +224,149 @@ pub fn out_of_sequence(verb: &Verb, stage: Stage) -> Reply {
 #[must_use]
 pub fn relaying_denied() -> Reply {
     Reply::with_status(550, EnhancedCode(5, 7, 1), "relaying denied")
+}
+
+/// To a recipient that would be ours, if there were one of that name.
+#[must_use]
+pub fn no_such_user() -> Reply {
+    Reply::with_status(550, EnhancedCode(5, 1, 1), "No such user here")
+}
+
+/// To BDAT where no content can come: its octets have been taken in and thrown away.
+#[must_use]
+pub fn chunk_out_of_sequence(stage: Stage) -> Reply {
+    let text = match stage {
+        Stage::Greeted => "Say EHLO first",
+        Stage::Ready => "Give MAIL first",
+        Stage::Mail | Stage::Recipients => "No valid recipients",
+        Stage::Chunks => "An earlier chunk of this message was refused",
+    };
+    Reply::with_status(503, PROTOCOL, text)
+}
+
+/// To DATA for a message that was announced as BINARYMIME (RFC 3030 3).
+#[must_use]
+pub fn binary_by_bdat() -> Reply {
+    Reply::with_status(503, PROTOCOL, "BINARYMIME comes by BDAT")
+}
+
+/// To DATA that was not the last command of its group (RFC 2920 3.1).
+#[must_use]
+pub fn out_of_step() -> Reply {
+    Reply::with_status(
+        554,
+        EnhancedCode(5, 5, 0),
+        "Wait for 354 before you send content; goodbye",
+    )
+}
+
+/// To more than a greeting before ours.
+#[must_use]
+pub fn spoke_too_early() -> Reply {
+    Reply::new(554, "Wait for the greeting before you speak; goodbye")
+}
+
+/// To what browsers say.
+#[must_use]
+pub fn not_smtp() -> Reply {
+    Reply::with_status(554, EnhancedCode(5, 5, 0), "This is SMTP; goodbye")
+}
+
+/// To a command that needs an option which was not given.
+#[must_use]
+pub fn not_implemented() -> Reply {
+    Reply::with_status(502, PROTOCOL, "Command not implemented")
+}
+
+/// To STARTTLS in TLS.
+#[must_use]
+pub fn tls_already() -> Reply {
+    Reply::with_status(503, PROTOCOL, "TLS is active already")
+}
+
+/// To MAIL in clear, where users send from (RFC 3207 4).
+#[must_use]
+pub fn tls_first() -> Reply {
+    Reply::with_status(530, EnhancedCode(5, 7, 0), "Must issue a STARTTLS command first")
+}
+
+/// To MAIL from nobody, where users send from (RFC 4954 6).
+#[must_use]
+pub fn login_first() -> Reply {
+    Reply::with_status(530, EnhancedCode(5, 7, 0), "Authentication required")
+}
+
+/// To AUTH in clear (RFC 4954 4).
+#[must_use]
+pub fn encryption_required() -> Reply {
+    Reply::with_status(
+        538,
+        EnhancedCode(5, 7, 11),
+        "Encryption required; give STARTTLS first",
+    )
+}
+
+/// To AUTH with a mechanism that is not offered.
+#[must_use]
+pub fn unknown_mechanism() -> Reply {
+    Reply::with_status(504, ARGUMENTS, "Authentication mechanism not offered")
+}
+
+/// To what should be base64.
+#[must_use]
+pub fn bad_base64() -> Reply {
+    Reply::with_status(501, SYNTAX, "Not base64")
+}
+
+/// To base64 that says what the mechanism does not know.
+#[must_use]
+pub fn bad_response() -> Reply {
+    Reply::with_status(501, SYNTAX, "Malformed authentication")
+}
+
+/// To a line of an authentication that is none (RFC 4954 4).
+#[must_use]
+pub fn bad_exchange_line() -> Reply {
+    Reply::with_status(
+        500,
+        EnhancedCode(5, 5, 6),
+        "Authentication line too long or malformed",
+    )
+}
+
+/// To `*`.
+#[must_use]
+pub fn login_cancelled() -> Reply {
+    Reply::with_status(501, EnhancedCode(5, 7, 0), "Authentication cancelled")
+}
+
+/// To AUTH from somebody who has logged in.
+#[must_use]
+pub fn login_already() -> Reply {
+    Reply::with_status(503, PROTOCOL, "You are logged in already")
+}
+
+/// To a wrong password, and to the right one of nobody.
+#[must_use]
+pub fn login_failed() -> Reply {
+    Reply::with_status(535, EnhancedCode(5, 7, 8), "Authentication credentials invalid")
+}
+
+/// To a sender that is not one of the user's own addresses.
+#[must_use]
+pub fn not_your_address() -> Reply {
+    Reply::with_status(
+        553,
+        EnhancedCode(5, 7, 1),
+        "That sender address is not yours to use",
+    )
+}
+
+/// To content that has passed too many hosts.
+#[must_use]
+pub fn loops(hops: usize) -> Reply {
+    let text = format!("The message has passed {hops} hosts: it loops");
+    Reply::with_status(554, EnhancedCode(5, 4, 6), text)
 }
 
 /// To one recipient more than `--max-recipients` (RFC 5321 4.5.3.1.10).
@@ -176,21 +385,24 @@ pub fn too_big(max_message_size: u64) -> Reply {
 /// At the end of content in which another host could see another end.
 #[must_use]
 pub fn refuse_content(fault: ContentFault) -> Reply {
-    Reply::with_status(
-        550,
-        EnhancedCode(5, 6, 0),
-        format!("Refused: {fault}; end lines with CRLF"),
-    )
+    let text = match fault {
+        ContentFault::BareCr | ContentFault::BareLf => format!("Refused: {fault}; end lines with CRLF"),
+        ContentFault::Nul => format!("Refused: {fault}"),
+    };
+    Reply::with_status(550, EnhancedCode(5, 6, 0), text)
 }
 
 /// At the end of content that could not be stored: the message stays the client's.
 #[must_use]
 pub fn not_stored(refusal: StoreRefusal) -> Reply {
-    let text = match refusal {
-        StoreRefusal::OutOfSpace => "Out of space, try again later",
-        StoreRefusal::QueueTrouble => "Queue trouble, try again later",
-    };
-    Reply::with_status(452, EnhancedCode(4, 3, 1), text)
+    match refusal {
+        StoreRefusal::OutOfSpace => {
+            Reply::with_status(452, EnhancedCode(4, 3, 1), "Out of space, try again later")
+        }
+        StoreRefusal::QueueTrouble => {
+            Reply::with_status(451, EnhancedCode(4, 3, 0), "Queue trouble, try again later")
+        }
+    }
 }
 
 /// To silence.
@@ -203,6 +415,22 @@ pub fn timed_out(hostname: &str) -> Reply {
 #[must_use]
 pub fn stopping(hostname: &str) -> Reply {
     service_closes(hostname, EnhancedCode(4, 3, 2), "Service stops, try again later")
+}
+
+/// To a client whose place others need more.
+#[must_use]
+pub fn evicted(hostname: &str) -> Reply {
+    service_closes(
+        hostname,
+        EnhancedCode(4, 3, 2),
+        "Busy, and you say nothing; try again later",
+    )
+}
+
+/// To one failed login too many.
+#[must_use]
+pub fn too_many_failed_logins(hostname: &str) -> Reply {
+    service_closes(hostname, EnhancedCode(4, 7, 0), "Too many failed logins, goodbye")
 }
 
 /// To one bad command too many.
@@ -229,6 +457,15 @@ fn service_closes(hostname: &str, status: EnhancedCode, why: impl Display) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn offers() -> Offers {
+        Offers {
+            max_message_size: 1000,
+            max_recipients: 100,
+            starttls: true,
+            mechanisms: Vec::new(),
+        }
+    }
 
     #[test]
     fn the_seeds_words_are_kept() {
@@ -278,8 +515,33 @@ mod tests {
             stored(Some(MessageId(1))),
             goodbye(),
             cannot_verify(),
-            help(),
+            help(&offers()),
             relaying_denied(),
+            no_such_user(),
+            chunk_out_of_sequence(Stage::Mail),
+            binary_by_bdat(),
+            out_of_step(),
+            not_smtp(),
+            not_implemented(),
+            tls_already(),
+            tls_first(),
+            login_first(),
+            encryption_required(),
+            unknown_mechanism(),
+            bad_base64(),
+            bad_response(),
+            bad_exchange_line(),
+            login_cancelled(),
+            login_already(),
+            login_failed(),
+            not_your_address(),
+            loops(101),
+            chunk_ok(1),
+            start_tls(),
+            logged_in(),
+            evicted("h"),
+            too_many_failed_logins("h"),
+            not_stored(StoreRefusal::QueueTrouble),
             too_many_recipients(),
             too_big(1),
             timed_out("h"),
@@ -301,8 +563,8 @@ mod tests {
     #[test]
     fn help_lists_what_is_offered_and_nothing_else() {
         assert_eq!(
-            help().lines[1],
-            "HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
+            help(&offers()).lines[1],
+            "HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"
         );
     }
 }

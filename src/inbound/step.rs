@@ -2,47 +2,73 @@
 //!
 //! Values only. Never does anything.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::accounts::Login;
+use crate::sasl::{Check, Progress};
 use crate::smtp::command::Body;
 use crate::smtp::data::ContentFault;
-use crate::smtp::line::{Line, LineFault};
-use crate::smtp::path::{Mailbox, ReversePath};
+use crate::smtp::dsn::{EnvelopeId, Return};
+use crate::smtp::line::LineFault;
+use crate::smtp::path::ReversePath;
 use crate::smtp::reply::Reply;
+use crate::tls::handshake::TlsFacts;
+use crate::work_queue::Addressee;
 use crate::work_queue::id::MessageId;
 
 /// What happened on the handler's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Input<'a> {
-    /// The client has called. Once, before everything else.
-    Connected,
-    /// A whole line came, outside content.
-    Line(&'a [u8]),
+    /// The client has called, and has said these octets already: none, from one that has manners. Once, before
+    /// everything else but [`Input::TlsStarted`].
+    Connected(&'a [u8]),
+    /// A whole line came, outside content; `followed` if more came with it.
+    Line {
+        /// The line without its CRLF.
+        line: &'a [u8],
+        /// More has come already.
+        followed: bool,
+    },
     /// Something came, outside content, that is no line.
     BadLine(LineFault),
-    /// Content has come to its end, good or bad.
-    ContentEnd {
-        /// Octets of content, all of them, kept or not.
-        size: u64,
-        /// What the decoder found wrong.
-        fault: Option<ContentFault>,
-        /// Whether as much of the content as was allowed for could be put away.
-        kept: Result<(), StoreRefusal>,
-    },
+    /// What came is not SMTP at all.
+    NotSmtp,
+    /// Content or a chunk that was asked for has come, good or bad.
+    Content(ContentEnd),
+    /// What [`Step::Skip`] asked for has come.
+    Skipped,
     /// The commit that [`Step::Store`] asked for has returned.
     Stored(Result<MessageId, StoreRefusal>),
+    /// The handshake that [`Step::StartTls`] asked for is done, or that of a port on which TLS comes first.
+    TlsStarted {
+        /// What was agreed upon.
+        facts: TlsFacts,
+        /// Random octets, never used before.
+        entropy: [u8; 32],
+    },
+    /// What came out of [`Step::Check`].
+    Checked(Progress),
     /// The client took too long, over a command or a message.
     Timeout,
+    /// The place is needed for others.
+    Evicted,
     /// The MTA stops. A message whose content is still coming is given up; to let it finish, give this
     /// after [`Input::Stored`].
     Stopping,
 }
 
-impl<'a> From<Line<'a>> for Input<'a> {
-    fn from(line: Line<'a>) -> Input<'a> {
-        match line {
-            Line::Whole(line) => Input::Line(line),
-            Line::Bad(fault) => Input::BadLine(fault),
-        }
-    }
+/// How content came to its end, or a chunk of it: what is known of all that has come so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentEnd {
+    /// Octets of content, all of them, kept or not.
+    pub size: u64,
+    /// What the decoder found wrong.
+    pub fault: Option<ContentFault>,
+    /// Received fields in the header.
+    pub hops: usize,
+    /// Whether as much of the content as was allowed for could be put away.
+    pub kept: Result<(), StoreRefusal>,
 }
 
 /// Why a message could not be stored.
@@ -55,33 +81,53 @@ pub enum StoreRefusal {
 }
 
 /// What was said about a message before its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Envelope {
     /// Whom to tell when delivery fails.
     pub reverse_path: ReversePath,
     /// Who it is for: at least one, each once, in the order in which they were named.
-    pub recipients: Vec<Mailbox>,
+    pub recipients: Vec<Addressee>,
     /// What octets the client says the content holds; `None` if it did not say.
     pub body: Option<Body>,
+    /// SMTPUTF8 was given.
+    pub utf8: bool,
+    /// RET.
+    pub ret: Option<Return>,
+    /// ENVID.
+    pub envelope_id: Option<EnvelopeId>,
+    /// Who had logged in.
+    pub login: Option<Arc<Login>>,
 }
 
 /// What the handler is to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Step {
     /// Write this, as it is: enhanced codes have been taken off where the client does not know them.
     Reply(Reply),
-    /// What comes now is content, up to its end; give [`Input::ContentEnd`] then.
+    /// Wait, before the steps that follow.
+    Pause(Duration),
+    /// What comes now is content, up to the line with only a dot; give [`Input::Content`] then.
     ReceiveContent,
+    /// So many octets of content come now, the first ones of a message or more of it; give [`Input::Content`]
+    /// then.
+    ReceiveChunk(u64),
+    /// So many octets come now that are nobody's; give [`Input::Skipped`] then.
+    Skip(u64),
     /// Commit the content with this envelope; give [`Input::Stored`] when the commit has returned.
-    Store(Envelope),
+    Store(Box<Envelope>),
     /// Forget the content.
     Discard,
+    /// Forget all that has come and has not been looked at, and let the client shake hands; give
+    /// [`Input::TlsStarted`] then.
+    StartTls,
+    /// Is this password right? That takes time. Give [`Input::Checked`].
+    Check(Box<Check>),
     /// Write what is still to be written and hang up.
     Close,
 }
 
 /// Up to three steps, in order. No heap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Steps([Option<Step>; 3]);
 
 impl Steps {
@@ -92,6 +138,14 @@ impl Steps {
             Some(Step::Reply(reply)) => Some(Step::Reply(change(reply))),
             other => other,
         }))
+    }
+
+    /// The same steps with `first` before them. They must be two at most.
+    #[must_use]
+    pub fn behind(self, first: Step) -> Steps {
+        let [second, third, fourth] = self.0;
+        debug_assert!(fourth.is_none(), "no room for another step");
+        Steps([Some(first), second, third])
     }
 }
 

@@ -21,6 +21,15 @@ const WRITE_BUFFER: usize = 64 * 1024;
 /// A line of a reply is at most so long; the standard allows 512 octets (RFC 5321 4.5.3.1.5).
 const LONGEST_LINE: usize = 16 * 1024;
 
+/// How content is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As lines, dot-stuffed, with the final dot (DATA).
+    Lines,
+    /// As it is, in one chunk (BDAT, RFC 3030).
+    Chunk,
+}
+
 /// Why content could not be sent.
 #[derive(Debug)]
 pub enum SendError {
@@ -70,35 +79,43 @@ impl Connection {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Puts content there, dot-stuffed, and the final dot if it was `size` octets long; writes when the buffer is
-    /// full.
+    /// Puts content there in this form; writes when the buffer is full. The end of content in lines, the
+    /// final dot, is sent only if it was `size` octets long; of content in one chunk, no more than `size`
+    /// octets are sent.
     ///
     /// # Errors
-    /// When the content can not be read or is not as long as it should be, or the peer does not take it. The final
-    /// dot has not been sent then.
-    pub fn send_content(&mut self, mut content: impl Read, size: u64) -> Result<(), SendError> {
+    /// When the content can not be read or is not as long as it should be, or the peer does not take it. The
+    /// peer has not got the end then.
+    pub fn send_content(&mut self, form: Form, mut content: impl Read, size: u64) -> Result<(), SendError> {
         let mut encoder = Encoder::new();
         // Most messages are much smaller than a piece: no need to clear a large one for each.
         const PIECE: usize = WRITE_BUFFER / 2;
         let mut piece = vec![0; usize::try_from(size + 1).map_or(PIECE, |size| size.min(PIECE))];
         let mut sent = 0;
         loop {
-            match content.read(&mut piece) {
-                Ok(0) => break,
-                Ok(n) => {
-                    sent += n as u64;
-                    encoder.encode(&piece[..n], &mut self.out);
-                }
-                Err(error) => return Err(SendError::Content(error)),
+            let n = content.read(&mut piece).map_err(SendError::Content)?;
+            sent += n as u64;
+            if n == 0 {
+                break;
             }
-            if self.out.len() >= WRITE_BUFFER {
+            match form {
+                Form::Lines => encoder.encode(&piece[..n], &mut self.out),
+                Form::Chunk if sent > size => break,
+                Form::Chunk => self.out.extend_from_slice(&piece[..n]),
+            }
+            // A chunk is complete with its last octet: that one waits until it is certain that none comes
+            // after it.
+            let may_go = form == Form::Lines || sent < size;
+            if may_go && self.out.len() >= WRITE_BUFFER {
                 self.flush().map_err(SendError::Peer)?;
             }
         }
         if sent != size {
             return Err(SendError::Cut(sent));
         }
-        encoder.finish(&mut self.out);
+        if form == Form::Lines {
+            encoder.finish(&mut self.out);
+        }
         Ok(())
     }
 
@@ -179,5 +196,57 @@ fn trouble(error: &std::io::Error) -> Trouble {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Trouble::Timeout,
         _ => Trouble::Broken(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What a peer gets of `content`, said to be of `size` octets, and whether that went well.
+    fn sent(form: Form, content: &[u8], size: u64) -> (Vec<u8>, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = Peer {
+            name: "peer.test".to_owned(),
+            address: listener.local_addr().unwrap(),
+        };
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut got).unwrap();
+            got
+        });
+        let mut connection = Connection::open(&peer).unwrap();
+        let went = connection.send_content(form, content, size);
+        // As the handler does it: after trouble nothing more is written.
+        let went_well = went.is_ok() && connection.flush().is_ok();
+        drop(connection);
+        (reader.join().unwrap(), went_well)
+    }
+
+    #[test]
+    fn a_chunk_goes_as_it_is() {
+        let binary: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        let (got, went_well) = sent(Form::Chunk, &binary, 300_000);
+        assert!(went_well && got == binary);
+        assert_eq!(sent(Form::Chunk, b".\r\n.x", 5), (b".\r\n.x".to_vec(), true));
+        assert_eq!(sent(Form::Lines, b".\r\n", 3).0, b"..\r\n.\r\n");
+    }
+
+    #[test]
+    fn content_that_is_not_as_long_as_it_should_be_never_comes_to_its_end() {
+        let content = vec![b'x'; 200_000];
+        for form in [Form::Lines, Form::Chunk] {
+            for size in [65_536, 131_072, 199_999, 200_001] {
+                let (got, went_well) = sent(form, &content, size);
+                assert!(!went_well);
+                let complete = match form {
+                    Form::Lines => got.ends_with(b"\r\n.\r\n"),
+                    Form::Chunk => got.len() as u64 >= size,
+                };
+                assert!(!complete, "{form:?} {size}: {} octets", got.len());
+            }
+        }
     }
 }

@@ -7,19 +7,20 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, SendError};
+use super::connection::{Connection, Form, SendError};
 use super::dispatch::{Dispatch, More};
 use super::hosts::{HostSettings, candidates};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
 use super::session::{End, Input, Session, Step};
-use super::transaction::{Envelope, RecipientKey};
+use super::transaction::{Envelope, Recipient, RecipientKey};
 use crate::dns::resolver::Resolver;
+use crate::smtp::dsn::OriginalRecipient;
 use crate::tasks::bell::{Bells, Stop};
-use crate::tasks::table::Desk;
+use crate::tasks::table::{Desk, Rest};
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{
-    DomainList, ListedMessage, Pending, QueueError, Settled, Settlement, Terms, WorkQueue,
+    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Terms, WorkQueue,
 };
 
 /// How long DNS may be asked for the hosts of a next hop.
@@ -143,7 +144,11 @@ impl OutboundHandler {
                 }
                 None => {
                     // With nothing on the wire a stop need not wait.
-                    let _ = desk.rest(hand.in_flight.is_empty());
+                    let _ = desk.rest(if hand.in_flight.is_empty() {
+                        Rest::Waiting
+                    } else {
+                        Rest::Busy
+                    });
                     match connection.reply(session.deadline()) {
                         Ok((reply, more_at_hand)) => {
                             log::trace!("{host} said {reply}");
@@ -158,15 +163,25 @@ impl OutboundHandler {
             for step in session.advance(input) {
                 match step {
                     Step::Send(bytes) if can_write => connection.send(&bytes),
-                    Step::SendContent(id) if can_write => {
-                        if let Err(trouble) = self.send_content(hand, connection, id) {
+                    Step::SendContent(id) | Step::SendBinary(id) if can_write => {
+                        let form = match step {
+                            Step::SendBinary(_) => Form::Chunk,
+                            _ => Form::Lines,
+                        };
+                        if let Err(trouble) = self.send_content(hand, connection, id, form) {
                             can_write = false;
                             ready = Some(Input::Lost(trouble));
                         }
                     }
                     // The rest of the steps still counts.
-                    Step::Send(_) | Step::SendContent(_) => {}
-                    Step::Settle { message, outcomes } => hand.settle(message, outcomes, &host, interrupted),
+                    Step::Send(_) | Step::SendContent(_) | Step::SendBinary(_) => {}
+                    Step::Settle { message, outcomes } => {
+                        let spoken = Spoken {
+                            host: &host,
+                            reports: session.offered().dsn,
+                        };
+                        hand.settle(message, outcomes, spoken, interrupted);
+                    }
                     Step::GiveBack(id) => hand.give_back(id),
                     Step::WantMessage => wanted = true,
                     Step::Close(how) => end = Some(how),
@@ -191,6 +206,7 @@ impl OutboundHandler {
         hand: &mut Hand<'_>,
         connection: &mut Connection,
         id: MessageId,
+        form: Form,
     ) -> Result<(), Trouble> {
         let size = hand
             .in_flight
@@ -200,7 +216,7 @@ impl OutboundHandler {
         let error = match self
             .queue
             .content(id)
-            .map(|content| connection.send_content(content, size))
+            .map(|content| connection.send_content(form, content, size))
         {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(SendError::Peer(trouble))) => return Err(trouble),
@@ -283,13 +299,13 @@ impl<'h> Hand<'h> {
         let envelope = Envelope {
             message: message.id,
             reverse_path: message.reverse_path.clone(),
-            recipients: message
-                .recipients
-                .iter()
-                .map(|r| (RecipientKey(r.n), r.path.clone()))
-                .collect(),
+            recipients: message.recipients.iter().map(recipient).collect(),
             size: message.size,
             eight_bit: message.eight_bit,
+            binary: message.binary,
+            utf8_header: message.utf8_header,
+            envelope_id: message.envelope_id.clone(),
+            ret: message.ret,
         };
         self.in_flight.push(message);
         Some(envelope)
@@ -330,7 +346,7 @@ impl<'h> Hand<'h> {
         &mut self,
         id: MessageId,
         outcomes: Vec<(RecipientKey, Outcome)>,
-        host: &str,
+        spoken: Spoken<'_>,
         interrupted: bool,
     ) {
         let Some(place) = self.in_flight.iter().position(|message| message.id == id) else {
@@ -369,7 +385,7 @@ impl<'h> Hand<'h> {
             message.recipients.retain(|r| !surplus.contains(&r.n));
             self.todo.push_front(again);
         }
-        self.record(&message, host, outcomes);
+        self.record(&message, spoken, outcomes);
     }
 
     fn give_back(&mut self, id: MessageId) {
@@ -386,11 +402,13 @@ impl<'h> Hand<'h> {
                 .iter()
                 .map(|r| (r.n, outcome.clone()))
                 .collect();
-            self.record(&message, host, outcomes);
+            let spoken = Spoken { host, reports: false };
+            self.record(&message, spoken, outcomes);
         }
     }
 
-    fn record(&mut self, message: &ListedMessage, host: &str, outcomes: Vec<(u32, Outcome)>) {
+    fn record(&mut self, message: &ListedMessage, spoken: Spoken<'_>, outcomes: Vec<(u32, Outcome)>) {
+        let Spoken { host, reports } = spoken;
         for (n, outcome) in &outcomes {
             let to = message
                 .recipients
@@ -413,7 +431,7 @@ impl<'h> Hand<'h> {
             id: message.id,
             null_sender: message.reverse_path.0.is_none(),
             host: host.to_owned(),
-            host_reports: false,
+            host_reports: reports,
             outcomes,
             retry: self.handler.retry.clone(),
         };
@@ -435,7 +453,7 @@ impl<'h> Hand<'h> {
             Some(pending) => pending.wait(),
             None => queue.settle(Arc::clone(&settlement)).wait(),
         });
-        if recorded.is_some_and(|settled| settled.given_up > 0) {
+        if recorded.is_some_and(|settled| settled.given_up + settled.to_tell > 0) {
             self.handler.bells.drt.kick();
         }
         recorded.is_some()
@@ -501,6 +519,29 @@ impl Drop for Hand<'_> {
     }
 }
 
+/// The host that the outcomes are from.
+#[derive(Clone, Copy)]
+struct Spoken<'h> {
+    /// `name[address]:port`; empty where none was reached.
+    host: &'h str,
+    /// It offers DSN: it was told what the sender wants to hear of, and sees to that.
+    reports: bool,
+}
+
+/// A recipient as the session needs it. RFC 3461 5.2.1: where the sender asks for reports and gave no ORCPT,
+/// the next host is told which recipient the client named.
+fn recipient(listed: &ListedRecipient) -> Recipient {
+    let named = listed.expanded_from.as_ref().unwrap_or(&listed.path);
+    let added = || OriginalRecipient::of(&named.to_string());
+    let original = listed.original.clone();
+    Recipient {
+        key: RecipientKey(listed.n),
+        mailbox: listed.path.clone(),
+        notify: listed.notify,
+        original: original.or_else(|| listed.notify.and_then(|_| added())),
+    }
+}
+
 /// Whether the host has said what it thinks of a recipient. Silence, a lost connection and 421 are no answer: the next
 /// message would fare no better.
 fn is_answer(outcome: &Outcome) -> bool {
@@ -520,5 +561,39 @@ fn is_surplus(outcome: &Outcome) -> bool {
             matches!(code, Some(452 | 552)) && reason.status.1 == 5 && reason.status.2 == 3
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_host_is_told_the_recipient_that_the_client_named_where_reports_are_asked_for() {
+        let mailbox = |text: &str| text.parse().ok();
+        let plain = ListedRecipient {
+            n: 3,
+            path: "target@example.org".parse().unwrap(),
+            expanded_from: None,
+            notify: None,
+            original: None,
+        };
+        let orcpt = |listed: &ListedRecipient| recipient(listed).original.map(|o| o.to_string());
+        assert_eq!(orcpt(&plain), None);
+        let asking = ListedRecipient {
+            notify: Some("FAILURE".parse().unwrap()),
+            ..plain.clone()
+        };
+        assert_eq!(orcpt(&asking).as_deref(), Some("rfc822;target@example.org"));
+        let expanded = ListedRecipient {
+            expanded_from: mailbox("team+all@example.net"),
+            ..asking
+        };
+        assert_eq!(orcpt(&expanded).as_deref(), Some("rfc822;team+2Ball@example.net"));
+        let known = ListedRecipient {
+            original: "rfc822;first@example.com".parse().ok(),
+            ..expanded
+        };
+        assert_eq!(orcpt(&known).as_deref(), Some("rfc822;first@example.com"));
     }
 }

@@ -15,11 +15,13 @@ pub struct Offered {
     pub eight_bit_mime: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status_codes: bool,
-    /// CHUNKING (RFC 3030). Known, not used yet.
+    /// CHUNKING (RFC 3030). Used for binary messages only.
     pub chunking: bool,
-    /// SMTPUTF8 (RFC 6531). Known, not used yet.
+    /// BINARYMIME (RFC 3030).
+    pub binary_mime: bool,
+    /// SMTPUTF8 (RFC 6531).
     pub smtp_utf8: bool,
-    /// DSN (RFC 3461). Known, not used yet.
+    /// DSN (RFC 3461).
     pub dsn: bool,
 }
 
@@ -39,12 +41,19 @@ impl Offered {
                 "8BITMIME" => offered.eight_bit_mime = true,
                 "ENHANCEDSTATUSCODES" => offered.enhanced_status_codes = true,
                 "CHUNKING" => offered.chunking = true,
+                "BINARYMIME" => offered.binary_mime = true,
                 "SMTPUTF8" => offered.smtp_utf8 = true,
                 "DSN" => offered.dsn = true,
                 _ => {}
             }
         }
         offered
+    }
+
+    /// Whether content without lines is taken: as BINARYMIME, which needs BDAT (RFC 3030 3).
+    #[must_use]
+    pub fn takes_binary(&self) -> bool {
+        self.chunking && self.binary_mime
     }
 
     /// The limit that a message of `size` octets is over, if it is over one.
@@ -75,6 +84,7 @@ mod tests {
             "8BitMIME",
             "ENHANCEDSTATUSCODES",
             "CHUNKING",
+            "BinaryMime",
             "SMTPUTF8",
             "DSN",
             "XSOMETHING else",
@@ -87,6 +97,7 @@ mod tests {
                 eight_bit_mime: true,
                 enhanced_status_codes: true,
                 chunking: true,
+                binary_mime: true,
                 smtp_utf8: true,
                 dsn: true,
             }

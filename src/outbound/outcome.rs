@@ -180,6 +180,21 @@ impl Reason {
         Reason::ours(EnhancedCode(5, 3, 4), "", &text, "")
     }
 
+    /// `what` of the message can only be said with SMTPUTF8, which the peer does not offer (RFC 6531 3.2).
+    /// 5.6.7.
+    #[must_use]
+    pub fn needs_utf8(peer: &Peer, what: &str) -> Reason {
+        let text = format!("{what} needs SMTPUTF8, which host {peer} does not offer");
+        Reason::ours(EnhancedCode(5, 6, 7), "", &text, "")
+    }
+
+    /// The content is binary, the peer takes none of that kind, and we do not convert it (RFC 3030 3). 5.6.3.
+    #[must_use]
+    pub fn binary(peer: &Peer) -> Reason {
+        let text = format!("the message is binary (BODY=BINARYMIME), which host {peer} does not take");
+        Reason::ours(EnhancedCode(5, 6, 3), "", &text, "")
+    }
+
     /// The peer spoke although nothing was asked: a 421 (its status, or 4.3.2), or a mistake (4.5.0).
     #[must_use]
     pub fn unasked(peer: &Peer, reply: Option<&Reply>) -> Reason {

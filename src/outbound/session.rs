@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::outbound::offered::Offered;
 use crate::outbound::outcome::{Outcome, Peer, Reason, Stage, Trouble, Verdict, judge};
-use crate::outbound::transaction::{Envelope, Next, RecipientKey, Transaction};
+use crate::outbound::transaction::{Envelope, Next, Recipient, RecipientKey, Transaction, is_international};
 use crate::smtp::reply::Reply;
 use crate::work_queue::id::MessageId;
 
@@ -45,6 +45,9 @@ pub enum Step {
     Send(Vec<u8>),
     /// Put the content of this message there, dot-stuffed, and the final dot.
     SendContent(MessageId),
+    /// Put the content of this message there as it is: all of it is one chunk, which was just announced (RFC
+    /// 3030).
+    SendBinary(MessageId),
     /// The message is through: what became of each of its recipients.
     Settle {
         /// Which message.
@@ -293,18 +296,48 @@ impl Session {
 
     fn take(&mut self, envelope: Envelope, steps: &mut Vec<Step>) {
         self.asked = false;
-        let size = envelope.size;
-        let message = Transaction::new(envelope);
+        let refusal = self.cannot_send(&envelope);
+        let mut message = Transaction::new(envelope);
+        if let Some(reason) = refusal {
+            message.refuse(&Outcome::GiveUp(reason));
+        } else if !self.offered.smtp_utf8 {
+            self.pass_over_international(&mut message);
+        }
         if message.is_settled() {
-            // No recipients: nothing to do, and all of it done.
+            // Nothing to do, and all of it done.
             let (message, outcomes) = message.settle(&self.nobody_left());
-            steps.push(Step::Settle { message, outcomes });
-        } else if let Some(limit) = self.offered.limit_below(size) {
-            let reason = Reason::too_large(&self.peer, size, limit);
-            let (message, outcomes) = message.settle(&Outcome::GiveUp(reason));
             steps.push(Step::Settle { message, outcomes });
         } else {
             self.flight.push_back(message);
+        }
+    }
+
+    /// Why the peer can not be sent this message at all, as far as it has said so beforehand.
+    fn cannot_send(&self, envelope: &Envelope) -> Option<Reason> {
+        if let Some(limit) = self.offered.limit_below(envelope.size) {
+            return Some(Reason::too_large(&self.peer, envelope.size, limit));
+        }
+        if envelope.binary && !self.offered.takes_binary() {
+            return Some(Reason::binary(&self.peer));
+        }
+        let needs_utf8 = envelope.needs_utf8().filter(|_| !self.offered.smtp_utf8);
+        needs_utf8.map(|what| Reason::needs_utf8(&self.peer, what))
+    }
+
+    /// Recipients whose addresses the peer would not understand: the others need not suffer for them.
+    fn pass_over_international(&self, message: &mut Transaction) {
+        let international = |(_, recipient): &(usize, &Recipient)| is_international(&recipient.mailbox);
+        let indices: Vec<usize> = message
+            .envelope
+            .recipients
+            .iter()
+            .enumerate()
+            .filter(international)
+            .map(|(index, _)| index)
+            .collect();
+        for index in indices {
+            let reason = Reason::needs_utf8(&self.peer, "the address");
+            message.refuse_recipient(index, Outcome::GiveUp(reason));
         }
     }
 
@@ -317,7 +350,8 @@ impl Session {
         while self.may_send()
             && let Some(message) = self.flight.back_mut()
         {
-            let nobody_left = matches!(message.next, Next::Rcpt(_) | Next::Data) && message.is_settled();
+            let nobody_left =
+                matches!(message.next, Next::Rcpt(_) | Next::Data | Next::Bdat) && message.is_settled();
             if nobody_left && self.due.is_empty() {
                 // Without pipelining, or when the window filled up: DATA has not been sent, and need not be.
                 self.reset_due = message.mail_accepted;
@@ -356,29 +390,34 @@ impl Session {
                 (Due::Reset, String::from("RSET\r\n"), Next::Mail)
             }
             Next::Mail => {
-                let mut line = format!("MAIL FROM:<{}>", envelope.reverse_path);
-                if self.offered.size.is_some() {
-                    line += &format!(" SIZE={}", envelope.size);
-                }
-                if self.offered.eight_bit_mime && envelope.eight_bit {
-                    line += " BODY=8BITMIME";
-                }
-                // Just send eight: where 8BITMIME is not offered, 8-bit content goes out as it is, without
-                // BODY. RFC 6152 3 would have it converted or returned; this is the place for it.
                 let first = !std::mem::replace(&mut self.mail_sent, true);
-                (Due::Mail { first }, line + "\r\n", Next::Rcpt(0))
+                (Due::Mail { first }, envelope.mail(&self.offered), Next::Rcpt(0))
             }
             Next::Rcpt(index) => match envelope.recipients.get(index) {
-                Some((_, mailbox)) => (
+                Some(_) if message.is_passed_over(index) => {
+                    message.next = Next::Rcpt(index + 1);
+                    return true;
+                }
+                Some(recipient) => (
                     Due::Rcpt(index),
-                    format!("RCPT TO:<{mailbox}>\r\n"),
+                    envelope.rcpt(recipient, &self.offered),
                     Next::Rcpt(index + 1),
                 ),
                 None => {
-                    message.next = Next::Data;
+                    message.next = if envelope.binary { Next::Bdat } else { Next::Data };
                     return true;
                 }
             },
+            // So much is not sent before it is known that somebody wants it.
+            Next::Bdat if !self.due.is_empty() => return false,
+            Next::Bdat => {
+                let line = format!("BDAT {} LAST\r\n", envelope.size);
+                let id = envelope.message;
+                message.next = Next::Nothing;
+                self.command(Due::Content, &line, steps);
+                steps.push(Step::SendBinary(id));
+                return true;
+            }
             Next::Data => (Due::Data, String::from("DATA\r\n"), Next::WaitForGo),
             Next::Content => {
                 steps.push(Step::SendContent(envelope.message));

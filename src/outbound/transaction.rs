@@ -2,7 +2,11 @@
 //!
 //! Never sends and never reads: the session does, and notes the results here.
 
+use std::fmt;
+
+use crate::outbound::offered::Offered;
 use crate::outbound::outcome::Outcome;
+use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::work_queue::id::MessageId;
 
@@ -18,11 +22,132 @@ pub struct Envelope {
     /// For MAIL.
     pub reverse_path: ReversePath,
     /// One RCPT each, in this order; all in one transaction.
-    pub recipients: Vec<(RecipientKey, Mailbox)>,
+    pub recipients: Vec<Recipient>,
     /// Octets of the content, before dot-stuffing (RFC 1870 3).
     pub size: u64,
     /// The content has octets above 127.
     pub eight_bit: bool,
+    /// The content may have no lines, and must not be sent as if it had (RFC 3030 3).
+    pub binary: bool,
+    /// The header needs SMTPUTF8 (RFC 6531 3.6).
+    pub utf8_header: bool,
+    /// What the sender calls this envelope (RFC 3461 4.4).
+    pub envelope_id: Option<EnvelopeId>,
+    /// How much of the message a failure report shall bring back (RFC 3461 4.3).
+    pub ret: Option<Return>,
+}
+
+/// Whom a message is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// Its name in the outbound work queue.
+    pub key: RecipientKey,
+    /// For RCPT.
+    pub mailbox: Mailbox,
+    /// Of which ends the sender wants to hear; `None` if it did not say (RFC 3461 4.1).
+    pub notify: Option<Notify>,
+    /// The recipient as the sender first wrote it (RFC 3461 4.2).
+    pub original: Option<OriginalRecipient>,
+}
+
+/// Without a word about reports.
+impl From<(RecipientKey, Mailbox)> for Recipient {
+    fn from((key, mailbox): (RecipientKey, Mailbox)) -> Recipient {
+        Recipient {
+            key,
+            mailbox,
+            notify: None,
+            original: None,
+        }
+    }
+}
+
+impl Envelope {
+    /// A message of which no more is known than this: nothing special about its content, nothing said about
+    /// reports.
+    #[must_use]
+    pub fn new<R: Into<Recipient>>(
+        message: MessageId,
+        reverse_path: ReversePath,
+        recipients: impl IntoIterator<Item = R>,
+        size: u64,
+    ) -> Envelope {
+        Envelope {
+            message,
+            reverse_path,
+            recipients: recipients.into_iter().map(Into::into).collect(),
+            size,
+            eight_bit: false,
+            binary: false,
+            utf8_header: false,
+            envelope_id: None,
+            ret: None,
+        }
+    }
+
+    /// What needs SMTPUTF8 whoever the recipients are: in the words of a reason.
+    pub(super) fn needs_utf8(&self) -> Option<&'static str> {
+        let reverse_path = self.reverse_path.0.as_ref();
+        if reverse_path.is_some_and(is_international) {
+            Some("the address of the sender")
+        } else if self.utf8_header {
+            Some("the header")
+        } else {
+            None
+        }
+    }
+
+    /// MAIL, with the parameters that the peer offers and this message needs.
+    pub(super) fn mail(&self, offered: &Offered) -> String {
+        let mut line = format!("MAIL FROM:<{}>", self.reverse_path);
+        if offered.size.is_some() {
+            line += &format!(" SIZE={}", self.size);
+        }
+        if self.binary {
+            line += " BODY=BINARYMIME";
+        } else if offered.eight_bit_mime && self.eight_bit {
+            line += " BODY=8BITMIME";
+        }
+        // Just send eight: where 8BITMIME is not offered, 8-bit content goes out as it is, without
+        // BODY. RFC 6152 3 would have it converted or returned; this is the place for it.
+        if self.goes_as_utf8(offered) {
+            line += " SMTPUTF8";
+        }
+        if offered.dsn {
+            line += &parameter("RET", self.ret.as_ref());
+            line += &parameter("ENVID", self.envelope_id.as_ref());
+        }
+        line + "\r\n"
+    }
+
+    /// RCPT for one of the recipients, likewise. RFC 3461 5.2.1: what the client gave is handed on as it is.
+    pub(super) fn rcpt(&self, recipient: &Recipient, offered: &Offered) -> String {
+        let mut line = format!("RCPT TO:<{}>", recipient.mailbox);
+        if offered.dsn {
+            line += &parameter("NOTIFY", recipient.notify.as_ref());
+            let original = match &recipient.original {
+                Some(original) if !self.goes_as_utf8(offered) => Some(original.in_ascii()),
+                original => original.clone(),
+            };
+            line += &parameter("ORCPT", original.as_ref());
+        }
+        line + "\r\n"
+    }
+
+    /// Whether SMTPUTF8 is said. RFC 6531 3.4: only where it is needed.
+    fn goes_as_utf8(&self, offered: &Offered) -> bool {
+        let of_recipients = || self.recipients.iter().any(|r| is_international(&r.mailbox));
+        offered.smtp_utf8 && (self.needs_utf8().is_some() || of_recipients())
+    }
+}
+
+/// Whether an address can only be said with SMTPUTF8.
+pub(super) fn is_international(mailbox: &Mailbox) -> bool {
+    !mailbox.local_part().is_ascii() || !mailbox.domain().is_ascii()
+}
+
+fn parameter(name: &str, value: Option<&impl fmt::Display>) -> String {
+    value.map(|value| format!(" {name}={value}")).unwrap_or_default()
 }
 
 /// What goes to the peer next for this message.
@@ -31,6 +156,8 @@ pub(super) enum Next {
     Mail,
     Rcpt(usize),
     Data,
+    /// BDAT with all of the content, once RCPT is answered.
+    Bdat,
     /// Nothing until DATA is answered.
     WaitForGo,
     Content,
@@ -77,6 +204,11 @@ impl Transaction {
         }
     }
 
+    /// Whether RCPT need not be said for the recipient at `index`: its outcome is known already.
+    pub(super) fn is_passed_over(&self, index: usize) -> bool {
+        self.settled.get(index).is_some_and(Option::is_some)
+    }
+
     /// Whether nobody waits for an outcome any more.
     pub(super) fn is_settled(&self) -> bool {
         self.settled.iter().all(Option::is_some)
@@ -84,7 +216,11 @@ impl Transaction {
 
     /// The end: an outcome for every recipient, `rest` for those that had none.
     pub(super) fn settle(self, rest: &Outcome) -> (MessageId, Vec<(RecipientKey, Outcome)>) {
-        let keys = self.envelope.recipients.into_iter().map(|(key, _)| key);
+        let keys = self
+            .envelope
+            .recipients
+            .into_iter()
+            .map(|recipient| recipient.key);
         let outcomes = self
             .settled
             .into_iter()

@@ -2,7 +2,11 @@
 //!
 //! Never obeys a command and never words a refusal: those are `inbound::session` and `inbound::replies`.
 
+use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return, is_xtext};
 use crate::smtp::path::{ForwardPath, PathError, ReversePath};
+
+/// Longest name that a client may give itself, octets: as long as a domain may be, and a literal's brackets.
+const MAX_HOST_NAME: usize = 257;
 
 /// How far a dialogue has come: what a verb may be preceded by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,36 +19,47 @@ pub enum Stage {
     Mail,
     /// A transaction has a recipient or more.
     Recipients,
+    /// A part of the content has come, by BDAT.
+    Chunks,
 }
 
-const ANY: &[Stage] = &[Stage::Greeted, Stage::Ready, Stage::Mail, Stage::Recipients];
+const ANY: &[Stage] = &[
+    Stage::Greeted,
+    Stage::Ready,
+    Stage::Mail,
+    Stage::Recipients,
+    Stage::Chunks,
+];
 
 /// The verbs that we know, in the order in which a dialogue meets them.
 pub static VERBS: [Verb; 14] = [
     Verb::new("HELO", "HELO hostname", ANY, Some(helo)),
     Verb::new("EHLO", "EHLO hostname", ANY, Some(ehlo)),
+    Verb::new("STARTTLS", "STARTTLS", &[Stage::Ready], Some(starttls)),
+    Verb::new("AUTH", "AUTH mechanism [initial-response]", &[Stage::Ready], Some(auth)),
     Verb::new(
         "MAIL",
-        "MAIL FROM:<address> [SIZE=n] [BODY=7BIT|8BITMIME]",
+        "MAIL FROM:<address> [SIZE=n] [BODY=7BIT|8BITMIME|BINARYMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=text]",
         &[Stage::Ready],
         Some(mail),
-    ),
+    )
+    .utf8(),
     Verb::new(
         "RCPT",
-        "RCPT TO:<address>",
+        "RCPT TO:<address> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;address]",
         &[Stage::Mail, Stage::Recipients],
         Some(rcpt),
-    ),
+    )
+    .utf8(),
     Verb::new("DATA", "DATA", &[Stage::Recipients], Some(data)),
+    // What it announces has to be taken in wherever the dialogue stands: the session judges the stage.
+    Verb::new("BDAT", "BDAT size [LAST]", ANY, Some(bdat)),
     Verb::new("RSET", "RSET", ANY, Some(rset)),
-    Verb::new("NOOP", "NOOP [text]", ANY, Some(noop)),
-    Verb::new("VRFY", "VRFY text", ANY, Some(vrfy)),
+    Verb::new("NOOP", "NOOP [text]", ANY, Some(noop)).utf8(),
+    Verb::new("VRFY", "VRFY text", ANY, Some(vrfy)).utf8(),
     Verb::new("HELP", "HELP [text]", ANY, Some(help)),
     Verb::new("QUIT", "QUIT", ANY, Some(quit)),
-    Verb::new("EXPN", "EXPN text", ANY, None),
-    Verb::new("STARTTLS", "STARTTLS", ANY, None),
-    Verb::new("AUTH", "AUTH mechanism", ANY, None),
-    Verb::new("BDAT", "BDAT size [LAST]", ANY, None),
+    Verb::new("EXPN", "EXPN text", ANY, None).utf8(),
 ];
 
 type ReadArguments = fn(&str) -> Result<Command, CommandError>;
@@ -60,6 +75,8 @@ pub struct Verb {
     pub stages: &'static [Stage],
     /// Reads the arguments; `None` for a verb that is known and not offered.
     parse: Option<ReadArguments>,
+    /// Whether the arguments may be UTF-8 outside ASCII (RFC 6531 3).
+    utf8: bool,
 }
 
 impl Verb {
@@ -74,7 +91,13 @@ impl Verb {
             syntax,
             stages,
             parse,
+            utf8: false,
         }
+    }
+
+    const fn utf8(mut self) -> Verb {
+        self.utf8 = true;
+        self
     }
 
     /// Whether we do what it asks for.
@@ -90,8 +113,9 @@ impl Verb {
     pub fn parse(&self, arguments: &[u8]) -> Result<Command, CommandError> {
         let parse = self.parse.ok_or(CommandError::NotOffered)?;
         match std::str::from_utf8(arguments) {
-            Ok(text) if text.is_ascii() => parse(text),
-            _ => Err(CommandError::NotAscii),
+            Ok(text) if text.is_ascii() || self.utf8 => parse(text),
+            Ok(_) => Err(CommandError::NotAscii),
+            Err(_) => Err(CommandError::NotUtf8),
         }
     }
 }
@@ -99,10 +123,19 @@ impl Verb {
 /// A command, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// HELO, with the name the client gives itself: printable, unchecked, never empty.
+    /// HELO, with the name the client gives itself: one word that could be a host's.
     Helo(String),
-    /// EHLO, with the name the client gives itself: printable, unchecked, never empty.
+    /// EHLO, with the name the client gives itself: one word that could be a host's.
     Ehlo(String),
+    /// STARTTLS: the client wants to go on in TLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954 4).
+    Auth {
+        /// The name of a SASL mechanism, as it was given.
+        mechanism: String,
+        /// The initial response in base64, where there is one; `=` is an empty one.
+        initial: Option<String>,
+    },
     /// MAIL: opens a transaction.
     Mail {
         /// Whom to tell when delivery fails.
@@ -114,9 +147,18 @@ pub enum Command {
     Rcpt {
         /// Who it is for.
         to: ForwardPath,
+        /// What the client said about the recipient.
+        parameters: RcptParameters,
     },
     /// DATA: content follows.
     Data,
+    /// BDAT: so many octets of content follow (RFC 3030 2).
+    Bdat {
+        /// How many; more than we can count is as many as we can.
+        size: u64,
+        /// Whether they are the last ones.
+        last: bool,
+    },
     /// RSET: forget the transaction.
     Rset,
     /// NOOP: nothing.
@@ -130,12 +172,31 @@ pub enum Command {
 }
 
 /// What a client may say about a message in MAIL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailParameters {
     /// SIZE: octets of content, as the client reckons (RFC 1870).
     pub size: Option<u64>,
     /// BODY (RFC 6152).
     pub body: Option<Body>,
+    /// SMTPUTF8: addresses or header may be UTF-8 outside ASCII (RFC 6531 3.4).
+    pub utf8: bool,
+    /// RET (RFC 3461 4.3).
+    pub ret: Option<Return>,
+    /// ENVID (RFC 3461 4.4).
+    pub envelope_id: Option<EnvelopeId>,
+    /// AUTH: whom the client believes to be the author (RFC 4954 5). Taken, and not believed.
+    pub auth: bool,
+}
+
+/// What a client may say about a recipient in RCPT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RcptParameters {
+    /// NOTIFY (RFC 3461 4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT (RFC 3461 4.2).
+    pub original: Option<OriginalRecipient>,
+    /// The path or ORCPT is outside ASCII, which needs SMTPUTF8.
+    pub utf8: bool,
 }
 
 /// What octets the content is said to hold (RFC 6152 2).
@@ -160,6 +221,8 @@ pub enum CommandError {
     NotOffered,
     /// Arguments outside ASCII.
     NotAscii,
+    /// Arguments that are not UTF-8.
+    NotUtf8,
     /// Arguments missing, too many or malformed: see [`Verb::syntax`].
     Arguments,
     /// A reverse path that is none.
@@ -207,26 +270,75 @@ fn without_spaces(mut text: &[u8]) -> &[u8] {
 }
 
 fn helo(name: &str) -> Result<Command, CommandError> {
-    some(name).map(|name| Command::Helo(name.to_owned()))
+    host_name(name).map(Command::Helo)
 }
 
 fn ehlo(name: &str) -> Result<Command, CommandError> {
-    some(name).map(|name| Command::Ehlo(name.to_owned()))
+    host_name(name).map(Command::Ehlo)
+}
+
+/// RFC 5321 4.1.3 has a domain or an address literal here. Real clients say `localhost`, names with
+/// underscores and bare addresses, which harm nobody; several words or other characters are nobody's name.
+fn host_name(name: &str) -> Result<String, CommandError> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    if name.is_empty() || name.len() > MAX_HOST_NAME || !name.bytes().all(known) {
+        return Err(CommandError::Arguments);
+    }
+    Ok(name.to_owned())
+}
+
+fn starttls(arguments: &str) -> Result<Command, CommandError> {
+    none(arguments).map(|()| Command::StartTls)
+}
+
+fn auth(arguments: &str) -> Result<Command, CommandError> {
+    let mut words = arguments.split(' ').filter(|word| !word.is_empty());
+    let mechanism = words.next().ok_or(CommandError::Arguments)?.to_owned();
+    let initial = words.next().map(str::to_owned);
+    match words.next() {
+        None => Ok(Command::Auth { mechanism, initial }),
+        Some(_) => Err(CommandError::Arguments),
+    }
 }
 
 fn mail(arguments: &str) -> Result<Command, CommandError> {
     let path = after_keyword(arguments, "FROM:")?;
     let (from, rest) = ReversePath::take(path).map_err(CommandError::Sender)?;
     let parameters = mail_parameters(rest)?;
+    if !path.is_ascii() && !parameters.utf8 {
+        return Err(CommandError::Sender(PathError::NotAscii));
+    }
     Ok(Command::Mail { from, parameters })
 }
 
 fn rcpt(arguments: &str) -> Result<Command, CommandError> {
     let path = after_keyword(arguments, "TO:")?;
     let (to, rest) = ForwardPath::take(path).map_err(CommandError::Recipient)?;
-    match parameters(rest)?.next() {
-        None => Ok(Command::Rcpt { to }),
-        Some(_) => Err(CommandError::UnknownParameter),
+    let mut said = RcptParameters {
+        utf8: !path.is_ascii(),
+        ..RcptParameters::default()
+    };
+    for (keyword, value) in parameters(rest)? {
+        match keyword.to_ascii_uppercase().as_str() {
+            "NOTIFY" => set_once(&mut said.notify, value.and_then(|v| v.parse().ok()))?,
+            "ORCPT" => set_once(&mut said.original, value.and_then(|v| v.parse().ok()))?,
+            _ => return Err(CommandError::UnknownParameter),
+        }
+    }
+    Ok(Command::Rcpt { to, parameters: said })
+}
+
+fn bdat(arguments: &str) -> Result<Command, CommandError> {
+    let mut words = arguments.split(' ').filter(|word| !word.is_empty());
+    let size = words.next().and_then(size).ok_or(CommandError::Arguments)?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return Err(CommandError::Arguments),
+    };
+    match words.next() {
+        None => Ok(Command::Bdat { size, last }),
+        Some(_) => Err(CommandError::Arguments),
     }
 }
 
@@ -272,27 +384,43 @@ fn after_keyword<'a>(arguments: &'a str, keyword: &str) -> Result<&'a str, Comma
     }
 }
 
-/// The parameters after a path, each with a space before it.
-fn parameters(rest: &str) -> Result<impl Iterator<Item = &str>, CommandError> {
+/// The parameters after a path, each with a space before it: its keyword, and its value if it has one.
+fn parameters(rest: &str) -> Result<impl Iterator<Item = (&str, Option<&str>)>, CommandError> {
     if !rest.is_empty() && !rest.starts_with(' ') {
         return Err(CommandError::Arguments);
     }
-    Ok(rest.split(' ').filter(|parameter| !parameter.is_empty()))
+    let parameters = rest.split(' ').filter(|parameter| !parameter.is_empty());
+    Ok(parameters.map(|parameter| match parameter.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (parameter, None),
+    }))
 }
 
 fn mail_parameters(rest: &str) -> Result<MailParameters, CommandError> {
     let mut said = MailParameters::default();
-    for parameter in parameters(rest)? {
-        let (keyword, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if keyword.eq_ignore_ascii_case("SIZE") {
-            set_once(&mut said.size, size(value))?;
-        } else if keyword.eq_ignore_ascii_case("BODY") {
-            set_once(&mut said.body, body(value))?;
-        } else {
-            return Err(CommandError::UnknownParameter);
+    for (keyword, value) in parameters(rest)? {
+        match keyword.to_ascii_uppercase().as_str() {
+            "SIZE" => set_once(&mut said.size, value.and_then(size))?,
+            "BODY" => set_once(&mut said.body, value.and_then(body))?,
+            "RET" => set_once(&mut said.ret, value.and_then(|v| v.parse().ok()))?,
+            "ENVID" => set_once(&mut said.envelope_id, value.and_then(|v| v.parse().ok()))?,
+            "SMTPUTF8" => switch_once(&mut said.utf8, value.is_none())?,
+            "AUTH" => switch_once(
+                &mut said.auth,
+                value.is_some_and(|v| !v.is_empty() && is_xtext(v)),
+            )?,
+            _ => return Err(CommandError::UnknownParameter),
         }
     }
     Ok(said)
+}
+
+fn switch_once(place: &mut bool, is_good: bool) -> Result<(), CommandError> {
+    if *place || !is_good {
+        return Err(CommandError::BadParameter);
+    }
+    *place = true;
+    Ok(())
 }
 
 fn set_once<T>(place: &mut Option<T>, value: Option<T>) -> Result<(), CommandError> {
@@ -314,6 +442,8 @@ fn body(value: &str) -> Option<Body> {
         Some(Body::SevenBit)
     } else if value.eq_ignore_ascii_case("8BITMIME") {
         Some(Body::EightBitMime)
+    } else if value.eq_ignore_ascii_case("BINARYMIME") {
+        Some(Body::BinaryMime)
     } else {
         None
     }

@@ -49,8 +49,8 @@ impl Notify {
         u8::from(self.success) | u8::from(self.failure) << 1 | u8::from(self.delay) << 2
     }
 
-    /// What goes with each of the `targets` that an alias stands for (RFC 3461 5.2.7): everything to a single one;
-    /// of several, none tells of success, since the alias itself is reported as expanded.
+    /// What goes with each of the `targets` that an alias stands for (RFC 3461 5.2.7): everything to a
+    /// single one; of several, none tells of success, since the alias itself is reported as expanded.
     #[must_use]
     pub fn for_expansion(self, targets: usize) -> Notify {
         Notify {
@@ -210,8 +210,8 @@ impl OriginalRecipient {
         OriginalRecipient(format!("{kind};{}", parts.join("\\")))
     }
 
-    /// The recipient that a client gave in RCPT without ORCPT, as a relay may add it (RFC 3461 5.2.1); `None` where
-    /// it is too long for that.
+    /// The recipient that a client gave in RCPT without ORCPT, as a relay may add it (RFC 3461 5.2.1);
+    /// `None` where it is too long for that.
     #[must_use]
     pub fn of(recipient: &str) -> Option<OriginalRecipient> {
         let text = if recipient.is_ascii() {

@@ -69,10 +69,27 @@ struct Place {
     busy: bool,
     doing: Cow<'static, str>,
     since: Option<Instant>,
+    /// When its session began.
+    began: Option<Instant>,
     /// The socket of its session, while it may be shut down from outside.
     socket: Option<RawFd>,
-    /// Whether the session may be broken off without harm: it waits for a command.
-    at_rest: bool,
+    /// Whether the session may be broken off without harm, and since when.
+    rest: Rest,
+    resting_since: Option<Instant>,
+    /// The session has been told to make room.
+    evicted: bool,
+}
+
+/// What a session would lose if it were broken off now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rest {
+    /// Something: it is busy.
+    #[default]
+    Busy,
+    /// Nothing: it waits for its peer.
+    Waiting,
+    /// Nothing, and it has shown nothing yet for which its place should be kept.
+    Expendable,
 }
 
 /// What the console shows of a handler.
@@ -242,6 +259,35 @@ impl<J: Send + 'static> HandlerTable<J> {
         started.map(row).collect()
     }
 
+    /// Makes room where all places are taken: tells one session to end that has shown nothing for `newcomers` since
+    /// it began, the oldest first; else one that has been silent for `silent`, the most silent first. Whether there
+    /// was one. Its place becomes available as soon as it has said goodbye.
+    pub fn evict(&self, newcomers: Duration, silent: Duration) -> bool {
+        let mut rows = self.shared.places.rows.lock();
+        let open = |place: &&mut Place| place.socket.is_some() && !place.evicted;
+        let longer = |since: Option<Instant>, than: Duration| since.is_some_and(|s| s.elapsed() >= than);
+        let newcomer = rows
+            .iter_mut()
+            .filter(open)
+            .filter(|place| place.rest == Rest::Expendable && longer(place.began, newcomers))
+            .min_by_key(|place| place.began);
+        let chosen = match newcomer {
+            Some(place) => Some(place),
+            None => rows
+                .iter_mut()
+                .filter(open)
+                .filter(|place| place.rest != Rest::Busy && longer(place.resting_since, silent))
+                .min_by_key(|place| place.resting_since),
+        };
+        let Some(place) = chosen else { return false };
+        place.evicted = true;
+        if let Some(socket) = place.socket {
+            // A peer that has gone meanwhile is what we want.
+            let _ = shutdown(socket, Shutdown::Read);
+        }
+        true
+    }
+
     /// Stops the handlers: idle ones go at once, sessions at rest are woken, the others may finish what they are
     /// doing until `grace` is over; then their sockets are shut down. Waits for them, at most `grace` and a
     /// second; whether all have ended.
@@ -249,7 +295,7 @@ impl<J: Send + 'static> HandlerTable<J> {
         let places = &self.shared.places;
         places.stop.give();
         self.shared.jobs.lock().clear();
-        places.shut_down(Shutdown::Read, |place| place.at_rest);
+        places.shut_down(Shutdown::Read, |place| place.rest != Rest::Busy);
         if places.wait_until_ended(grace) {
             return true;
         }
@@ -272,8 +318,13 @@ impl Places {
         if rows.len() <= number {
             rows.resize_with(number + 1, Place::default);
         }
-        rows[number].busy = true;
-        rows[number].since = Some(Instant::now());
+        let now = Some(Instant::now());
+        rows[number] = Place {
+            busy: true,
+            since: now,
+            began: now,
+            ..Place::default()
+        };
         self.busy.fetch_add(1, Ordering::SeqCst);
         true
     }
@@ -361,12 +412,24 @@ impl Desk {
         Lent(self)
     }
 
-    /// Whether the session waits for a command, and may be broken off without harm. Gives `false` when the order
-    /// to stop has been given.
+    /// Whether the session may be broken off without harm from now on. Gives `false` when the order to stop has
+    /// been given.
     #[must_use]
-    pub fn rest(&self, at_rest: bool) -> bool {
-        self.places.rows.lock()[self.number].at_rest = at_rest;
+    pub fn rest(&self, rest: Rest) -> bool {
+        let mut rows = self.places.rows.lock();
+        let place = &mut rows[self.number];
+        if place.rest == Rest::Busy {
+            place.resting_since = Some(Instant::now());
+        }
+        place.rest = rest;
+        drop(rows);
         !self.stopping()
+    }
+
+    /// Whether the session has been told to make room.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.places.rows.lock()[self.number].evicted
     }
 
     /// Whether the order to stop has been given.
@@ -390,7 +453,7 @@ impl Drop for Lent<'_> {
     fn drop(&mut self) {
         let mut rows = self.0.places.rows.lock();
         rows[self.0.number].socket = None;
-        rows[self.0.number].at_rest = false;
+        rows[self.0.number].rest = Rest::Busy;
     }
 }
 

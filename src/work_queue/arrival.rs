@@ -80,8 +80,8 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// A message of which no more is known than this: local mail from nobody in particular, nothing said about
-    /// reports. The fields are there to say more.
+    /// A message of which no more is known than this: local mail from nobody in particular, nothing said
+    /// about reports. The fields are there to say more.
     #[must_use]
     pub fn new<R: Into<Addressee>>(
         id: MessageId,

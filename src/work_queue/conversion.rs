@@ -150,8 +150,8 @@ impl WorkQueue {
         })
     }
 
-    /// Records what imsgcnv did, in one transaction. Gives how many good ends the delivery report task has to tell
-    /// of now.
+    /// Records what imsgcnv did, in one transaction. Gives how many good ends the delivery report task has
+    /// to tell of now.
     ///
     /// # Errors
     /// When it could not be recorded: the messages wait as before.

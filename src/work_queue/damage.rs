@@ -1,6 +1,8 @@
 //! Rows that do not hold what they should: a message that has one is held for an operator, and the others
 //! flow.
 
+use std::str::FromStr;
+
 use rusqlite::Row;
 
 use super::WorkQueue;
@@ -13,7 +15,7 @@ use crate::smtp::path::{Mailbox, ReversePath};
 
 /// The mailbox in a column; `None` where the column holds something else.
 pub(super) fn mailbox_in(row: &Row<'_>, column: usize) -> Option<Mailbox> {
-    row.get_ref(column).ok()?.as_str().ok()?.parse().ok()
+    word_in(row, column)
 }
 
 /// The reverse path in a column; `None` where the column holds something else.
@@ -22,6 +24,11 @@ pub(super) fn reverse_path_in(row: &Row<'_>, column: usize) -> Option<ReversePat
         "" => Some(ReversePath(None)),
         path => path.parse().ok().map(|mailbox| ReversePath(Some(mailbox))),
     }
+}
+
+/// A value that the client gave; `None` where there is none, or none that it could have given.
+pub(super) fn word_in<T: FromStr>(row: &Row<'_>, column: usize) -> Option<T> {
+    row.get_ref(column).ok()?.as_str().ok()?.parse().ok()
 }
 
 impl WorkQueue {

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::damage::{mailbox_in, reverse_path_in};
+use super::damage::{mailbox_in, reverse_path_in, word_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
@@ -144,9 +144,4 @@ fn concerned(row: &Row<'_>, success: Option<Success>) -> rusqlite::Result<Option
         host,
         reason,
     }))
-}
-
-/// A value that the client gave; `None` where there is none, or none that it could have given.
-fn word_in<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> Option<T> {
-    row.get_ref(column).ok()?.as_str().ok()?.parse().ok()
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::WorkQueue;
-use super::damage::{hold, mailbox_in, reverse_path_in};
+use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
@@ -16,6 +16,7 @@ use crate::clock::Stamp;
 use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
 use crate::domain_list::list::{DomainList, HopId, ListId};
 use crate::domain_list::next_hop::NextHop;
+use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
 
 /// What one pass of Domain List Processing may do.
@@ -84,6 +85,14 @@ pub struct ListedMessage {
     pub size: u64,
     /// Whether the content has octets above 127.
     pub eight_bit: bool,
+    /// Whether the content may have no lines: it came as BINARYMIME (RFC 3030).
+    pub binary: bool,
+    /// Whether it came with SMTPUTF8, and its header needs that (RFC 6531).
+    pub utf8_header: bool,
+    /// The sender's own name for the envelope (RFC 3461 4.4).
+    pub envelope_id: Option<EnvelopeId>,
+    /// How much of the message a failure report shall bring back (RFC 3461 4.3).
+    pub ret: Option<Return>,
     /// In the order of RCPT; they travel in one transaction.
     pub recipients: Vec<ListedRecipient>,
 }
@@ -95,6 +104,12 @@ pub struct ListedRecipient {
     pub n: u32,
     /// Whom it is.
     pub path: Mailbox,
+    /// The recipient that the client named, where this one was expanded from it.
+    pub expanded_from: Option<Mailbox>,
+    /// Of which ends the sender wants to hear; `None` if it did not say (RFC 3461 4.1).
+    pub notify: Option<Notify>,
+    /// The recipient as the sender first wrote it, where the client said so (RFC 3461 4.2).
+    pub original: Option<OriginalRecipient>,
 }
 
 impl WorkQueue {
@@ -150,8 +165,10 @@ impl WorkQueue {
         let rows = self.store.read(|db| {
             ledger::rows(
                 db,
-                "SELECT r.message, r.n, r.path, m.reverse_path, m.size, m.eight_bit \
+                "SELECT r.message, r.n, r.path, m.reverse_path, m.size, m.eight_bit, m.body = 3, \
+                   m.utf8 AND m.utf8_header, m.envid, m.ret, p.path, r.notify, r.orcpt \
                  FROM recipient r LEFT JOIN message m ON m.id = r.message \
+                   LEFT JOIN recipient p ON p.message = r.message AND p.n = r.parent \
                  WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
                 [list.0],
                 |row| {
@@ -160,14 +177,23 @@ impl WorkQueue {
                     else {
                         return Ok(Err(id));
                     };
-                    let (n, size, eight_bit) = (row.get(1)?, row.get(4)?, row.get(5)?);
-                    let recipients = vec![ListedRecipient { n, path }];
+                    let recipient = ListedRecipient {
+                        n: row.get(1)?,
+                        path,
+                        expanded_from: mailbox_in(row, 10),
+                        notify: row.get::<_, Option<u8>>(11)?.map(Notify::from_bits),
+                        original: word_in(row, 12),
+                    };
                     Ok(Ok(ListedMessage {
                         id,
                         reverse_path,
-                        size,
-                        eight_bit,
-                        recipients,
+                        size: row.get(4)?,
+                        eight_bit: row.get(5)?,
+                        binary: row.get(6)?,
+                        utf8_header: row.get(7)?,
+                        envelope_id: word_in(row, 8),
+                        ret: word_in(row, 9),
+                        recipients: vec![recipient],
                     }))
                 },
             )

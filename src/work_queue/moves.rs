@@ -53,8 +53,8 @@ pub(super) fn give_up(
     Ok(())
 }
 
-/// Notes that drt has to tell the sender of a recipient's good end, if it asked for that and can be told; whether
-/// this is so. `reply` is what the next hop said, where one took it.
+/// Notes that drt has to tell the sender of a recipient's good end, if it asked for that and can be told;
+/// whether this is so. `reply` is what the next hop said, where one took it.
 pub(super) fn success_due(
     ledger: &Ledger<'_>,
     id: MessageId,
@@ -113,8 +113,8 @@ pub(super) fn expired(last: &Reason) -> Reason {
     }
 }
 
-/// A message whose last recipient has been settled leaves the queue, and its content with it; but not while its
-/// sender has yet to be told of a good end.
+/// A message whose last recipient has been settled leaves the queue, and its content with it; but not while
+/// its sender has yet to be told of a good end.
 pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
     let left = ledger.run(
         "UPDATE message SET left_at = ?1, inbound_due = NULL, box_due = NULL WHERE id = ?2 AND left_at IS NULL \

@@ -81,7 +81,8 @@ impl WorkQueue {
         let (dues, damaged) = self.store.read(|db| {
             let ids = ledger::rows(
                 db,
-                "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL ORDER BY message LIMIT ?",
+                "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL \
+                 ORDER BY message LIMIT ?",
                 [limit],
                 |row| row.get(0).map(MessageId),
             )?;

@@ -1,5 +1,5 @@
-//! The schema of `queue.db`: made where there is none, and brought from every released version to ours, in place
-//! and in one transaction.
+//! The schema of `queue.db`: made where there is none, and brought from every released version to ours, in
+//! place and in one transaction.
 //!
 //! Never touches what a newer version wrote, and knows nothing of what the rows mean.
 

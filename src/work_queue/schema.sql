@@ -60,7 +60,7 @@ CREATE TABLE recipient (
     settled_at   INTEGER,
     notify       INTEGER,          -- NOTIFY: 1 success, 2 failure, 4 delay; 0 never; NULL: not said (RFC 3461 4.1)
     orcpt        TEXT,             -- the recipient as the sender first wrote it, type;xtext (RFC 3461 4.2)
-    parent       INTEGER,          -- expanded from recipient n of this message; NULL: named by the client
+    parent       INTEGER,          -- expanded from this n, which the client named; NULL: named by the client itself
     report_due   INTEGER,          -- drt has yet to tell of its good end: 1 delivered, 2 relayed, 3 expanded
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;

@@ -25,7 +25,8 @@ pub struct Settlement {
     pub null_sender: bool,
     /// The host that was spoken to, `name[address]:port`; empty where none was reached.
     pub host: String,
-    /// Whether that host takes care of reports from here on: it offers DSN, and was told what the sender wants.
+    /// Whether that host takes care of reports from here on: it offers DSN, and was told what the sender
+    /// wants.
     pub host_reports: bool,
     /// The end of this attempt for each of them.
     pub outcomes: Vec<(u32, Outcome)>,

@@ -20,8 +20,8 @@ pub struct Structure {
     pub hops: usize,
     /// Whether any octet of header or body is above 127.
     pub eight_bit: bool,
-    /// Whether any octet of the header, or of a part's header, is above 127: what came with SMTPUTF8 needs it then
-    /// on its way on (RFC 6531 3.6).
+    /// Whether any octet of the header, or of a part's header, is above 127: what came with SMTPUTF8 needs
+    /// it then on its way on (RFC 6531 3.6).
     pub utf8_header: bool,
     /// The leaves of the MIME tree: 1 for a message that is not multipart.
     pub parts: usize,

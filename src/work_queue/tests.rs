@@ -495,6 +495,29 @@ fn a_good_end_is_not_ours_to_tell_where_the_host_reports_or_nobody_can_be_told()
 }
 
 #[test]
+fn a_recipient_that_was_expanded_knows_what_the_client_named() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["team@lotus.com", "x@ibm.com", "y@ibm.com"]);
+    let db = rusqlite::Connection::open(world.folder.path().join("queue.db")).unwrap();
+    db.execute("UPDATE recipient SET parent = 0 WHERE n = 2", [])
+        .unwrap();
+    world.convert();
+    let mut named = Vec::new();
+    for list in world.claim(&[0, 1], 0) {
+        for recipient in world.queue.list_messages(list.id).unwrap().remove(0).recipients {
+            named.push((recipient.n, recipient.expanded_from));
+            world.settle(&list, id, vec![(recipient.n, never())]);
+        }
+    }
+    named.sort_by_key(|(n, _)| *n);
+    let team = || Some(mailbox("team@lotus.com"));
+    assert_eq!(named, [(0, None), (1, None), (2, team())]);
+    let due = world.queue.awaiting_report(10).unwrap().remove(0);
+    let named: Vec<_> = due.recipients.into_iter().map(|r| r.expanded_from).collect();
+    assert_eq!(named, [None, None, team()]);
+}
+
+#[test]
 fn a_failure_that_nobody_wants_to_hear_of_ends_without_a_report() {
     let world = World::new();
     let id = world.put_asking("a@example.org", &[("x@lotus.com", Some("NEVER"))]);

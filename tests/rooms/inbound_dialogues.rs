@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use smtpmta::aliases::Aliases;
+use smtpmta::inbound::front::Front;
 use smtpmta::inbound::recipients::RecipientPolicy;
-use smtpmta::inbound::session::{Session, SessionSettings};
-use smtpmta::inbound::step::{Input, Step};
-use smtpmta::smtp::data::Decoder;
-use smtpmta::smtp::line::LineSplitter;
+use smtpmta::inbound::session::{Client, Session, SessionSettings};
+use smtpmta::inbound::step::{ContentEnd, Input, Step};
+use smtpmta::mailbox::directory::Directory;
+use smtpmta::smtp::data::{ChunkChecker, Decoder};
+use smtpmta::smtp::line::{Line, LineSplitter};
 use smtpmta::work_queue::id::MessageId;
 
 use crate::support::dialogue::{Dialogue, Turn, matches};
@@ -18,10 +21,19 @@ use crate::support::dialogue::{Dialogue, Turn, matches};
 struct Handler {
     session: Option<Session>,
     splitter: LineSplitter,
-    decoder: Decoder,
+    receiving: Receiving,
+    chunks: Option<ChunkChecker>,
     said: Vec<u8>,
     closed: bool,
     next_id: i64,
+}
+
+/// What the next octets are.
+enum Receiving {
+    Lines,
+    Dotted(Decoder),
+    Chunk(u64),
+    Skipped(u64),
 }
 
 impl Handler {
@@ -29,51 +41,119 @@ impl Handler {
         let mut handler = Handler {
             session: Some(session),
             splitter: LineSplitter::default(),
-            decoder: Decoder::new(),
+            receiving: Receiving::Lines,
+            chunks: None,
             said: Vec::new(),
             closed: false,
             next_id: 1,
         };
-        handler.give(Input::Connected);
+        handler.give(Input::Connected(&[]));
         handler
     }
 
     /// What arrives in one read.
     fn receive(&mut self, mut input: &[u8]) {
         while !self.closed && !input.is_empty() {
-            if self.session.as_ref().unwrap().receives_content() {
-                let decoded = self.decoder.decode(input, &mut |_| {});
-                input = &input[decoded.consumed..];
-                if decoded.finished {
-                    let (size, fault) = (self.decoder.size(), self.decoder.fault());
-                    self.give(Input::ContentEnd {
-                        size,
-                        fault,
-                        kept: Ok(()),
-                    });
+            match &mut self.receiving {
+                Receiving::Dotted(decoder) => {
+                    let decoded = decoder.decode(input, &mut |_| {});
+                    input = &input[decoded.consumed..];
+                    if decoded.finished {
+                        let (size, fault) = (decoder.size(), decoder.fault());
+                        self.end_content(size, fault);
+                    }
                 }
-            } else {
-                let mut splitter = std::mem::take(&mut self.splitter);
-                if let Some(line) = splitter.take(&mut input) {
-                    self.give(line.into());
+                Receiving::Chunk(left) => {
+                    let (piece, rest) = input.split_at(input.len().min(usize::try_from(*left).unwrap()));
+                    self.chunks.as_mut().unwrap().check(piece);
+                    let left = *left - piece.len() as u64;
+                    input = rest;
+                    self.await_chunk(left);
                 }
-                self.splitter = splitter;
+                Receiving::Skipped(left) => {
+                    let (piece, rest) = input.split_at(input.len().min(usize::try_from(*left).unwrap()));
+                    let left = *left - piece.len() as u64;
+                    input = rest;
+                    self.await_skipped(left);
+                }
+                Receiving::Lines => {
+                    let mut splitter = std::mem::take(&mut self.splitter);
+                    if let Some(line) = splitter.take(&mut input) {
+                        self.give(match line {
+                            Line::Bad(fault) => Input::BadLine(fault),
+                            Line::Whole(line) => Input::Line {
+                                line,
+                                followed: !input.is_empty(),
+                            },
+                        });
+                    }
+                    self.splitter = splitter;
+                }
             }
+        }
+    }
+
+    fn end_content(&mut self, size: u64, fault: Option<smtpmta::smtp::data::ContentFault>) {
+        self.receiving = Receiving::Lines;
+        self.give(Input::Content(ContentEnd {
+            size,
+            fault,
+            hops: 0,
+            kept: Ok(()),
+        }));
+    }
+
+    fn await_chunk(&mut self, left: u64) {
+        self.receiving = Receiving::Chunk(left);
+        if left == 0 {
+            let checker = self.chunks.as_mut().unwrap();
+            let is_last = self.session.as_ref().unwrap().receives_last();
+            let fault = if is_last {
+                checker.fault_at_end()
+            } else {
+                checker.fault()
+            };
+            let size = checker.size();
+            self.end_content(size, fault);
+        }
+    }
+
+    fn await_skipped(&mut self, left: u64) {
+        self.receiving = Receiving::Skipped(left);
+        if left == 0 {
+            self.receiving = Receiving::Lines;
+            self.give(Input::Skipped);
         }
     }
 
     fn give(&mut self, input: Input<'_>) {
         let (session, steps) = self.session.take().unwrap().advance(input);
+        let binary = session.receives_binary();
         self.session = Some(session);
         for step in steps {
             match step {
                 Step::Reply(reply) => reply.write_to(&mut self.said, true),
-                Step::ReceiveContent => self.decoder = Decoder::new(),
+                Step::ReceiveContent => self.receiving = Receiving::Dotted(Decoder::new()),
+                Step::ReceiveChunk(size) => {
+                    let checker = || {
+                        if binary {
+                            ChunkChecker::binary()
+                        } else {
+                            ChunkChecker::text()
+                        }
+                    };
+                    self.chunks.get_or_insert_with(checker);
+                    self.await_chunk(size);
+                }
+                Step::Skip(size) => self.await_skipped(size),
                 Step::Store(_) => {
+                    self.chunks = None;
                     self.next_id += 1;
                     self.give(Input::Stored(Ok(MessageId(self.next_id))));
                 }
-                Step::Discard => {}
+                Step::Discard => self.chunks = None,
+                Step::Pause(_) => {}
+                Step::StartTls | Step::Check(_) => panic!("no TLS in golden dialogues: {step:?}"),
                 Step::Close => self.closed = true,
             }
         }
@@ -116,10 +196,26 @@ fn session_for(dialogue: &Dialogue) -> Session {
         hostname,
         max_message_size: number("max-message-size", 50 * 1024 * 1024),
         max_recipients: usize::try_from(number("max-recipients", 1000)).unwrap(),
-        policy: RecipientPolicy::new(&local_domains).unwrap(),
+        max_hops: 100,
+        policy: RecipientPolicy::new(Arc::new(Directory {
+            local_domains,
+            accounts: None,
+            aliases: Aliases::default(),
+        }))
+        .unwrap(),
+        accounts: None,
+        offers_tls: false,
+        any_sender: false,
     };
     let may_relay = dialogue.option("relay-from") != Some("none");
-    Session::new(Arc::new(settings), IpAddr::V4(Ipv4Addr::LOCALHOST), may_relay)
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let client = Client {
+        address: localhost,
+        called: localhost,
+        front: Front::Relay,
+        may_relay,
+    };
+    Session::new(Arc::new(settings), client)
 }
 
 /// Plays a transcript; every write of the client arrives in pieces of at most `step` octets.

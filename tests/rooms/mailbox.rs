@@ -100,14 +100,12 @@ fn a_mailbox_that_can_not_be_written_is_tried_again() {
 fn a_message_that_has_passed_too_many_hosts_goes_no_further() {
     let world = World::load(&["--max-hops", "3"]);
     let hop = b"Received: from a.test by b.test; Mon, 23 Nov 2026 10:00:00 +0000\r\n";
-    // As many as it may have passed, and one more.
-    for lines in [3, 4] {
-        let content = [hop.repeat(lines), letter("round and round")].concat();
-        Client::of(&world).mail("bsmith@mta.test", &["jdoe@mta.test"], &content);
-    }
-    let report = world.wait_for_letters("bsmith@mta.test", 1).remove(0);
-    assert!(String::from_utf8_lossy(&report).contains("Status: 5.4.6"));
-    assert_eq!(world.letters("jdoe@mta.test").len(), 1);
+    // As many as it may have passed, and one more; in the body any number of such lines may stand.
+    let content = |lines| [hop.repeat(lines), letter("round and round"), hop.repeat(9)].concat();
+    Client::of(&world).mail("bsmith@mta.test", &["jdoe@mta.test"], &content(3));
+    let refused = Client::of(&world).try_mail("bsmith@mta.test", &["jdoe@mta.test"], &content(4));
+    assert!(refused.unwrap().starts_with("554 5.4.6"));
+    assert_eq!(world.wait_for_letters("jdoe@mta.test", 1).len(), 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `# …` | a remark |
 //! | `> 1 from=<a@b> size=812 8bit 11=<c@d> 12=<e@f>` | a message of the list, offered when it is wanted |
+//! | `> 1 … binary utf8 envid=Q ret=FULL 11=<c@d>;notify=N;orcpt=O` | all else that may be said of one |
 //! | `S: …` | a line of the peer |
 //! | `S+ …` | a line of the peer that came together with the one before |
 //! | `! lost`, `! timeout`, `! unreadable`, `! stop` | the connection, the peer, the content, the operator |
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use smtpmta::outbound::outcome::{Outcome, Peer, Reason, Trouble};
 use smtpmta::outbound::session::{End, Input, Session, Step};
-use smtpmta::outbound::transaction::{Envelope, RecipientKey};
+use smtpmta::outbound::transaction::{Envelope, Recipient, RecipientKey};
 use smtpmta::smtp::path::{Mailbox, ReversePath};
 use smtpmta::smtp::reply::ReplyParser;
 use smtpmta::work_queue::id::MessageId;
@@ -96,18 +97,13 @@ fn play(script: &str, name: &str) -> String {
     play.transcript
 }
 
-/// `1 from=<a@b> size=812 8bit 11=<c@d> 12=<e@f>`
+/// `1 from=<a@b> size=812 8bit 11=<c@d> 12=<e@f>;notify=NEVER;orcpt=rfc822;g@h`
 fn envelope(line: &str) -> Envelope {
     let path = |text: &str| text.trim_matches(['<', '>']).to_string();
     let mut words = line.split(' ');
     let number = words.next().unwrap().parse().unwrap();
-    let mut envelope = Envelope {
-        message: MessageId(number),
-        reverse_path: ReversePath(None),
-        recipients: Vec::new(),
-        size: 1000,
-        eight_bit: false,
-    };
+    let nobody: [Recipient; 0] = [];
+    let mut envelope = Envelope::new(MessageId(number), ReversePath(None), nobody, 1000);
     for word in words {
         match word.split_once('=') {
             Some(("from", "<>")) => {}
@@ -115,13 +111,28 @@ fn envelope(line: &str) -> Envelope {
                 envelope.reverse_path = ReversePath(Some(Mailbox::parse(&path(from)).unwrap()));
             }
             Some(("size", size)) => envelope.size = size.parse().unwrap(),
+            Some(("envid", id)) => envelope.envelope_id = Some(id.parse().unwrap()),
+            Some(("ret", ret)) => envelope.ret = Some(ret.parse().unwrap()),
             Some((key, to)) => {
-                let key = RecipientKey(key.parse().unwrap());
-                envelope
-                    .recipients
-                    .push((key, Mailbox::parse(&path(to)).unwrap()));
+                let (to, original) = to
+                    .split_once(";orcpt=")
+                    .map_or((to, None), |(to, o)| (to, Some(o)));
+                let (to, notify) = to
+                    .split_once(";notify=")
+                    .map_or((to, None), |(to, n)| (to, Some(n)));
+                envelope.recipients.push(Recipient {
+                    key: RecipientKey(key.parse().unwrap()),
+                    mailbox: Mailbox::parse(&path(to)).unwrap(),
+                    notify: notify.map(|notify| notify.parse().unwrap()),
+                    original: original.map(|original| original.parse().unwrap()),
+                });
             }
-            None => envelope.eight_bit = word == "8bit",
+            None => match word {
+                "8bit" => envelope.eight_bit = true,
+                "binary" => envelope.binary = true,
+                "utf8" => envelope.utf8_header = true,
+                _ => panic!("what is {word:?}?"),
+            },
         }
     }
     envelope
@@ -173,6 +184,7 @@ impl Play {
                 Step::SendContent(message) => {
                     self.line(&format!("C: (content of {} and the dot)", message.0))
                 }
+                Step::SendBinary(message) => self.line(&format!("C: (content of {} as it is)", message.0)),
                 Step::WantMessage => {
                     let input = self.list.pop_front().map_or(Input::NoMore, Input::Message);
                     if let Input::Message(Envelope {
@@ -180,7 +192,7 @@ impl Play {
                     }) = &input
                     {
                         self.unsettled
-                            .extend(recipients.iter().map(|(key, _)| (*message, *key)));
+                            .extend(recipients.iter().map(|recipient| (*message, recipient.key)));
                     }
                     steps.extend(self.session.advance(input));
                 }

@@ -30,16 +30,13 @@ type List = Vec<(Vec<&'static str>, Vec<u8>)>;
 
 fn envelope(number: i64, recipients: &[&str], content: &[u8]) -> Envelope {
     let mailbox = |to: &&str| Mailbox::parse(to).unwrap();
-    Envelope {
-        message: MessageId(number),
-        reverse_path: ReversePath(None),
-        recipients: (0..)
-            .map(RecipientKey)
-            .zip(recipients.iter().map(mailbox))
-            .collect(),
-        size: content.len() as u64,
-        eight_bit: false,
-    }
+    let recipients = (0..).map(RecipientKey).zip(recipients.iter().map(mailbox));
+    Envelope::new(
+        MessageId(number),
+        ReversePath(None),
+        recipients,
+        content.len() as u64,
+    )
 }
 
 /// The handler's loop: perform the steps, flush, read, feed.
@@ -73,7 +70,7 @@ fn send(sink: &Sink, list: &List, patience: Duration) -> Run {
                     encoder.finish(&mut encoded);
                     writer.write_all(&encoded)
                 }
-                Step::Send(_) | Step::SendContent(_) => Ok(()),
+                Step::Send(_) | Step::SendContent(_) | Step::SendBinary(_) => Ok(()),
                 Step::Settle { message, outcomes } => {
                     for (RecipientKey(key), outcome) in outcomes {
                         let word = match outcome {

@@ -17,7 +17,7 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::{
     Message, MessageBuilder, Name, Record, RecordData, Rtype, Serial, StaticCompressor, ToName, Ttl,
 };
-use domain::rdata::{A, Aaaa, AllRecordData, Cname, Mx, Soa};
+use domain::rdata::{A, Aaaa, AllRecordData, Cname, Mx, Ptr, Soa};
 
 type DnsName = Name<Vec<u8>>;
 type Data = AllRecordData<Vec<u8>, DnsName>;
@@ -124,6 +124,12 @@ impl DnsServer {
         self.add(alias, Cname::new(name(target)).into())
     }
 
+    /// Adds a PTR record: a name of this address.
+    pub fn ptr(&self, address: &str, host: &str) -> &DnsServer {
+        let owner = reverse(address.parse().expect("an address"));
+        self.add(&owner, Ptr::new(name(host)).into())
+    }
+
     /// Makes the server misbehave for this name and type from now on.
     pub fn fault(&self, of: &str, rtype: Rtype, fault: Fault) -> &DnsServer {
         self.state().faults.insert((name(of), rtype), fault);
@@ -193,6 +199,21 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 fn name(text: &str) -> DnsName {
     Name::from_chars(text.chars()).expect("a domain name")
+}
+
+/// The name under which the names of an address are kept, for `fault` and `queries` too.
+pub fn reverse(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => {
+            let octets = v4.octets().into_iter().rev();
+            octets.map(|octet| format!("{octet}.")).collect::<String>() + "in-addr.arpa"
+        }
+        IpAddr::V6(v6) => {
+            let octets = v6.octets().into_iter().rev();
+            let nibbles = octets.map(|octet| format!("{:x}.{:x}.", octet & 0xf, octet >> 4));
+            nibbles.collect::<String>() + "ip6.arpa"
+        }
+    }
 }
 
 fn serve_udp(socket: &UdpSocket, state: &Mutex<State>) {

@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used)] // a sink that cannot work is a failed test
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -505,6 +505,13 @@ impl Connection<'_> {
                         self.take_content(transaction.take().unwrap_or_default())?;
                     }
                 }
+                ("BDAT", Some(_)) => {
+                    let (size, last) = argument.split_once(' ').unwrap_or((argument, ""));
+                    assert_eq!(last, "LAST", "only whole messages in one chunk are understood");
+                    let mut content = vec![0; size.parse().unwrap()];
+                    self.reader.read_exact(&mut content)?;
+                    self.end_content(transaction.take().unwrap_or_default(), content)?;
+                }
                 ("RSET", _) => {
                     self.answer(Stage::Rset, "", "250 2.0.0 OK")?;
                     transaction = None;
@@ -538,6 +545,10 @@ impl Connection<'_> {
             // A bare LF ends no line: what follows it is neither a dot nor the end.
             at_line_start = line.ends_with(b"\r\n");
         }
+        self.end_content(transaction, content)
+    }
+
+    fn end_content(&mut self, transaction: Transaction, content: Vec<u8>) -> io::Result<()> {
         let Transaction {
             reverse_path,
             parameters,

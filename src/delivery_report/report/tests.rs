@@ -449,3 +449,26 @@ fn what_came_with_smtputf8_is_named_so() {
         assert!(status_fields(&mail)[1].contains(&original));
     }
 }
+
+#[test]
+fn addresses_in_utf8_stand_in_their_ascii_form_where_the_report_is_ascii() {
+    let (sender, bob) = (mailbox("änn@example.org"), mailbox("\"jö rg\"@example.net"));
+    let (reason, alias) = (refused("no"), mailbox("用户@example.org"));
+    let recipients = [ReportedRecipient {
+        expanded_from: Some(&alias),
+        ..failed(&bob, &reason)
+    }];
+    let content = report(Kind::Bounce, &sender, &recipients, Original::Headers(ORIGINAL)).content();
+    let shown = shown(&content);
+    // RFC 6532: whoever gets it is named as he is, and such a report travels with SMTPUTF8.
+    assert!(shown.contains("\nTo: änn@example.org\n"), "{shown}");
+    let rest = shown.replace("änn", "");
+    assert!(rest.is_ascii(), "{rest}");
+    for expected in [
+        "\n  <\"j\\x{F6}\\x{20}rg\"@example.net>\n",
+        "which you addressed as \\x{7528}\\x{6237}@example.org\n",
+        "\nFinal-Recipient: utf-8; \"j\\x{F6}\\x{20}rg\"@example.net\n",
+    ] {
+        assert!(shown.contains(expected), "no {expected:?} in {shown}");
+    }
+}

@@ -21,13 +21,8 @@ fn says(code: u16) -> Input {
 
 fn envelope(number: i64, recipients: u32) -> Envelope {
     let mailbox = |n: u32| Mailbox::parse(&format!("recipient{n}@example.org")).unwrap();
-    Envelope {
-        message: MessageId(number),
-        reverse_path: ReversePath(None),
-        recipients: (0..recipients).map(|n| (RecipientKey(n), mailbox(n))).collect(),
-        size: 1000,
-        eight_bit: false,
-    }
+    let recipients = (0..recipients).map(|n| (RecipientKey(n), mailbox(n)));
+    Envelope::new(MessageId(number), ReversePath(None), recipients, 1000)
 }
 
 fn connected() -> Session {
@@ -177,16 +172,19 @@ proptest! {
     /// then accepted, and nothing happens after the end.
     #[test]
     fn no_recipient_is_lost_and_none_settled_twice(
-        offers in prop::sample::subsequence(vec!["PIPELINING", "SIZE 999", "8BITMIME"], 0..=3),
-        sizes in prop::collection::vec((0_u32..4, 990_u64..1010), 0..6),
+        offers in prop::sample::subsequence(
+            vec!["PIPELINING", "SIZE 999", "8BITMIME", "DSN", "SMTPUTF8", "CHUNKING", "BINARYMIME"], 0..=7,
+        ),
+        sizes in prop::collection::vec((0_u32..4, 990_u64..1010, any::<bool>(), any::<bool>()), 0..6),
         codes in prop::collection::vec(
             (prop::sample::select(vec![RIGHT, RIGHT, RIGHT, RIGHT, 250, 354, 421, 450, 452, 503, 550, 552]),
              prop::bool::weighted(0.05)),
             0..80,
         ),
     ) {
-        let mut list: VecDeque<Envelope> = (1..).zip(sizes).map(|(number, (recipients, size))| {
-            Envelope { size, ..envelope(number, recipients) }
+        let mut list: VecDeque<Envelope> = (1..).zip(sizes).map(|(number, of)| {
+            let (recipients, size, binary, utf8_header) = of;
+            Envelope { size, binary, utf8_header, ..envelope(number, recipients) }
         }).collect();
         let mut session = open(&offers);
         let mut inputs: VecDeque<Input> = codes.into_iter().map(|(code, more_at_hand)| {
@@ -210,7 +208,9 @@ proptest! {
                 prop_assert!(!closed, "after the end: {step:?}");
                 match step {
                     Step::Send(_) => {}
-                    Step::SendContent(message) => prop_assert!(sent.insert(message)),
+                    Step::SendContent(message) | Step::SendBinary(message) => {
+                        prop_assert!(sent.insert(message));
+                    }
                     Step::Settle { message, outcomes } => {
                         if outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Delivered(_))) {
                             prop_assert!(accepted && sent.contains(&message));

@@ -1,0 +1,175 @@
+//! A message on its way in: octets come off the wire, lose their dots or are taken as chunks, pass the watch over
+//! the header, and end up in the queue's content.
+//!
+//! Never holds more of a message than the content writer does, and keeps nothing that is beyond the size limit.
+
+use super::header::HeaderWatch;
+use super::step::{ContentEnd, StoreRefusal};
+use crate::smtp::data::{ChunkChecker, Decoder};
+use crate::work_queue::id::MessageId;
+use crate::work_queue::{Content, ContentWriter, QueueError};
+
+/// The message that is coming in.
+pub(super) struct Incoming {
+    pub(super) id: MessageId,
+    /// The word for how it came: `ESMTPS`.
+    pub(super) protocol: &'static str,
+    body: Body,
+    intake: Intake,
+}
+
+/// How its octets come.
+enum Body {
+    /// After DATA.
+    Dotted(Decoder),
+    /// After BDAT.
+    Chunks(ChunkChecker),
+}
+
+/// Where the octets of content go.
+struct Intake {
+    header: HeaderWatch,
+    content: ContentWriter,
+    kept: Result<(), StoreRefusal>,
+    size: u64,
+    /// `--max-message-size`.
+    most: u64,
+}
+
+impl Incoming {
+    /// A message after DATA. `received` is our Received line.
+    pub(super) fn dotted(
+        id: MessageId,
+        protocol: &'static str,
+        received: &str,
+        header: HeaderWatch,
+        content: ContentWriter,
+        most: u64,
+    ) -> Incoming {
+        let body = Body::Dotted(Decoder::new());
+        Incoming::new(id, protocol, received, body, header, content, most)
+    }
+
+    /// A message after the first BDAT, of any octets if it is `binary`.
+    pub(super) fn chunks(
+        id: MessageId,
+        protocol: &'static str,
+        received: &str,
+        binary: bool,
+        header: HeaderWatch,
+        content: ContentWriter,
+        most: u64,
+    ) -> Incoming {
+        let checker = if binary {
+            ChunkChecker::binary()
+        } else {
+            ChunkChecker::text()
+        };
+        Incoming::new(
+            id,
+            protocol,
+            received,
+            Body::Chunks(checker),
+            header,
+            content,
+            most,
+        )
+    }
+
+    fn new(
+        id: MessageId,
+        protocol: &'static str,
+        received: &str,
+        body: Body,
+        header: HeaderWatch,
+        mut content: ContentWriter,
+        most: u64,
+    ) -> Incoming {
+        let kept = content
+            .write(received.as_bytes())
+            .map_err(|error| refusal(&error));
+        Incoming {
+            id,
+            protocol,
+            body,
+            intake: Intake {
+                header,
+                content,
+                kept,
+                size: 0,
+                most,
+            },
+        }
+    }
+
+    /// Takes the octets after DATA off `input`; whether the message has come to its end.
+    pub(super) fn take_dotted(&mut self, input: &mut &[u8]) -> bool {
+        let Body::Dotted(decoder) = &mut self.body else {
+            return false;
+        };
+        let decoded = decoder.decode(input, &mut |piece| self.intake.take(piece));
+        *input = &input[decoded.consumed..];
+        decoded.finished
+    }
+
+    /// Takes in octets of a chunk.
+    pub(super) fn take_chunk(&mut self, octets: &[u8]) {
+        if let Body::Chunks(checker) = &mut self.body {
+            checker.check(octets);
+            self.intake.take(octets);
+        }
+    }
+
+    /// What is known of it when its last octet has come, or the last one of a chunk.
+    pub(super) fn end(&mut self, is_last: bool) -> ContentEnd {
+        if is_last {
+            self.intake.finish();
+        }
+        let fault = match &mut self.body {
+            Body::Dotted(decoder) => decoder.fault(),
+            Body::Chunks(checker) if is_last => checker.fault_at_end(),
+            Body::Chunks(checker) => checker.fault(),
+        };
+        ContentEnd {
+            size: self.intake.size,
+            fault,
+            hops: self.intake.header.received_fields(),
+            kept: self.intake.kept,
+        }
+    }
+
+    /// Its content, on the disk if it is large.
+    pub(super) fn finish(self) -> Result<Content, QueueError> {
+        self.intake.content.finish()
+    }
+}
+
+impl Intake {
+    fn take(&mut self, piece: &[u8]) {
+        self.size += piece.len() as u64;
+        if self.kept.is_ok() && self.size <= self.most {
+            let (content, kept) = (&mut self.content, &mut self.kept);
+            self.header.feed(piece, &mut |piece| write(content, kept, piece));
+        }
+    }
+
+    fn finish(&mut self) {
+        let (content, kept) = (&mut self.content, &mut self.kept);
+        self.header.finish(&mut |piece| write(content, kept, piece));
+    }
+}
+
+fn write(content: &mut ContentWriter, kept: &mut Result<(), StoreRefusal>, piece: &[u8]) {
+    if kept.is_ok() {
+        *kept = content.write(piece).map_err(|error| refusal(&error));
+    }
+}
+
+/// What the client hears of `error`.
+pub(super) fn refusal(error: &QueueError) -> StoreRefusal {
+    if error.is_out_of_space() {
+        StoreRefusal::OutOfSpace
+    } else {
+        StoreRefusal::QueueTrouble
+    }
+}

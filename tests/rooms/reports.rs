@@ -1,0 +1,252 @@
+//! What a sender asks for with NOTIFY, RET, ENVID and ORCPT, and what it gets; and content without lines.
+//!
+//! The messages are put into the work queue by the library before the MTA is loaded, as a session would do
+//! it.
+
+use mailparse::{MailHeaderMap, parse_mail};
+use smtpmta::clock::Clock;
+use smtpmta::smtp::command::Body;
+use smtpmta::work_queue::{Addressee, Arrival, Origin, WorkQueue};
+
+use crate::support::sink::{Sink, Stage};
+use crate::support::world::{PATIENCE, World};
+
+const SENDER: &str = "bsmith@mta.test";
+const LETTER: &[u8] = b"From: bsmith@mta.test\r\nSubject: asking\r\n\r\nthe body\r\n";
+
+/// Who shall get a message, and what RCPT said beyond the path.
+type To<'t> = (&'t str, Option<&'t str>, Option<&'t str>);
+
+fn addressee((path, notify, original): &To<'_>) -> Addressee {
+    Addressee {
+        notify: notify.map(|words| words.parse().unwrap()),
+        original: original.map(|original| original.parse().unwrap()),
+        ..Addressee::from(path.parse::<smtpmta::smtp::path::Mailbox>().unwrap())
+    }
+}
+
+/// A world in which ibm.com is `sink`, and this message waits; the MTA has not been loaded.
+fn world_with(sink: &Sink, to: &[To<'_>], say: impl FnOnce(Arrival) -> Arrival) -> World {
+    let route = format!("ibm.com={}", sink.address());
+    let world = World::without_mta(&["--route", &route]);
+    let queue = WorkQueue::open(&world.spool(), Clock::System).unwrap();
+    let id = queue.message_id();
+    let mut content = queue.content_writer(id);
+    content.write(LETTER).unwrap();
+    let arrival = Arrival::new(
+        id,
+        Origin::Session,
+        SENDER.parse().unwrap(),
+        to.iter().map(addressee),
+        content.finish().unwrap(),
+    );
+    queue.put(say(arrival)).unwrap();
+    queue.close();
+    world
+}
+
+/// The report in this letter: the fields for programs, unfolded, and what came along of the message.
+#[track_caller]
+fn report(letter: &[u8]) -> (String, String) {
+    let report = parse_mail(letter).unwrap();
+    assert_eq!(report.ctype.mimetype, "multipart/report");
+    assert_eq!(
+        report.headers.get_first_value("Return-Path").as_deref(),
+        Some("<>")
+    );
+    let fields = report.subparts[1].get_body().unwrap().replace('\r', "");
+    let along = format!(
+        "{}: {}",
+        report.subparts[2].ctype.mimetype,
+        report.subparts[2].get_body().unwrap()
+    );
+    (fields.replace("\n ", " "), along)
+}
+
+fn nothing_waits(world: &World) {
+    for view in ["inbound_work_queue", "smtp_box", "outbound_work_queue"] {
+        world.wait_for_sql(&format!("SELECT count(*) FROM {view}"), "0");
+    }
+}
+
+#[test]
+fn who_asks_for_success_is_told_how_far_each_recipient_came() {
+    let sink = Sink::start();
+    let to = [
+        ("jdoe@mta.test", Some("SUCCESS"), Some("rfc822;J+2BD@mta.test")),
+        ("far@ibm.com", Some("SUCCESS,FAILURE"), None),
+        ("quiet@mta.test", None, None),
+    ];
+    let mut world = world_with(&sink, &to, |arrival| Arrival {
+        envelope_id: Some("QQ+2B31".parse().unwrap()),
+        ret: Some("FULL".parse().unwrap()),
+        ..arrival
+    });
+    world.start();
+    let letters = world.wait_for_letters(SENDER, 2);
+    let mut reports: Vec<_> = letters.iter().map(|letter| report(letter)).collect();
+    reports.sort_by_key(|(fields, _)| fields.contains("Action: relayed"));
+    let [(here, along), (there, _)] = &reports[..] else {
+        panic!("{reports:?}")
+    };
+    for expected in [
+        "Original-Envelope-Id: QQ+31\n",
+        "Original-Recipient: rfc822; J+D@mta.test\n",
+        "Final-Recipient: rfc822; jdoe@mta.test\n",
+        "Action: delivered\n",
+        "Status: 2.0.0\n",
+    ] {
+        assert!(here.contains(expected), "no {expected:?} in {here}");
+    }
+    assert_eq!(here.matches("Final-Recipient").count(), 1, "{here}");
+    assert!(!there.contains("Original-Recipient"), "{there}");
+    for expected in [
+        "Original-Envelope-Id: QQ+31\n",
+        "Final-Recipient: rfc822; far@ibm.com\n",
+        "Action: relayed\n",
+        "Status: 2.0.0\n",
+        "Remote-MTA: dns; [127.0.0.1]\n",
+    ] {
+        assert!(there.contains(expected), "no {expected:?} in {there}");
+    }
+    // RFC 3461 4.3: RET is about failures.
+    assert!(along.starts_with("text/rfc822-headers: "), "{along}");
+    nothing_waits(&world);
+    world.wait_for_sql("SELECT count(*) FROM history WHERE event = 'success notice'", "2");
+    let told = "SELECT count(*) FROM (SELECT 1 FROM history WHERE event = 'accepted')";
+    assert_eq!(world.sql(told), "3");
+}
+
+#[test]
+fn a_host_with_dsn_is_told_what_the_sender_wants_and_we_say_nothing() {
+    let sink = Sink::start();
+    sink.offer(&["PIPELINING", "DSN"]);
+    let to = [
+        ("far@ibm.com", Some("SUCCESS"), None),
+        ("near@ibm.com", Some("NEVER"), Some("rfc822;first@ibm.com")),
+        ("plain@ibm.com", None, None),
+    ];
+    let mut world = world_with(&sink, &to, |arrival| Arrival {
+        envelope_id: Some("QQ+2B31".parse().unwrap()),
+        ret: Some("HDRS".parse().unwrap()),
+        ..arrival
+    });
+    world.start();
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    nothing_waits(&world);
+    sink.look(|seen| {
+        let said: Vec<&str> = seen.sessions[0]
+            .commands
+            .iter()
+            .map(String::as_str)
+            .filter(|line| line.starts_with("MAIL") || line.starts_with("RCPT"))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "MAIL FROM:<bsmith@mta.test> RET=HDRS ENVID=QQ+2B31",
+                "RCPT TO:<far@ibm.com> NOTIFY=SUCCESS ORCPT=rfc822;far@ibm.com",
+                "RCPT TO:<near@ibm.com> NOTIFY=NEVER ORCPT=rfc822;first@ibm.com",
+                "RCPT TO:<plain@ibm.com>",
+            ]
+        );
+    });
+    assert!(world.letters(SENDER).is_empty());
+}
+
+#[test]
+fn a_failure_is_told_to_those_who_want_to_hear_of_it_as_briefly_as_they_want() {
+    let sink = Sink::start();
+    sink.on(Stage::Rcpt, "550 5.1.1 no such user here");
+    let to = [
+        ("told@ibm.com", Some("FAILURE"), Some("rfc822;first@ibm.com")),
+        ("never@ibm.com", Some("NEVER"), None),
+        ("success@ibm.com", Some("SUCCESS,DELAY"), None),
+    ];
+    let mut world = world_with(&sink, &to, |arrival| Arrival {
+        ret: Some("HDRS".parse().unwrap()),
+        ..arrival
+    });
+    world.start();
+    let letters = world.wait_for_letters(SENDER, 1);
+    let (fields, along) = report(&letters[0]);
+    assert_eq!(fields.matches("Final-Recipient").count(), 1, "{fields}");
+    assert!(
+        fields.contains("Original-Recipient: rfc822; first@ibm.com\n"),
+        "{fields}"
+    );
+    assert!(
+        fields.contains("Final-Recipient: rfc822; told@ibm.com\nAction: failed\n"),
+        "{fields}"
+    );
+    assert!(along.starts_with("text/rfc822-headers: "), "{along}");
+    assert!(
+        along.contains("Subject: asking") && !along.contains("the body"),
+        "{along}"
+    );
+    nothing_waits(&world);
+    world.wait_for_sql(
+        "SELECT recipient FROM history WHERE event = 'failed' AND text = 'no report wanted' \
+         ORDER BY recipient",
+        "never@ibm.com\nsuccess@ibm.com",
+    );
+    assert_eq!(world.letters(SENDER).len(), 1);
+}
+
+#[test]
+fn mail_from_the_null_path_is_never_confirmed() {
+    let sink = Sink::start();
+    let to = [
+        ("jdoe@mta.test", Some("SUCCESS"), None),
+        ("far@ibm.com", Some("SUCCESS"), None),
+    ];
+    let mut world = world_with(&sink, &to, |arrival| Arrival {
+        reverse_path: "".parse().unwrap(),
+        ..arrival
+    });
+    world.start();
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    world.wait_for_letters("jdoe@mta.test", 1);
+    nothing_waits(&world);
+    assert_eq!(world.sql("SELECT count(DISTINCT id) FROM history"), "1");
+}
+
+#[test]
+fn binary_content_goes_in_one_chunk_to_a_host_that_takes_it() {
+    let sink = Sink::start();
+    sink.offer(&["PIPELINING", "8BITMIME", "CHUNKING", "BINARYMIME"]);
+    let binary = |arrival| Arrival {
+        body: Some(Body::BinaryMime),
+        ..arrival
+    };
+    let mut world = world_with(&sink, &[("far@ibm.com", None, None)], binary);
+    world.start();
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    nothing_waits(&world);
+    sink.look(|seen| {
+        assert_eq!(seen.messages[0].content, LETTER);
+        assert_eq!(seen.messages[0].parameters, "BODY=BINARYMIME");
+        let chunk = format!("BDAT {} LAST", LETTER.len());
+        assert!(seen.sessions[0].commands.contains(&chunk));
+    });
+}
+
+#[test]
+fn binary_content_is_bounced_where_the_host_would_take_it_for_lines() {
+    let sink = Sink::start();
+    let binary = |arrival| Arrival {
+        body: Some(Body::BinaryMime),
+        ..arrival
+    };
+    let to = [("far@ibm.com", None, None), ("jdoe@mta.test", None, None)];
+    let mut world = world_with(&sink, &to, binary);
+    world.start();
+    let letters = world.wait_for_letters(SENDER, 1);
+    let (fields, along) = report(&letters[0]);
+    assert!(fields.contains("Action: failed\nStatus: 5.6.3\n"), "{fields}");
+    // What has no lines does not go along.
+    assert!(along.starts_with("text/rfc822-headers: "), "{along}");
+    world.wait_for_letters("jdoe@mta.test", 1);
+    nothing_waits(&world);
+    assert_eq!(sink.look(|seen| seen.messages.len()), 0);
+}

@@ -1,0 +1,80 @@
+//! The spools of released versions: the MTA of this version takes them over, and delivers what waits in them.
+
+use std::fs;
+
+use rusqlite::Connection;
+use smtpmta::clock::Clock;
+
+use crate::support::sink::Sink;
+use crate::support::world::{PATIENCE, World};
+
+/// What every stamp in the fixture begins with: its mail arrived in 2001, and would be expired by now.
+const IN_2001: &str = "1000000";
+
+#[test]
+fn a_spool_of_version_1_is_upgraded_and_its_mail_delivered() {
+    let sink = Sink::start();
+    let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
+    // A quarter of an hour ago, so that all retries are due.
+    let now = Clock::System.now().minus(std::time::Duration::from_secs(1000));
+    let lately = now.0.to_string()[..IN_2001.len()].to_owned();
+    let spool = world.spool();
+    fs::create_dir_all(spool.join("content")).unwrap();
+    let file: i64 = format!("{lately}000000060").parse().unwrap();
+    let file = format!("{file:016X}");
+    let dump = include_str!("../fixtures/queue-v1.sql")
+        .replace(IN_2001, &lately)
+        .replace("00038D7EA4C6803C", &file);
+    let db = Connection::open(spool.join("queue.db")).unwrap();
+    db.execute_batch(&dump).unwrap();
+    drop(db);
+    let content = [
+        b"Subject: big\r\n\r\n".to_vec(),
+        vec![b'x'; 71_998],
+        b"\r\n".to_vec(),
+    ]
+    .concat();
+    fs::write(spool.join("content").join(file), &content).unwrap();
+    world.start();
+    // Five that waited, the report that was written, and one about the recipient whose sender did not know
+    // yet.
+    sink.wait_for(|seen| seen.accepted().count() == 7, PATIENCE);
+    for view in ["inbound_work_queue", "smtp_box", "outbound_work_queue"] {
+        world.wait_for_sql(
+            &format!("SELECT count(*) FROM {view} WHERE state <> 'WQ_HELD'"),
+            "0",
+        );
+    }
+    sink.look(|seen| {
+        let mut to: Vec<&str> = seen
+            .accepted()
+            .flat_map(|message| message.recipients.iter().map(String::as_str))
+            .collect();
+        to.sort_unstable();
+        assert_eq!(
+            to,
+            [
+                "ann@example.org",
+                "ann@example.org",
+                "big@lotus.com",
+                "late@ibm.com",
+                "new@dec.com",
+                "new@ibm.com",
+                "new@lotus.com",
+                "pending@dec.com",
+            ]
+        );
+        let big = seen
+            .messages
+            .iter()
+            .find(|m| m.recipients == ["big@lotus.com"])
+            .unwrap();
+        assert_eq!(big.content, content);
+    });
+    assert_eq!(world.sql("SELECT recipient FROM dead_mail"), "gone@ibm.com");
+    assert_eq!(
+        world.sql("SELECT recipient FROM outbound_work_queue"),
+        "held@iris.com"
+    );
+    assert_eq!(world.sql("PRAGMA user_version"), "2");
+}
