@@ -20,6 +20,7 @@ mod exercises {
 
 mod rooms {
     mod addin;
+    mod aliases;
     mod architecture;
     mod bad_configs;
     mod bounded;
