@@ -152,6 +152,18 @@ impl World {
         fs::write(file, format!("{CONFIGURATION}{lines}")).unwrap();
     }
 
+    /// From its next start on the MTA is run with this flag, too.
+    pub fn flag(&mut self, name: &str, value: &str) {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    /// Writes a file beside the configuration; gives its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let file = self.folder.path().join(name);
+        fs::write(&file, content).unwrap();
+        file.display().to_string()
+    }
+
     /// The spool.
     pub fn spool(&self) -> PathBuf {
         self.folder.path().join("spool")
