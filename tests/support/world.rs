@@ -103,12 +103,11 @@ impl World {
 
     /// The options that name this configuration file and the spool.
     fn place(&self, configuration: &str) -> Vec<String> {
-        let path = |name| self.folder.path().join(name).display().to_string();
         vec![
             "-c".to_owned(),
-            path(configuration),
+            self.path(configuration),
             "-s".to_owned(),
-            path("spool"),
+            self.path("spool"),
         ]
     }
 
@@ -159,9 +158,14 @@ impl World {
 
     /// Writes a file beside the configuration; gives its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        let file = self.folder.path().join(name);
+        let file = self.path(name);
         fs::write(&file, content).unwrap();
-        file.display().to_string()
+        file
+    }
+
+    /// Where a file beside the configuration is.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 
     /// The spool.
