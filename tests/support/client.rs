@@ -92,6 +92,11 @@ impl Client {
         self.reader.get_ref()
     }
 
+    /// What it speaks over; the session is the caller's from now on.
+    pub fn into_stream(self) -> Stream {
+        self.reader.into_inner()
+    }
+
     /// What it speaks over, past what was heard and not read.
     pub fn stream_mut(&mut self) -> &mut Stream {
         self.reader.get_mut()
