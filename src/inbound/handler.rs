@@ -472,6 +472,8 @@ impl Dialogue<'_> {
                 Step::Close => {}
             }
         }
+        // What we took for a pause, a password or a commit was not the client's time.
+        self.began = Instant::now();
         Ok(())
     }
 
