@@ -574,7 +574,8 @@ fn accept_tls(wire: &mut Wire, identity: &Identity, deadline: Instant) -> Result
             .stack_size(HANDSHAKE_STACK)
             .spawn_scoped(scope, || wire.accept_tls(identity, deadline))
             .map_err(HandshakeError::Broken)?;
-        let panicked = |_| HandshakeError::Broken(io::Error::other("the handshake met an error in the program"));
+        let panicked =
+            |_| HandshakeError::Broken(io::Error::other("the handshake met an error in the program"));
         shake.join().map_err(panicked)?
     })
 }

@@ -36,7 +36,15 @@ fn every_form_of_a_hash_logs_in_by_every_mechanism_that_it_can_do() {
     let world = world(&[], &every_form());
     let mut users: Vec<String> = Scheme::WORDS.map(|(word, _)| format!("{word}@mta.test")).into();
     // Names without a domain, and hashes without a prefix.
-    users.extend(["argon2id", "bare-argon2id", "bare-sha512-crypt", "bare-sha256-crypt"].map(str::to_owned));
+    users.extend(
+        [
+            "argon2id",
+            "bare-argon2id",
+            "bare-sha512-crypt",
+            "bare-sha256-crypt",
+        ]
+        .map(str::to_owned),
+    );
     users.push("ARGON2id@MTA.test".to_owned());
     for user in &users {
         for port in SUBMISSION {
@@ -54,7 +62,11 @@ fn every_form_of_a_hash_logs_in_by_every_mechanism_that_it_can_do() {
         assert_eq!(client.auth_scram("SCRAM-SHA-256", scram), LOGGED_IN, "{user}");
         let mut client = Client::secure(&world, Port::Smtp);
         let scram = Scram::bound("p=tls-exporter", &client.tls_exporter(), user, PASSWORD);
-        assert_eq!(client.auth_scram("scram-sha-256-plus", scram), LOGGED_IN, "{user}");
+        assert_eq!(
+            client.auth_scram("scram-sha-256-plus", scram),
+            LOGGED_IN,
+            "{user}"
+        );
     }
 }
 
@@ -65,7 +77,14 @@ fn mechanisms_are_offered_as_the_accounts_can_do_them_and_until_one_has_been_use
     let mut client = Client::secure(&world, Port::Submission);
     let offers = client.say("EHLO univac.com");
     assert!(offers.contains("\n250-AUTH PLAIN LOGIN\n"), "{offers}");
-    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "CRAM-MD5", "EXTERNAL", "XOAUTH2", "="] {
+    for mechanism in [
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-256-PLUS",
+        "CRAM-MD5",
+        "EXTERNAL",
+        "XOAUTH2",
+        "=",
+    ] {
         let refused = client.say(&format!("AUTH {mechanism}"));
         assert_eq!(refused, "504 5.5.4 Authentication mechanism not offered");
     }
@@ -111,7 +130,10 @@ fn whatever_is_wrong_with_a_login_the_answer_is_the_same_and_the_third_ends_the_
                     "530 5.7.0 Authentication required"
                 );
                 let last = client.auth_login(user, password);
-                assert_eq!(last, "421 4.7.0 mta.test Too many failed logins, goodbye", "{user}");
+                assert_eq!(
+                    last, "421 4.7.0 mta.test Too many failed logins, goodbye",
+                    "{user}"
+                );
                 assert!(client.line().is_err());
             });
         }
@@ -135,14 +157,22 @@ fn an_exchange_can_be_given_up_or_go_wrong_and_the_session_goes_on() {
     assert_eq!(client.say("AUTH SCRAM-SHA-256"), GO_ON);
     assert_eq!(client.say("*"), cancelled);
     assert_eq!(client.say("AUTH PLAIN"), GO_ON);
-    assert_eq!(client.say("QUIT"), malformed, "QUIT is base64, and no more a command");
+    assert_eq!(
+        client.say("QUIT"),
+        malformed,
+        "QUIT is base64, and no more a command"
+    );
     assert_eq!(client.say("AUTH PLAIN"), GO_ON);
     assert_eq!(client.say("not base64"), not_base64);
     assert_eq!(client.say("NOOP"), "250 2.0.0 OK");
 
     let mut client = Client::secure(&world, Port::Submissions);
     for initial in ["AA", "=AAA", "AGpkb2U", "AAAA=AAA", "*", "AA-_"] {
-        assert_eq!(client.say(&format!("AUTH PLAIN {initial}")), not_base64, "{initial}");
+        assert_eq!(
+            client.say(&format!("AUTH PLAIN {initial}")),
+            not_base64,
+            "{initial}"
+        );
     }
     assert_eq!(client.say("AUTH PLAIN ="), malformed, "an empty response");
     let three = "501 5.5.4 Syntax: AUTH mechanism [initial-response]";
@@ -220,22 +250,33 @@ fn scram_is_bound_to_the_connection_and_refuses_what_somebody_in_the_middle_woul
         let mut client = Client::connect(address(&world, Port::Submissions)).begin_tls(versions);
         client.reply();
         let offers = client.say("EHLO univac.com");
-        assert!(offers.contains(&format!("AUTH {plus} SCRAM-SHA-256 ")), "{offers}");
+        assert!(
+            offers.contains(&format!("AUTH {plus} SCRAM-SHA-256 ")),
+            "{offers}"
+        );
         assert_eq!(client.auth_scram(plus, end_point()), LOGGED_IN);
     }
     let wrong: [(&str, &dyn Fn(&Client) -> Scram); 7] = [
         // Somebody has taken PLUS out of our offers.
         ("SCRAM-SHA-256", &|_| Scram::new("y", USER, PASSWORD)),
         // The data of another connection.
-        (plus, &|_| Scram::bound("p=tls-exporter", &[7; 32], USER, PASSWORD)),
-        (plus, &|_| Scram::bound("p=tls-server-end-point", &[7; 32], USER, PASSWORD)),
-        (plus, &|client| Scram::bound("p=tls-unique", &client.tls_exporter(), USER, PASSWORD)),
+        (plus, &|_| {
+            Scram::bound("p=tls-exporter", &[7; 32], USER, PASSWORD)
+        }),
+        (plus, &|_| {
+            Scram::bound("p=tls-server-end-point", &[7; 32], USER, PASSWORD)
+        }),
+        (plus, &|client| {
+            Scram::bound("p=tls-unique", &client.tls_exporter(), USER, PASSWORD)
+        }),
         // The name of the mechanism says one thing, the message another.
         (plus, &|_| Scram::new("n", USER, PASSWORD)),
         ("SCRAM-SHA-256", &|client| {
             Scram::bound("p=tls-exporter", &client.tls_exporter(), USER, PASSWORD)
         }),
-        (plus, &|client| Scram::bound("p=tls-exporter", &client.tls_exporter(), USER, "staple")),
+        (plus, &|client| {
+            Scram::bound("p=tls-exporter", &client.tls_exporter(), USER, "staple")
+        }),
     ];
     thread::scope(|scope| {
         let clients = wrong.map(|(mechanism, scram)| {
@@ -278,7 +319,13 @@ fn who_has_logged_in_sends_from_own_addresses_only_unless_any_is_allowed() {
             client.say("RSET");
             reply
         };
-        for own in [USER, "JDoe@MTA.test", "jdoe+lists@mta.test", "\"jdoe\"@mta.test", ""] {
+        for own in [
+            USER,
+            "JDoe@MTA.test",
+            "jdoe+lists@mta.test",
+            "\"jdoe\"@mta.test",
+            "",
+        ] {
             assert_eq!(from(own), "250 2.1.0 OK", "{own}");
         }
         for other in [
@@ -293,7 +340,10 @@ fn who_has_logged_in_sends_from_own_addresses_only_unless_any_is_allowed() {
     }
     let loose = world(&["--any-sender"], ACCOUNTS);
     let mut client = Client::logged_in(&loose, Port::Submission, USER, PASSWORD);
-    assert_eq!(client.say("MAIL FROM:<anybody@elsewhere.example>"), "250 2.1.0 OK");
+    assert_eq!(
+        client.say("MAIL FROM:<anybody@elsewhere.example>"),
+        "250 2.1.0 OK"
+    );
 }
 
 #[test]
@@ -326,10 +376,7 @@ fn submission_is_for_users_and_users_may_send_anywhere() {
     assert_eq!(stranger.say(&format!("RCPT TO:<{USER}>")), "250 2.1.5 OK");
     for port in [Port::Smtp, Port::Submission, Port::Submissions] {
         let mut user = Client::logged_in(&world, port, USER, PASSWORD);
-        assert_eq!(
-            user.say(&format!("MAIL FROM:<{USER}> AUTH=<>")),
-            "250 2.1.0 OK"
-        );
+        assert_eq!(user.say(&format!("MAIL FROM:<{USER}> AUTH=<>")), "250 2.1.0 OK");
         assert_eq!(user.say("RCPT TO:<anybody@ibm.com>"), "250 2.1.5 OK");
         assert_eq!(
             user.say("RCPT TO:<nobody@mta.test>"),
@@ -368,7 +415,11 @@ fn a_submission_gets_the_date_and_the_message_id_that_it_lacks_and_a_relayed_mes
     assert!(completed.ends_with("\n\nHello World\n"), "{completed}");
     let kept = of("has both");
     assert!(kept.contains("\nMessage-ID: <mine@univac.com>\n"), "{kept}");
-    assert_eq!((count(&kept, "Date: "), count(&kept, "Message-ID: ")), (1, 1), "{kept}");
+    assert_eq!(
+        (count(&kept, "Date: "), count(&kept, "Message-ID: ")),
+        (1, 1),
+        "{kept}"
+    );
     let relayed = of("relayed");
     assert_eq!(
         (count(&relayed, "Date: "), count(&relayed, "Message-ID: ")),
@@ -404,7 +455,9 @@ fn passwords_are_in_no_log_and_in_no_file() {
     client.say(&format!("AUTHPLAIN {right}"));
     client.say(SECRET);
     client.say(&format!("AUTH PLAIN {right} {right}"));
-    client.send(format!("AUTH PLAIN {right}\n\r\n").as_bytes()).unwrap();
+    client
+        .send(format!("AUTH PLAIN {right}\n\r\n").as_bytes())
+        .unwrap();
     client.reply();
 
     let mut client = Client::secure(&world, Port::Submission);
@@ -430,7 +483,10 @@ fn passwords_are_in_no_log_and_in_no_file() {
     client.say("QUIT");
     world.wait_for_letters(USER, 1);
     // A mistake in the accounts file is told without what stands there.
-    world.write("accounts", format!("jdoe:{{MD5}}{SECRET}\n{SECRET}jdoe:x:{SECRET}\n"));
+    world.write(
+        "accounts",
+        format!("jdoe:{{MD5}}{SECRET}\n{SECRET}jdoe:x:{SECRET}\n"),
+    );
     let answer = world.ask("tell refresh");
     assert_eq!(answer.status, 78, "{answer:?}");
 
@@ -443,12 +499,17 @@ fn passwords_are_in_no_log_and_in_no_file() {
         }
     }
     let log = world.daemon().said().join("\n");
-    assert!(log.contains("C: EHLO univac.com") && log.contains("C: AUTH …"), "{log}");
+    assert!(
+        log.contains("C: EHLO univac.com") && log.contains("C: AUTH …"),
+        "{log}"
+    );
     for tell in &tells {
         assert!(!log.contains(tell), "{tell} in {log}");
         assert!(!format!("{answer:?}").contains(tell), "{answer:?}");
         for file in all_files(&world.spool()) {
-            let Ok(content) = std::fs::read(&file) else { continue };
+            let Ok(content) = std::fs::read(&file) else {
+                continue;
+            };
             let found = content.windows(tell.len()).any(|part| part == tell.as_bytes());
             assert!(!found, "{tell} in {}", file.display());
         }
@@ -494,6 +555,9 @@ fn a_refresh_reads_the_accounts_again_for_new_sessions_and_a_broken_file_changes
     let answer = world.ask("tell refresh");
     let said = format!("{}{}", answer.text, answer.complaint);
     assert_eq!(answer.status, 78, "{said}");
-    assert!(said.contains("accounts:1: ") && said.ends_with("stays as it was\n"), "{said}");
+    assert!(
+        said.contains("accounts:1: ") && said.ends_with("stays as it was\n"),
+        "{said}"
+    );
     Client::logged_in(&world, Port::Submission, "new@mta.test", PASSWORD);
 }
