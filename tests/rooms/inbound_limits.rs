@@ -45,9 +45,7 @@ fn a_table_full_of_idle_clients_has_room_for_a_good_one_and_those_that_brought_m
     assert_eq!(logging_in.reply(), format!("421 4.3.2 {busy}"));
     assert!(shaking_hands.hear_out().len() < 10);
     assert_eq!(proven.say("NOOP"), "250 2.0.0 OK");
-    world
-        .daemon()
-        .wait_for_line("Not listening on SMTP port");
+    world.daemon().wait_for_line("Not listening on SMTP port");
 }
 
 #[test]
@@ -64,7 +62,11 @@ fn a_client_has_only_so_many_sessions_on_all_ports_together() {
         assert!(more.line().is_err());
     }
     // Nobody listens to words in clear where TLS comes first.
-    assert!(Client::connect(address(&world, Port::Submissions)).hear_out().is_empty());
+    assert!(
+        Client::connect(address(&world, Port::Submissions))
+            .hear_out()
+            .is_empty()
+    );
     drop(sessions);
     eventually("a seat", || Client::try_greet(address(&world, Port::Smtp)));
 }
@@ -141,7 +143,11 @@ fn one_octet_at_a_time_does_not_make_a_session_longer() {
             client.say("MAIL FROM:<bsmith@univac.com>");
             client.say(&format!("RCPT TO:<{USER}>"));
             client.say("DATA");
-            assert_eq!(trickle(client, b"x\r\n"), format!("421 4.4.2 {too_long}"), "content");
+            assert_eq!(
+                trickle(client, b"x\r\n"),
+                format!("421 4.4.2 {too_long}"),
+                "content"
+            );
         });
         scope.spawn(|| {
             let mut client = Client::of(&world);
@@ -244,11 +250,16 @@ fn who_has_used_up_our_patience_in_tls_hears_so_in_tls() {
 #[test]
 fn sessions_in_tls_leave_nothing_behind() {
     let world = world(&["--max-sessions-per-client", "100"], ACCOUNTS);
-    let mut first: Vec<Client> = (0..10).map(|_| Client::secure(&world, Port::Submissions)).collect();
+    let mut first: Vec<Client> = (0..10)
+        .map(|_| Client::secure(&world, Port::Submissions))
+        .collect();
     assert_eq!(first[0].auth_plain(USER, PASSWORD), LOGGED_IN);
     first[0].mail(USER, &[USER], &letter("first"));
     world.wait_for_letters(USER, 1);
-    let before = (world.daemon().threads(), world.daemon().descriptors() - first.len());
+    let before = (
+        world.daemon().threads(),
+        world.daemon().descriptors() - first.len(),
+    );
     drop(first);
     for number in 0..60 {
         let mut client = Client::connect(address(&world, Port::Submissions));

@@ -64,10 +64,7 @@ fn what_was_said_before_tls_is_forgotten_and_what_came_with_starttls_is_never_ob
             "503 Say HELO or EHLO first"
         );
         assert!(client.say("EHLO univac.com").starts_with("250-"));
-        assert_eq!(
-            client.say("RCPT TO:<jdoe@mta.test>"),
-            "503 5.5.1 Give MAIL first"
-        );
+        assert_eq!(client.say("RCPT TO:<jdoe@mta.test>"), "503 5.5.1 Give MAIL first");
     }
     let mut client = Client::try_greet(address(&world, Port::Smtp)).unwrap();
     assert_eq!(client.say("MAIL FROM:<bsmith@univac.com>"), "250 2.1.0 OK");
@@ -102,8 +99,7 @@ fn the_received_line_and_the_work_queue_tell_of_tls_and_login() {
     );
     let submitted = of("submitted");
     assert!(
-        submitted.contains(" with ESMTPSA (TLSv1.2) id ")
-            && submitted.contains(" tls TLS_ECDHE_ECDSA_WITH_"),
+        submitted.contains(" with ESMTPSA (TLSv1.2) id ") && submitted.contains(" tls TLS_ECDHE_ECDSA_WITH_"),
         "{submitted}"
     );
     // RFC 5321 7.6: nothing of who has logged in.
@@ -114,9 +110,7 @@ fn the_received_line_and_the_work_queue_tell_of_tls_and_login() {
     old.mail(USER, &[USER], &letter("submitted"));
     let mut plain = Client::of(&world);
     plain.mail("bsmith@univac.com", &[USER], &letter("in clear"));
-    let rows = world.sql(
-        "SELECT protocol, login, substr(tls, 1, 12) FROM inbound_work_queue ORDER BY id",
-    );
+    let rows = world.sql("SELECT protocol, login, substr(tls, 1, 12) FROM inbound_work_queue ORDER BY id");
     assert_eq!(
         rows,
         "ESMTPS||TLSv1.3 TLS_\nESMTPSA|jdoe@mta.test|TLSv1.2 TLS_\nESMTP||"

@@ -53,7 +53,10 @@ impl Scram {
                 .unwrap_or_else(|| panic!("no {name} in {challenge}"))
         };
         let (nonce, salt, iterations) = (value("r="), value("s="), value("i="));
-        assert!(nonce.starts_with("rOprNGfwEbeRWgbNEkqO") && nonce.len() > 30, "{challenge}");
+        assert!(
+            nonce.starts_with("rOprNGfwEbeRWgbNEkqO") && nonce.len() > 30,
+            "{challenge}"
+        );
         let salt = BASE64.decode(salt.as_bytes()).unwrap();
         let mut salted = [0; 32];
         pbkdf2::derive(

@@ -114,7 +114,10 @@ impl Client {
     /// AUTH LOGIN, question by question; gives the last reply.
     #[track_caller]
     pub fn auth_login(&mut self, user: &str, password: &str) -> String {
-        assert_eq!(self.say("AUTH LOGIN"), format!("334 {}", BASE64.encode(b"Username:")));
+        assert_eq!(
+            self.say("AUTH LOGIN"),
+            format!("334 {}", BASE64.encode(b"Username:"))
+        );
         let asked = self.say(&BASE64.encode(user.as_bytes()));
         assert_eq!(asked, format!("334 {}", BASE64.encode(b"Password:")));
         self.say(&BASE64.encode(password.as_bytes()))
