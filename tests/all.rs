@@ -34,6 +34,8 @@ mod rooms {
     mod inbound_dialogues;
     mod inbound_limits;
     mod inbound_live;
+    mod inbound_scram;
+    mod inbound_submission;
     mod inbound_tls;
     mod mailbox;
     mod manual_queue;

@@ -321,7 +321,7 @@ impl Dialogue<'_> {
             _ => Rest::Busy,
         };
         self.splitter.release();
-        if rest != Rest::Busy && !self.desk.rest(rest) {
+        if rest != Rest::Busy && !self.desk.rest_since(rest, self.began) {
             return Ok(Err(Some(Input::Stopping)));
         }
         let heard = loop {

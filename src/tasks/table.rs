@@ -416,11 +416,16 @@ impl Desk {
     /// been given.
     #[must_use]
     pub fn rest(&self, rest: Rest) -> bool {
+        self.rest_since(rest, Instant::now())
+    }
+
+    /// The same for a session that has had nothing whole to say since then, although it may have said parts of it:
+    /// one octet every other second does not keep a place.
+    #[must_use]
+    pub fn rest_since(&self, rest: Rest, since: Instant) -> bool {
         let mut rows = self.places.rows.lock();
         let place = &mut rows[self.number];
-        if place.rest == Rest::Busy {
-            place.resting_since = Some(Instant::now());
-        }
+        place.resting_since = Some(since);
         place.rest = rest;
         drop(rows);
         !self.stopping()
@@ -494,6 +499,32 @@ mod tests {
         freed.heard().recv().unwrap();
         assert_eq!(table.available(9), [1], "the handler that is idle is used again");
         first_done.recv().unwrap();
+        assert!(table.stop(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_session_that_says_parts_of_a_command_now_and_then_makes_room_as_a_silent_one_does() {
+        let freed = Bell::default();
+        let serve = |(rested, done): (Sender<()>, Receiver<()>), desk: &Desk| {
+            let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+            let _lent = desk.lend(std::os::fd::AsRawFd::as_raw_fd(&socket));
+            let long_ago = Instant::now().checked_sub(Duration::from_secs(11)).unwrap();
+            for _ in 0..2 {
+                assert!(desk.rest(Rest::Busy));
+                assert!(desk.rest_since(Rest::Waiting, long_ago));
+            }
+            rested.send(()).unwrap();
+            done.recv().unwrap();
+        };
+        let table = HandlerTable::new(Task::InboundHandler, 1, freed, serve);
+        let ((rested, has_rested), (end, done)) = (bounded(0), bounded(0));
+        table.hand_over(table.reserve().unwrap(), (rested, done)).unwrap();
+        has_rested.recv().unwrap();
+        let evict = |silent| table.evict(Duration::ZERO, Duration::from_secs(silent));
+        assert!(!evict(60), "it has rested for 11 seconds");
+        assert!(evict(10));
+        assert!(!evict(10), "it has been told");
+        end.send(()).unwrap();
         assert!(table.stop(Duration::from_secs(10)));
     }
 
