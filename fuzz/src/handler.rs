@@ -1,6 +1,8 @@
 //! An inbound session handler without a socket, a queue or a clock, as dull as the real one, which checks everything
 //! that it is told to do.
 
+use std::sync::LazyLock;
+
 use smtpmta::inbound::header::HeaderWatch;
 use smtpmta::inbound::session::Session;
 use smtpmta::inbound::step::{ContentEnd, Input, Step, StoreRefusal};
@@ -19,6 +21,9 @@ const EVENT: u8 = 0xFD;
 const CANARY: &str = "xyzzy";
 /// The longest line that is taken, as the real handler has it.
 const LONGEST_LINE: usize = 12_288 + 2;
+
+/// Whether the dialogue is told, for who looks into a single input.
+static IS_TOLD: LazyLock<bool> = LazyLock::new(|| std::env::var_os("TELL").is_some());
 
 /// See the top.
 pub struct Handler {
@@ -272,9 +277,15 @@ impl Handler {
 
     /// Tells the session, and does what it says to that.
     fn give(&mut self, input: Input<'_>, heard: &Heard) {
+        if *IS_TOLD {
+            eprintln!("  {input:?}");
+        }
         let (session, steps) = self.session.take().expect("a session that advances").advance(input);
         self.session = Some(session);
         for step in steps {
+            if *IS_TOLD {
+                eprintln!("    {step:?}");
+            }
             assert!(!self.is_closed, "after the end: {step:?}");
             match step {
                 Step::Reply(reply) => {
