@@ -14,6 +14,9 @@ use crate::accounts::{hmac_sha256, sha256};
 
 /// Octets of our half of the nonce.
 const NONCE: usize = 24;
+/// The longest half that a client may add, in octets: with the longest salt the challenge has to fit into a line of 512
+/// octets, in base64. Clients make some 24 of them.
+const LONGEST_NONCE: usize = 200;
 
 /// What we know when we have challenged.
 #[derive(Clone, PartialEq)]
@@ -165,7 +168,7 @@ impl First<'_> {
         let nonce = attributes
             .next()?
             .strip_prefix("r=")
-            .filter(|nonce| is_printable(nonce))?;
+            .filter(|nonce| is_printable(nonce) && nonce.len() <= LONGEST_NONCE)?;
         attributes.all(is_extension).then_some(First {
             flag,
             acts_for,

@@ -124,6 +124,27 @@ fn our_half_of_the_nonce_comes_from_the_entropy() {
 }
 
 #[test]
+fn a_nonce_may_be_as_long_as_its_challenge_fits_into_a_reply_with_the_longest_salt() {
+    let file = format!(
+        "bob:{{SCRAM-SHA-256}}10000000,{},{key},{key}",
+        base64::encode(&[1; 64]),
+        key = base64::encode(&[2; 32])
+    );
+    let context = || Context {
+        accounts: Arc::new(Accounts::parse(file.as_bytes(), "accounts", "a.example").unwrap()),
+        ..context(Bindings::default())
+    };
+    let message = |length| format!("n,,n=bob,r={}", "x".repeat(length));
+    let (_, text) = challenged(first(context(), false, message(200).as_bytes()));
+    let line = format!("334 {}\r\n", base64::encode(text.as_bytes()));
+    assert!((450..=512).contains(&line.len()), "{}", line.len());
+    assert_eq!(
+        first(context(), false, message(201).as_bytes()),
+        Progress::Malformed
+    );
+}
+
+#[test]
 fn a_proof_may_be_bound_to_the_connection() {
     let bob = Some("bob@a.example".to_owned());
     let plain = || context(Bindings::default());
