@@ -71,10 +71,7 @@ impl Accounts {
     /// could have, the same each time.
     #[must_use]
     pub fn scram_salt(&self, name: &str) -> ScramSalt {
-        let example = match self
-            .scram_account(name)
-            .or_else(|| self.stand_in(name, &self.scrams))
-        {
+        let example = match self.scram_account(name).or_else(|| self.scram_stand_in(name)) {
             Some(Account {
                 password: Password::Scram(keys),
                 ..
@@ -131,6 +128,17 @@ impl Accounts {
 
     fn scram_account(&self, name: &str) -> Option<&Account> {
         self.account(name).filter(|account| account.password.does_scram())
+    }
+
+    /// An account that could use SCRAM in place of one that can not. A stranger has the one of the account that stands
+    /// in for it with passwords, so that it differs from nobody in both taken together.
+    fn scram_stand_in(&self, name: &str) -> Option<&Account> {
+        let known = self.account(name).filter(|account| account.password.can_log_in());
+        let like = known.or_else(|| self.stand_in(name, &self.logins))?;
+        if like.password.does_scram() {
+            return Some(like);
+        }
+        self.stand_in(&like.address.to_string(), &self.scrams)
     }
 
     /// An account of `among` in place of one that is not there, for each name always the same.

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use parking_lot::Mutex;
 
 use super::StartError;
 use super::files::Files;
@@ -231,20 +232,25 @@ impl Crew {
 
     /// Stops everything, all at once; whether everything ended within `grace`.
     pub(super) fn stop_all(&mut self, grace: Duration) -> bool {
-        let members = std::mem::take(&mut self.running);
-        let ending = std::mem::take(&mut self.ending);
+        type Stopping = Box<dyn FnOnce() -> bool + Send>;
+        let members = std::mem::take(&mut self.running).into_values();
+        let ending = std::mem::take(&mut self.ending).into_iter();
+        let halts = members.map(|member| Box::new(move || member.halt(grace)) as Stopping);
+        let ends = ending.map(|(handlers, _)| Box::new(move || handlers.stop(grace)) as Stopping);
+        let stops: Vec<_> = halts.chain(ends).map(|stop| Mutex::new(Some(stop))).collect();
+        let stop = |stop: &Mutex<Option<Stopping>>| {
+            let stop = stop.lock().take();
+            stop.is_none_or(|stop| stop())
+        };
         std::thread::scope(|scope| {
-            let halts = members
-                .into_values()
-                .map(|member| scope.spawn(move || member.halt(grace)));
-            let ends = ending
-                .into_iter()
-                .map(|(handlers, _)| scope.spawn(move || handlers.stop(grace)));
-            let ended: Vec<_> = halts.chain(ends).collect();
-            ended
-                .into_iter()
-                .map(|ended| ended.join().unwrap_or(false))
-                .fold(true, |all, one| all & one)
+            let threads: Vec<_> = stops
+                .iter()
+                .filter_map(|one| std::thread::Builder::new().spawn_scoped(scope, || stop(one)).ok())
+                .collect();
+            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or(false));
+            let ended = joined.fold(true, |all, one| all & one);
+            // Where the system has no threads left they are stopped one after the other.
+            stops.iter().map(stop).fold(ended, |all, one| all & one)
         })
     }
 

@@ -214,14 +214,7 @@ impl InboundConversion {
             .map_err(|e| e.to_string())
             .and_then(|content| {
                 self.mailboxes
-                    .deliver(
-                        message.id,
-                        recipient.n,
-                        &message.reverse_path,
-                        &recipient.path,
-                        mailbox,
-                        content,
-                    )
+                    .deliver(message, recipient, mailbox, content)
                     .map_err(|e| e.to_string())
             });
         match delivered {

@@ -18,6 +18,7 @@ use super::front::Front;
 use super::handler::InboundHandler;
 use super::replies;
 use crate::console::screen;
+use crate::smtp::reply::Reply;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
@@ -36,8 +37,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A session that has shown nothing for so long makes room for others, if the table is full.
 const NEWCOMERS_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How patient we are with any session that is silent while the table is full.
-pub const STRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How patient we are with any session that keeps us waiting while the table is full. Who waits for its place is to
+/// be served within ten seconds.
+const STRESS_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A socket that isesctl listens on.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ impl InboundController {
                 Ok(()) => {}
                 Err(error) => {
                     log::warn!("isesctl accepts nothing for a moment: {error}");
+                    // Whatever it is that has run out, each session holds some of it.
+                    self.make_room();
                     self.pause(stop);
                 }
             }
@@ -126,13 +130,13 @@ impl InboundController {
         }
     }
 
-    /// While somebody waits, who has nothing to say has to go: a tenth of the table at a time.
+    /// While somebody waits, who has nothing to say has to go: up to a quarter of the sessions at a time.
     fn make_room(&self) {
         let somebody_waits = self.ready(PollTimeout::ZERO).is_ok_and(|ready| !ready.is_empty());
         if !somebody_waits {
             return;
         }
-        for _ in 0..self.table.places().div_ceil(10) {
+        for _ in 0..self.table.busy().div_ceil(4) {
             if !self.table.evict(NEWCOMERS_PATIENCE, STRESS_TIMEOUT) {
                 return;
             }
@@ -201,7 +205,7 @@ impl InboundController {
                 "{address} has {} sessions already and was turned away",
                 self.sessions_per_client
             );
-            turn_away(stream, front, &self.hostname);
+            turn_away(stream, front, &replies::too_many_sessions(&self.hostname));
             return Ok(());
         };
         let Some(number) = self.table.reserve() else {
@@ -221,7 +225,7 @@ impl InboundController {
                 Ok(())
             }
             Err((caller, error)) => {
-                turn_away(caller.stream, front, &self.hostname);
+                turn_away(caller.stream, front, &replies::out_of_resources(&self.hostname));
                 Err(error)
             }
         }
@@ -229,12 +233,12 @@ impl InboundController {
 }
 
 /// 421, if the client's socket takes it at once; nothing where it waits for TLS.
-fn turn_away(mut stream: TcpStream, front: Front, hostname: &str) {
+fn turn_away(mut stream: TcpStream, front: Front, reply: &Reply) {
     if front.begins_with_tls() {
         return;
     }
     let mut line = Vec::new();
-    replies::too_many_sessions(hostname).write_to(&mut line, true);
+    reply.write_to(&mut line, true);
     let _ = stream.set_nonblocking(true);
     let _ = stream.write_all(&line);
 }

@@ -12,7 +12,6 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use super::caller::Caller;
 use super::client_name::ClientNames;
-use super::controller::STRESS_TIMEOUT;
 use super::header::HeaderWatch;
 use super::incoming::{Incoming, refusal};
 use super::reception::Reception;
@@ -44,7 +43,7 @@ const LARGE_READ: usize = 128 * 1024;
 const HANDSHAKE_STACK: usize = 256 * 1024;
 
 /// Content has to come in at this rate, octets a second, once its first time-out is over.
-const SLOWEST: u64 = 8 * 1024;
+const SLOWEST: u64 = 1024;
 
 /// How much of what a client goes on saying after the end is read, so that it gets our last reply, and how long that
 /// may take.
@@ -92,7 +91,6 @@ impl InboundHandler {
             handler: self,
             desk,
             session: Some(Session::new(Arc::clone(&reception.settings), client)),
-            reception,
             client,
             wire: Wire::plain(caller.stream),
             splitter: LineSplitter::new(LONGEST_LINE),
@@ -120,7 +118,6 @@ impl InboundHandler {
 struct Dialogue<'d> {
     handler: &'d InboundHandler,
     desk: &'d Desk,
-    reception: Arc<Reception>,
     client: Client,
     /// Always there, save while it advances.
     session: Option<Session>,
@@ -318,28 +315,21 @@ impl Dialogue<'_> {
         let rest = match self.receiving {
             Receiving::Lines if self.session.as_ref().is_some_and(Session::is_expendable) => Rest::Expendable,
             Receiving::Lines => Rest::Waiting,
-            _ => Rest::Busy,
+            _ => Rest::Receiving,
         };
         self.splitter.release();
-        if rest != Rest::Busy && !self.desk.rest_since(rest, self.began) {
+        // Since when the client is late: content that comes fast enough makes up for the time it takes.
+        let since = self.began + Duration::from_secs(self.earned / SLOWEST);
+        if !self.desk.rest_since(rest, since) && rest != Rest::Receiving {
             return Ok(Err(Some(Input::Stopping)));
         }
+        let deadline = since + self.handler.session_timeout;
         let heard = loop {
-            let mut timeout = self.handler.session_timeout;
-            let mut wait = timeout;
-            if rest == Rest::Busy {
-                // Who sends content is not evicted while others wait, but has to hurry.
-                wait = STRESS_TIMEOUT;
-                if self.desk.under_stress() {
-                    timeout = timeout.min(STRESS_TIMEOUT);
-                }
-            }
-            let earned = Duration::from_secs(self.earned / SLOWEST);
-            let left = (self.began + timeout + earned).saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break Err(Some(Input::Timeout));
             }
-            match self.wire.read(buffer, left.min(wait))? {
+            match self.wire.read(buffer, left)? {
                 Heard::Octets(octets) => break Ok(octets),
                 Heard::Nothing => {}
                 Heard::HungUp if self.desk.stopping() => break Err(Some(Input::Stopping)),
@@ -347,9 +337,7 @@ impl Dialogue<'_> {
                 Heard::HungUp => break Err(None),
             }
         };
-        if rest != Rest::Busy {
-            let _ = self.desk.rest(Rest::Busy);
-        }
+        let _ = self.desk.rest(Rest::Busy);
         Ok(heard)
     }
 
@@ -391,18 +379,15 @@ impl Dialogue<'_> {
 
     /// Lets the client begin TLS; whether it did.
     fn shake_hands(&mut self) -> bool {
-        let Some(identity) = self.reception.identity.clone() else {
+        // The certificate of today, not that of when the client called.
+        let Some(identity) = self.handler.reception.take().identity.clone() else {
             return false;
-        };
-        let timeout = if self.desk.under_stress() {
-            self.handler.session_timeout.min(STRESS_TIMEOUT)
-        } else {
-            self.handler.session_timeout
         };
         if !self.desk.rest(Rest::Expendable) {
             return false;
         }
-        let result = accept_tls(&mut self.wire, &identity, Instant::now() + timeout);
+        let deadline = Instant::now() + self.handler.session_timeout;
+        let result = accept_tls(&mut self.wire, &identity, deadline);
         let _ = self.desk.rest(Rest::Busy);
         match result {
             Ok(facts) => {

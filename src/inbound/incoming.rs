@@ -146,6 +146,10 @@ impl Incoming {
 
 impl Intake {
     fn take(&mut self, piece: &[u8]) {
+        if self.size == 0 && matches!(piece.first(), Some(b' ' | b'\t')) {
+            // It would go on with our Received line: there is no header, and here the body begins.
+            write(&mut self.content, &mut self.kept, b"\r\n");
+        }
         self.size += piece.len() as u64;
         if self.kept.is_ok() && self.size <= self.most {
             let (content, kept) = (&mut self.content, &mut self.kept);

@@ -449,6 +449,16 @@ pub fn too_many_sessions(hostname: &str) -> Reply {
     )
 }
 
+/// In place of the greeting, where the system has run out of something.
+#[must_use]
+pub fn out_of_resources(hostname: &str) -> Reply {
+    service_closes(
+        hostname,
+        EnhancedCode(4, 3, 2),
+        "Out of resources, try again later",
+    )
+}
+
 /// RFC 5321 4.2.3: a 421 names the host that closes.
 fn service_closes(hostname: &str, status: EnhancedCode, why: impl Display) -> Reply {
     Reply::with_status(421, status, format!("{hostname} {why}"))
@@ -541,6 +551,7 @@ mod tests {
             logged_in(),
             evicted("h"),
             too_many_failed_logins("h"),
+            out_of_resources("h"),
             not_stored(StoreRefusal::QueueTrouble),
             too_many_recipients(),
             too_big(1),

@@ -603,7 +603,7 @@ fn is_another_protocol(line: &[u8]) -> bool {
         b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI",
     ];
     let word = line.split(|octet| *octet == b' ').next().unwrap_or_default();
-    METHODS.contains(&word)
+    METHODS.iter().any(|method| method.eq_ignore_ascii_case(word))
 }
 
 /// Whether what came before our greeting does no harm: nothing, or a single command that begins no message. A client

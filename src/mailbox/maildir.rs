@@ -36,6 +36,8 @@ pub struct Delivery<'a> {
     pub number: u64,
     /// Our name.
     pub hostname: &'a str,
+    /// The content may be any octets, and is kept as it is (RFC 3030 3).
+    pub binary: bool,
 }
 
 /// Why a message was not delivered. Always worth another try.
@@ -75,8 +77,8 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirE
 }
 
 impl Delivery<'_> {
-    /// Delivers `content` (lines with CRLF, which become LF) under Return-Path (RFC 5321 4.4) and
-    /// Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the
+    /// Delivers `content` (lines with CRLF, which become LF, unless it is binary) under Return-Path (RFC 5321 4.4)
+    /// and Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the
     /// Maildir where it is missing. Does nothing if the message is in `new` already.
     ///
     /// # Errors
@@ -116,7 +118,7 @@ impl Delivery<'_> {
         )
     }
 
-    fn write(&self, path: &Path, content: impl Read) -> Result<(), MaildirError> {
+    fn write(&self, path: &Path, mut content: impl Read) -> Result<(), MaildirError> {
         // What a crash left goes; a link that somebody laid there is not followed.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -131,13 +133,18 @@ impl Delivery<'_> {
             .open(path)
             .map_err(refused("create", path))?;
         let mut out = BufWriter::with_capacity(BUFFER, file);
+        let end = if self.binary { "\r\n" } else { "\n" };
         write!(
             out,
-            "Return-Path: <{}>\nDelivered-To: {}\n",
+            "Return-Path: <{}>{end}Delivered-To: {}{end}",
             self.reverse_path, self.recipient
         )
         .map_err(refused("write", path))?;
-        copy_lines(content, &mut out, path)?;
+        if self.binary {
+            io::copy(&mut content, &mut out).map_err(refused("write", path))?;
+        } else {
+            copy_lines(content, &mut out, path)?;
+        }
         let file = out
             .into_inner()
             .map_err(|error| refused("write", path)(error.into_error()))?;
@@ -246,6 +253,7 @@ mod tests {
                 id: MessageId(1_795_458_001_000_042),
                 number,
                 hostname: "mx:1/2",
+                binary: false,
             }
         }
 
@@ -259,6 +267,19 @@ mod tests {
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .collect()
         }
+    }
+
+    #[test]
+    fn content_without_lines_stays_as_it_is() {
+        let world = world();
+        let content = b"Subject: s\r\n\r\n\xff\n.\n\r.\r\r\n\0";
+        let binary = Delivery {
+            binary: true,
+            ..world.delivery(0)
+        };
+        let file = binary.deliver(&content[..]).unwrap();
+        let head = b"Return-Path: <ann@example.net>\r\nDelivered-To: Bob@example.org\r\n";
+        assert_eq!(fs::read(file).unwrap(), [&head[..], content].concat());
     }
 
     #[test]

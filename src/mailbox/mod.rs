@@ -7,8 +7,8 @@ pub mod place;
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::smtp::path::{Mailbox, ReversePath};
-use crate::work_queue::id::MessageId;
+use crate::smtp::path::Mailbox;
+use crate::work_queue::{Waiting, WaitingRecipient};
 use maildir::{Delivery, MaildirError};
 
 /// The local mailboxes, as the configuration says.
@@ -21,29 +21,27 @@ pub struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// Puts a message into the mailbox that takes the mail of its recipient `n`, on the disk when this
+    /// Puts `content` of a message into the mailbox that takes the mail of its recipient, on the disk when this
     /// returns; where.
     ///
     /// # Errors
     /// When it could not be stored: nothing of it is in the mailbox then.
     pub fn deliver(
         &self,
-        id: MessageId,
-        n: u32,
-        reverse_path: &ReversePath,
-        recipient: &Mailbox,
+        message: &Waiting,
+        recipient: &WaitingRecipient,
         mailbox: &Mailbox,
         content: impl Read,
     ) -> Result<PathBuf, MaildirError> {
-        let (template, hostname) = (&self.template, &self.hostname);
         Delivery {
-            template,
-            recipient,
+            template: &self.template,
+            recipient: &recipient.path,
             mailbox,
-            reverse_path,
-            id,
-            number: n.into(),
-            hostname,
+            reverse_path: &message.reverse_path,
+            id: message.id,
+            number: recipient.n.into(),
+            hostname: &self.hostname,
+            binary: message.binary,
         }
         .deliver(content)
     }

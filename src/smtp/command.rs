@@ -2,8 +2,10 @@
 //!
 //! Never obeys a command and never words a refusal: those are `inbound::session` and `inbound::replies`.
 
+use std::net::Ipv6Addr;
+
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return, is_xtext};
-use crate::smtp::path::{ForwardPath, PathError, ReversePath};
+use crate::smtp::path::{ForwardPath, PathError, ReversePath, address_literal};
 
 /// Longest name that a client may give itself, octets: as long as a domain may be, and a literal's brackets.
 const MAX_HOST_NAME: usize = 257;
@@ -277,11 +279,19 @@ fn ehlo(name: &str) -> Result<Command, CommandError> {
     host_name(name).map(Command::Ehlo)
 }
 
-/// RFC 5321 4.1.3 has a domain or an address literal here. Real clients say `localhost`, names with
-/// underscores and bare addresses, which harm nobody; several words or other characters are nobody's name.
+/// RFC 5321 4.1.3 has a domain or an address literal here. Real clients also say names with underscores, bare
+/// addresses and literals without `IPv6:`, which harm nobody.
 fn host_name(name: &str) -> Result<String, CommandError> {
-    let known = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    if name.is_empty() || name.len() > MAX_HOST_NAME || !name.bytes().all(known) {
+    let is_label = |label: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(known)
+    };
+    let inside = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_good = match inside {
+        Some(inside) => address_literal(name).is_some() || inside.parse::<Ipv6Addr>().is_ok(),
+        None => name.strip_suffix('.').unwrap_or(name).split('.').all(is_label),
+    };
+    if name.len() > MAX_HOST_NAME || !is_good {
         return Err(CommandError::Arguments);
     }
     Ok(name.to_owned())

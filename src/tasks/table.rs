@@ -86,6 +86,8 @@ pub enum Rest {
     /// Something: it is busy.
     #[default]
     Busy,
+    /// A message that is coming in: a stop leaves it time, but others do not wait for it for ever.
+    Receiving,
     /// Nothing: it waits for its peer.
     Waiting,
     /// Nothing, and it has shown nothing yet for which its place should be kept.
@@ -259,8 +261,8 @@ impl<J: Send + 'static> HandlerTable<J> {
         started.map(row).collect()
     }
 
-    /// Makes room where all places are taken: tells one session to end that has shown nothing for `newcomers` since
-    /// it began, the oldest first; else one that has been silent for `silent`, the most silent first. Whether there
+    /// Makes room where there is none left: tells one session to end that has shown nothing for `newcomers` since it
+    /// began, the oldest first; else one whose peer has kept it waiting for `silent`, the longest first. Whether there
     /// was one. Its place becomes available as soon as it has said goodbye.
     pub fn evict(&self, newcomers: Duration, silent: Duration) -> bool {
         let mut rows = self.shared.places.rows.lock();
@@ -295,7 +297,9 @@ impl<J: Send + 'static> HandlerTable<J> {
         let places = &self.shared.places;
         places.stop.give();
         self.shared.jobs.lock().clear();
-        places.shut_down(Shutdown::Read, |place| place.rest != Rest::Busy);
+        places.shut_down(Shutdown::Read, |place| {
+            matches!(place.rest, Rest::Waiting | Rest::Expendable)
+        });
         if places.wait_until_ended(grace) {
             return true;
         }
@@ -392,12 +396,6 @@ impl Desk {
         let mut rows = self.places.rows.lock();
         rows[self.number].doing = doing;
         rows[self.number].since = Some(Instant::now());
-    }
-
-    /// Whether all places of the table are taken: time to be less patient.
-    #[must_use]
-    pub fn under_stress(&self) -> bool {
-        self.places.busy.load(Ordering::Relaxed) >= self.places.max
     }
 
     /// Lends the session's socket to the table, so that a stop can reach it, until the guard is dropped. It

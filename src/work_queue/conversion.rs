@@ -34,6 +34,8 @@ pub struct Waiting {
     pub origin: Origin,
     /// Octets of its content.
     pub size: u64,
+    /// Whether the content may be any octets, without lines (RFC 3030 3).
+    pub binary: bool,
     /// The recipients that wait, in the order of RCPT.
     pub recipients: Vec<WaitingRecipient>,
 }
@@ -116,7 +118,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn waiting_inbound(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
         self.waiting(
-            "SELECT id, reverse_path, origin, size FROM message \
+            "SELECT id, reverse_path, origin, size, body = 3 FROM message \
              WHERE inbound_due IS NOT NULL AND inbound_due <= ? ORDER BY inbound_due, id LIMIT ?",
             0,
             now,
@@ -130,7 +132,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn waiting_in_box(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
         self.waiting(
-            "SELECT id, reverse_path, origin, size FROM message \
+            "SELECT id, reverse_path, origin, size, body = 3 FROM message \
              WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?",
             1,
             now,
@@ -214,6 +216,7 @@ impl WorkQueue {
                     reverse_path,
                     origin,
                     size,
+                    binary: row.get(4)?,
                     recipients: Vec::new(),
                 }))
             })?;

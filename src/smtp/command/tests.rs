@@ -117,6 +117,10 @@ fn a_client_calls_itself_by_one_word_that_could_be_a_hosts_name() {
             Ok(Command::Ehlo(name.to_owned()))
         );
     }
+    for name in ["[999.1.1.1]", "[IPv6:zz]", "a..b", "-a", "a-.b", "."] {
+        let parsed = parse(format!("EHLO {name}").as_bytes());
+        assert_eq!(parsed, Err(CommandError::Arguments), "{name}");
+    }
     for name in ["a b", "a;b", "<a>", "\"a\"", "a@b", &"x".repeat(300)] {
         let parsed = parse(format!("EHLO {name}").as_bytes());
         assert_eq!(parsed, Err(CommandError::Arguments), "{name}");
