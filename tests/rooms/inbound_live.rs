@@ -145,3 +145,37 @@ fn a_silent_client_is_sent_away_when_its_time_is_over() {
     assert!(goodbye.starts_with("421 "), "{goodbye}");
     assert!(client.line().is_err());
 }
+
+#[test]
+fn a_chunk_of_an_unknown_size_ends_the_session_before_its_content_is_obeyed() {
+    let world = World::load(&[]);
+    let mut client = Client::of(&world);
+    client
+        .send(b"MAIL FROM:<bsmith@univac.com>\r\nRCPT TO:<jdoe@mta.test>\r\nBDAT many LAST\r\nRSET\r\n")
+        .unwrap();
+    assert_eq!(client.reply(), "250 2.1.0 OK");
+    assert_eq!(client.reply(), "250 2.1.5 OK");
+    assert_eq!(client.reply(), "501 5.5.4 Syntax: BDAT size [LAST]");
+    assert!(client.line().is_err());
+}
+
+#[test]
+fn what_comes_by_bdat_is_delivered_as_what_comes_by_data() {
+    let world = World::load(&[]);
+    let mut client = Client::of(&world);
+    client.mail(
+        "bsmith@univac.com",
+        &["jdoe@mta.test"],
+        b"Subject: dots\r\n\r\n.\r\n..\r\n",
+    );
+    client.say("MAIL FROM:<bsmith@univac.com>");
+    client.say("RCPT TO:<jdoe@mta.test>");
+    client.send(b"BDAT 19\r\nSubject: dots\r\n\r\n.\r").unwrap();
+    assert_eq!(client.reply(), "250 2.0.0 OK, 19 octets received");
+    client.send(b"BDAT 5 LAST\r\n\n..\r\n").unwrap();
+    assert!(client.reply().starts_with("250 2.6.0 "));
+    for letter in world.wait_for_letters("jdoe@mta.test", 2) {
+        let text = String::from_utf8(letter).unwrap();
+        assert!(text.ends_with("\nSubject: dots\n\n.\n..\n"), "{text}");
+    }
+}

@@ -94,9 +94,13 @@ fn a_submission_gets_the_date_and_the_message_id_that_it_lacks_and_a_relayed_mes
     let mut user = Client::logged_in(&world, Port::Submission, USER, PASSWORD);
     let id = user.mail(USER, &[USER], &letter("lacks both"));
     user.mail(USER, &[USER], &dated);
+    user.say(&format!("MAIL FROM:<{USER}> BODY=8BITMIME SMTPUTF8"));
+    user.say(&format!("RCPT TO:<{USER}>"));
+    user.send(b"BDAT 16 LAST\r\nSubject: chunk\r\n").unwrap();
+    assert!(user.reply().starts_with("250 2.6.0 "));
     let mut stranger = Client::secure(&world, Port::Smtp);
     stranger.mail("bsmith@univac.com", &[USER], &letter("relayed"));
-    let letters = world.wait_for_letters(USER, 3);
+    let letters = world.wait_for_letters(USER, 4);
     let of = |subject: &str| {
         let mut texts = letters.iter().map(|l| String::from_utf8(l.clone()).unwrap());
         texts
@@ -111,6 +115,13 @@ fn a_submission_gets_the_date_and_the_message_id_that_it_lacks_and_a_relayed_mes
     );
     assert_eq!(count(&completed, "Date: "), 1, "{completed}");
     assert!(completed.ends_with("\n\nHello World\n"), "{completed}");
+    let chunk = of("chunk");
+    assert!(chunk.contains("with UTF8SMTPSA"), "{chunk}");
+    assert_eq!(
+        (count(&chunk, "Date: "), count(&chunk, "Message-ID: ")),
+        (1, 1),
+        "{chunk}"
+    );
     let kept = of("has both");
     assert!(kept.contains("\nMessage-ID: <mine@univac.com>\n"), "{kept}");
     assert_eq!(
