@@ -84,7 +84,10 @@ impl Progress {
     pub fn note(&mut self, heard: &Heard, reply: &Reply) {
         match (heard, reply.code) {
             (_, 235) => {
-                assert!(self.in_tls && !self.logged_in && self.extended.is_some(), "a login out of place");
+                assert!(
+                    self.in_tls && !self.logged_in && self.extended.is_some(),
+                    "a login out of place"
+                );
                 self.logged_in = true;
             }
             (Heard::Command(None), code) => assert!(code >= 400, "granted what is no command: {reply:?}"),
@@ -100,7 +103,10 @@ impl Progress {
 
     /// A chunk is announced that nobody wants: the last one ends a message that has failed.
     pub fn skips(&mut self, heard: &Heard) {
-        let has_failed = self.transaction.as_ref().is_some_and(|transaction| transaction.has_failed);
+        let has_failed = self
+            .transaction
+            .as_ref()
+            .is_some_and(|transaction| transaction.has_failed);
         if has_failed && matches!(heard.command(), Some(Command::Bdat { last: true, .. })) {
             self.transaction = None;
         }
@@ -112,7 +118,10 @@ impl Progress {
             (Command::Ehlo(_), 250) => (self.extended, self.transaction) = (Some(true), None),
             (Command::Rset, 250) => self.transaction = None,
             (Command::Mail { from, parameters }, 250) => {
-                assert!(self.extended.is_some() && self.transaction.is_none(), "MAIL out of sequence");
+                assert!(
+                    self.extended.is_some() && self.transaction.is_none(),
+                    "MAIL out of sequence"
+                );
                 self.transaction = Some(Transaction {
                     from: from.clone(),
                     recipients: Vec::new(),
@@ -126,7 +135,10 @@ impl Progress {
             }
             (Command::Data, 354) => {
                 let transaction = self.transaction.as_ref().expect("DATA comes after MAIL");
-                assert!(!transaction.recipients.is_empty() && !transaction.is_binary, "DATA out of sequence");
+                assert!(
+                    !transaction.recipients.is_empty() && !transaction.is_binary,
+                    "DATA out of sequence"
+                );
             }
             _ => {}
         }
@@ -134,10 +146,16 @@ impl Progress {
 
     /// Checks an envelope that is to be stored, and ends its transaction.
     pub fn check(&mut self, envelope: &Envelope, stage: &Stage) {
-        let said = self.transaction.take().expect("a message is stored after MAIL and RCPT");
+        let said = self
+            .transaction
+            .take()
+            .expect("a message is stored after MAIL and RCPT");
         assert_eq!(envelope.reverse_path, said.from);
         let count = envelope.recipients.len();
-        assert!((1..=said.recipients.len().min(MAX_RECIPIENTS)).contains(&count), "{envelope:?}");
+        assert!(
+            (1..=said.recipients.len().min(MAX_RECIPIENTS)).contains(&count),
+            "{envelope:?}"
+        );
         assert_eq!(envelope.login.is_some(), self.logged_in);
         assert!(self.logged_in || !stage.front.demands_login(), "mail from nobody");
         for recipient in &envelope.recipients {
@@ -145,9 +163,14 @@ impl Progress {
                 self.logged_in || stage.may_relay || is_one_of_ours(&recipient.path, stage),
                 "relayed: {envelope:?}"
             );
-            assert!(said.recipients.iter().any(|path| names(path, &recipient.path)), "{envelope:?}");
+            assert!(
+                said.recipients.iter().any(|path| names(path, &recipient.path)),
+                "{envelope:?}"
+            );
         }
-        if let (Some(login), Some(sender), false) = (&envelope.login, &envelope.reverse_path.0, stage.any_sender) {
+        if let (Some(login), Some(sender), false) =
+            (&envelope.login, &envelope.reverse_path.0, stage.any_sender)
+        {
             assert!(is_own_address(sender, &login.address), "{envelope:?}");
         }
     }

@@ -70,7 +70,11 @@ impl Handler {
     /// A session that has come to `stage`, to which the client says what is in `input`, and goes away.
     pub fn play(stage: Stage, input: &[u8]) {
         let mut reads = reads(input).peekable();
-        let early = reads.peek().copied().filter(|_| stage.is_hasty).unwrap_or_default();
+        let early = reads
+            .peek()
+            .copied()
+            .filter(|_| stage.is_hasty)
+            .unwrap_or_default();
         let mut handler = Handler::at(stage, early);
         for read in reads {
             handler.read(read);
@@ -112,7 +116,9 @@ impl Handler {
         let mut rest = read;
         while let Some(at) = rest.iter().position(|octet| *octet == EVENT) {
             let (before, after) = (&rest[..at], &rest[at + 1..]);
-            let Some((kind, after)) = after.split_first() else { break };
+            let Some((kind, after)) = after.split_first() else {
+                break;
+            };
             let event = match kind {
                 b'T' => Some(Input::Timeout),
                 b'E' => Some(Input::Evicted),
@@ -157,7 +163,10 @@ impl Handler {
         assert!(self.is_closed, "patience without an end");
         let replies = self.replies;
         for input in [
-            Input::Line { line: b"NOOP", followed: false },
+            Input::Line {
+                line: b"NOOP",
+                followed: false,
+            },
             Input::Skipped,
             Input::Stored(Ok(MessageId(1))),
             Input::Timeout,
@@ -174,7 +183,13 @@ impl Handler {
                 Receiving::Lines => self.take_line(&mut input),
                 Receiving::Dotted => {
                     let content = self.content.as_mut().expect("content was asked for");
-                    let Content { body: Body::Dotted(decoder), header, size, octets } = content else {
+                    let Content {
+                        body: Body::Dotted(decoder),
+                        header,
+                        size,
+                        octets,
+                    } = content
+                    else {
                         panic!("chunks with dots");
                     };
                     let decoded = decoder.decode(input, &mut |piece| take(header, size, octets, piece));
@@ -187,7 +202,13 @@ impl Handler {
                 Receiving::Chunk(left) => {
                     let piece = first(&mut input, left);
                     let content = self.content.as_mut().expect("a chunk was asked for");
-                    let Content { body: Body::Chunks(checker), header, size, octets } = content else {
+                    let Content {
+                        body: Body::Chunks(checker),
+                        header,
+                        size,
+                        octets,
+                    } = content
+                    else {
                         panic!("dots without an end");
                     };
                     checker.check(piece);
@@ -213,15 +234,34 @@ impl Handler {
             let (given, heard) = match line {
                 Line::Bad(fault) => (Input::BadLine(fault), Heard::Other),
                 Line::Whole(line) => {
-                    assert!(!line.contains(&b'\r') && !line.contains(&b'\n') && line.len() + 2 <= LONGEST_LINE);
-                    let heard = if self.session().hears_secrets() { Heard::Response } else { Heard::line(line) };
-                    (Input::Line { line, followed: !input.is_empty() }, heard)
+                    assert!(
+                        !line.contains(&b'\r') && !line.contains(&b'\n') && line.len() + 2 <= LONGEST_LINE
+                    );
+                    let heard = if self.session().hears_secrets() {
+                        Heard::Response
+                    } else {
+                        Heard::line(line)
+                    };
+                    (
+                        Input::Line {
+                            line,
+                            followed: !input.is_empty(),
+                        },
+                        heard,
+                    )
                 }
             };
             self.give(given, &heard);
             // Who pipelines counts on it.
-            let expected = if self.receiving == Receiving::Lines { 1..=1 } else { 0..=1 };
-            assert!(expected.contains(&(self.replies - replies)), "not one reply to one line");
+            let expected = if self.receiving == Receiving::Lines {
+                1..=1
+            } else {
+                0..=1
+            };
+            assert!(
+                expected.contains(&(self.replies - replies)),
+                "not one reply to one line"
+            );
         }
         self.splitter = splitter;
     }
@@ -250,7 +290,9 @@ impl Handler {
         let content = self.content.as_mut().expect("content has come");
         if last {
             let octets = &mut content.octets;
-            content.header.finish(&mut |piece| octets.extend_from_slice(piece));
+            content
+                .header
+                .finish(&mut |piece| octets.extend_from_slice(piece));
         }
         let (size, fault) = match &content.body {
             Body::Dotted(decoder) => (decoder.size(), decoder.fault()),
@@ -271,7 +313,13 @@ impl Handler {
         let replies = self.replies;
         self.progress.tls_begins();
         let facts = tls_facts();
-        self.give(Input::TlsStarted { facts, entropy: ENTROPY }, &Heard::Other);
+        self.give(
+            Input::TlsStarted {
+                facts,
+                entropy: ENTROPY,
+            },
+            &Heard::Other,
+        );
         assert_eq!(self.replies, replies, "words that nobody asked for");
     }
 
@@ -280,7 +328,11 @@ impl Handler {
         if *IS_TOLD {
             eprintln!("  {input:?}");
         }
-        let (session, steps) = self.session.take().expect("a session that advances").advance(input);
+        let (session, steps) = self
+            .session
+            .take()
+            .expect("a session that advances")
+            .advance(input);
         self.session = Some(session);
         for step in steps {
             if *IS_TOLD {
@@ -364,7 +416,12 @@ impl Handler {
             (true, false) => Body::Chunks(ChunkChecker::text()),
             (true, true) => Body::Chunks(ChunkChecker::binary()),
         };
-        self.content = Some(Content { body, header, size: 0, octets: Vec::new() });
+        self.content = Some(Content {
+            body,
+            header,
+            size: 0,
+            octets: Vec::new(),
+        });
     }
 }
 
@@ -400,15 +457,25 @@ fn check_content(content: &Content, is_binary: bool) {
             _ => None,
         }
     });
-    assert_eq!((naive, checker.fault_at_end()), (None, None), "stored with a fault");
+    assert_eq!(
+        (naive, checker.fault_at_end()),
+        (None, None),
+        "stored with a fault"
+    );
 }
 
 /// Our Received line is one field, and nothing else.
 fn check_received(field: &str, utf8: bool) {
-    let field = field.strip_prefix("Received: ").and_then(|rest| rest.strip_suffix("\r\n"));
+    let field = field
+        .strip_prefix("Received: ")
+        .and_then(|rest| rest.strip_suffix("\r\n"));
     let field = field.expect("a Received field");
     for (number, line) in field.split("\r\n").enumerate() {
-        let line = if number == 0 { line } else { line.strip_prefix('\t').expect("a folded line") };
+        let line = if number == 0 {
+            line
+        } else {
+            line.strip_prefix('\t').expect("a folded line")
+        };
         assert!(line.len() < 998 && !line.trim().is_empty(), "{field:?}");
         assert!(!line.contains(char::is_control), "{field:?}");
         assert!(utf8 || line.is_ascii(), "{field:?}");

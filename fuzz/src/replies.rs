@@ -12,13 +12,24 @@ pub fn check_written(reply: &Reply) {
     let text = String::from_utf8(written).expect("a reply is ASCII");
     let lines: Vec<&str> = text.split_inclusive("\r\n").collect();
     assert_eq!(lines.len(), reply.lines.len(), "{reply:?}");
-    let status = reply.enhanced.map(|status| format!("{status} ")).unwrap_or_default();
+    let status = reply
+        .enhanced
+        .map(|status| format!("{status} "))
+        .unwrap_or_default();
     for (number, (line, said)) in lines.iter().zip(&reply.lines).enumerate() {
         assert!(line.len() <= LONGEST_LINE, "{line:?}");
         let line = line.strip_suffix("\r\n").expect("a line has its end");
-        assert!(line.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic()), "{line:?}");
+        assert!(
+            line.bytes()
+                .all(|octet| octet == b' ' || octet.is_ascii_graphic()),
+            "{line:?}"
+        );
         let mark = if number + 1 == lines.len() { ' ' } else { '-' };
-        assert_eq!(line, format!("{}{mark}{status}{said}", reply.code), "cut or changed");
+        assert_eq!(
+            line,
+            format!("{}{mark}{status}{said}", reply.code),
+            "cut or changed"
+        );
     }
 }
 

@@ -91,7 +91,10 @@ impl Stage {
         let with_accounts = Some(accounts.unwrap_or(false));
         match choice & 7 {
             0 => fresh,
-            1 => Stage { said: "EHLO client.example\r\n", ..fresh },
+            1 => Stage {
+                said: "EHLO client.example\r\n",
+                ..fresh
+            },
             2 => Stage {
                 said: "EHLO client.example\r\nMAIL FROM:<jane@elsewhere.example>\r\nRCPT TO:<bob@example.org>\r\n",
                 ..fresh
@@ -109,7 +112,11 @@ impl Stage {
                 front: Front::Submission,
                 ..fresh
             },
-            5 => Stage { front: Front::Submission, accounts: with_accounts, ..fresh },
+            5 => Stage {
+                front: Front::Submission,
+                accounts: with_accounts,
+                ..fresh
+            },
             6 => Stage {
                 front: Front::Submissions,
                 in_tls: true,
@@ -128,7 +135,11 @@ impl Stage {
     pub fn settings(&self) -> Arc<SessionSettings> {
         let local_domains = LOCAL_DOMAINS.map(str::to_owned).to_vec();
         let accounts = self.accounts.map(some_accounts);
-        let aliases = if accounts.is_some() { SOME_ALIASES.clone() } else { Aliases::default() };
+        let aliases = if accounts.is_some() {
+            SOME_ALIASES.clone()
+        } else {
+            Aliases::default()
+        };
         let directory = Directory {
             local_domains,
             accounts: accounts.clone(),

@@ -14,19 +14,28 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     if let Ok((path, rest)) = ReversePath::take(text) {
         assert!(text.ends_with(rest));
         assert_eq!(path.to_string().parse(), Ok(path.clone()));
-        assert_eq!(ReversePath::take(&format!("<{path}>{rest}")), Ok((path.clone(), rest)));
+        assert_eq!(
+            ReversePath::take(&format!("<{path}>{rest}")),
+            Ok((path.clone(), rest))
+        );
         path.0.iter().for_each(check);
     }
     if let Ok((path, rest)) = ForwardPath::take(text) {
         assert!(text.ends_with(rest));
-        assert_eq!(ForwardPath::take(&format!("<{path}>{rest}")), Ok((path.clone(), rest)));
+        assert_eq!(
+            ForwardPath::take(&format!("<{path}>{rest}")),
+            Ok((path.clone(), rest))
+        );
         if let ForwardPath::Mailbox(mailbox) = &path {
             check(mailbox);
         }
     }
     if let Ok(mailbox) = Mailbox::parse(text) {
         assert!(text.starts_with(mailbox.local_part()));
-        assert_eq!(ForwardPath::take(&format!("<{text}>")), Ok((ForwardPath::Mailbox(mailbox.clone()), "")));
+        assert_eq!(
+            ForwardPath::take(&format!("<{text}>")),
+            Ok((ForwardPath::Mailbox(mailbox.clone()), ""))
+        );
         check(&mailbox);
     }
     Corpus::Keep
@@ -36,13 +45,17 @@ fn check(mailbox: &Mailbox) {
     let text = mailbox.to_string();
     assert_eq!(Mailbox::parse(&text).as_ref(), Ok(mailbox));
     assert!(text.len() <= 254 && mailbox.local_part().len() <= 64 && mailbox.domain().len() <= 255);
-    let is_hidden = |c: char| c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    let is_hidden =
+        |c: char| c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     assert!(!text.contains(is_hidden), "{text:?}");
     assert!(mailbox.local_part().is_ascii() != mailbox.needs_utf8());
     assert!(!mailbox.local_text().contains(is_hidden));
 
     let domain = mailbox.domain();
-    assert!(domain.is_ascii() && !domain.contains([' ', '<', '>', '@', ',', ';', '"', '\\']), "{domain:?}");
+    assert!(
+        domain.is_ascii() && !domain.contains([' ', '<', '>', '@', ',', ';', '"', '\\']),
+        "{domain:?}"
+    );
     assert!(!domain.bytes().any(|octet| octet.is_ascii_uppercase()) || domain.starts_with("[IPv6:"));
     assert_eq!(domain.starts_with('['), address_literal(domain).is_some());
 
@@ -69,6 +82,9 @@ fn check(mailbox: &Mailbox) {
 fn check_again(mailbox: &Mailbox) {
     match Mailbox::parse(&mailbox.to_string()) {
         Ok(again) => assert_eq!(again, *mailbox),
-        Err(error) => assert!(matches!(error, PathError::LocalPartTooLong | PathError::TooLong), "{mailbox}: {error}"),
+        Err(error) => assert!(
+            matches!(error, PathError::LocalPartTooLong | PathError::TooLong),
+            "{mailbox}: {error}"
+        ),
     }
 }

@@ -45,8 +45,14 @@ fn check(aliases: &Aliases, text: &[u8]) {
     let words = text.split(|c: char| c == ':' || c == ',' || c.is_whitespace());
     for word in words.filter(|word| !word.is_empty()).take(200) {
         let word = word.trim_start_matches('\\');
-        for name in [word.to_owned(), format!("{word}@example.org"), format!("any{word}")] {
-            let Ok(address) = Mailbox::parse(&name) else { continue };
+        for name in [
+            word.to_owned(),
+            format!("{word}@example.org"),
+            format!("any{word}"),
+        ] {
+            let Ok(address) = Mailbox::parse(&name) else {
+                continue;
+            };
             check_expanded(aliases, &address);
         }
     }
@@ -54,17 +60,28 @@ fn check(aliases: &Aliases, text: &[u8]) {
 
 fn check_expanded(aliases: &Aliases, address: &Mailbox) {
     let expanded = aliases.expand(address);
-    assert_eq!(expanded.is_some(), aliases.names(address) || aliases.catches(address), "{address}");
+    assert_eq!(
+        expanded.is_some(),
+        aliases.names(address) || aliases.catches(address),
+        "{address}"
+    );
     assert!(!aliases.names_exactly(address) || aliases.names(address));
     let nobody = aliases.expand_among(address, &|_| true);
     assert_eq!(nobody.is_some(), aliases.names(address), "{address}");
     for targets in [expanded, nobody].into_iter().flatten() {
-        assert!((1..=10_000).contains(&targets.len()), "{address}: {}", targets.len());
+        assert!(
+            (1..=10_000).contains(&targets.len()),
+            "{address}: {}",
+            targets.len()
+        );
         let each: HashSet<&Mailbox> = targets.iter().collect();
         assert_eq!(each.len(), targets.len(), "a target twice");
         for target in &targets {
             let first = target.local_text().chars().next();
-            assert!(target.local_part().starts_with('"') || !matches!(first, Some('|')), "{target}");
+            assert!(
+                target.local_part().starts_with('"') || !matches!(first, Some('|')),
+                "{target}"
+            );
         }
     }
 }

@@ -27,9 +27,14 @@ fn check_command(line: &[u8]) {
             assert!(!line.iter().any(u8::is_ascii_control));
             let written = written(&command);
             assert!(!written.contains(char::is_control), "{written:?}");
-            let mut again = command::parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e:?}: {written:?}"));
-            if let (Command::Rcpt { parameters: one, .. }, Command::Rcpt { parameters: other, .. }) =
-                (&command, &mut again)
+            let mut again =
+                command::parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e:?}: {written:?}"));
+            if let (
+                Command::Rcpt { parameters: one, .. },
+                Command::Rcpt {
+                    parameters: other, ..
+                },
+            ) = (&command, &mut again)
             {
                 // A domain in another script is written in ASCII.
                 other.utf8 |= one.utf8;
@@ -50,8 +55,14 @@ fn written(command: &Command) -> String {
         Command::Helo(name) => format!("HELO {name}"),
         Command::Ehlo(name) => format!("EHLO {name}"),
         Command::StartTls => "STARTTLS".to_owned(),
-        Command::Auth { mechanism, initial: None } => format!("AUTH {mechanism}"),
-        Command::Auth { mechanism, initial: Some(initial) } => format!("AUTH {mechanism} {initial}"),
+        Command::Auth {
+            mechanism,
+            initial: None,
+        } => format!("AUTH {mechanism}"),
+        Command::Auth {
+            mechanism,
+            initial: Some(initial),
+        } => format!("AUTH {mechanism} {initial}"),
         Command::Mail { from, parameters } => {
             let mut line = format!("MAIL FROM:<{from}>");
             parameter(&mut line, "SIZE", parameters.size);

@@ -24,7 +24,11 @@ fuzz_target!(|data: &[u8]| {
     let header = completed.windows(4).position(|octets| octets == b"\r\n\r\n");
     let header = completed[..header.unwrap_or(completed.len())].to_ascii_lowercase();
     for line in header.split(|octet| *octet == b'\n') {
-        assert!(!line.starts_with(b"bcc:") && !line.starts_with(b"return-path:"), "{}", header.escape_ascii());
+        assert!(
+            !line.starts_with(b"bcc:") && !line.starts_with(b"return-path:"),
+            "{}",
+            header.escape_ascii()
+        );
     }
 });
 

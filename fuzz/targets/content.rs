@@ -93,7 +93,11 @@ fn check_decoder(data: &[u8], whole: &[u8]) {
     assert_eq!(said, decoded([whole].into_iter()));
     assert_eq!(said, decoded(whole.chunks(1)));
     if said.finished && said.fault.is_none() {
-        assert_eq!(first_fault(&said.content, true), None, "a fault that dots had hidden");
+        assert_eq!(
+            first_fault(&said.content, true),
+            None,
+            "a fault that dots had hidden"
+        );
     }
 }
 
@@ -104,7 +108,10 @@ fn check_chunks(data: &[u8], whole: &[u8]) {
             text.check(piece);
             binary.check(piece);
         }
-        assert_eq!((text.size(), binary.size()), (whole.len() as u64, whole.len() as u64));
+        assert_eq!(
+            (text.size(), binary.size()),
+            (whole.len() as u64, whole.len() as u64)
+        );
         assert_eq!(text.fault(), first_fault(whole, false));
         assert_eq!(text.fault_at_end(), first_fault(whole, true));
         assert_eq!((binary.fault(), binary.fault_at_end()), (None, None));
@@ -125,9 +132,19 @@ fn check_encoder(data: &[u8], whole: &[u8]) {
 
     // Whoever reads it, however loosely, sees one message in it.
     let read = reference(&wire);
-    assert!(read.finished && read.consumed == wire.len() && read.fault.is_none(), "{read:?}");
-    let loosely: Vec<u8> = wire.iter().copied().filter(|octet| !b"\r\0".contains(octet)).collect();
-    let ends = loosely.split(|octet| *octet == b'\n').filter(|line| line == b".").count();
+    assert!(
+        read.finished && read.consumed == wire.len() && read.fault.is_none(),
+        "{read:?}"
+    );
+    let loosely: Vec<u8> = wire
+        .iter()
+        .copied()
+        .filter(|octet| !b"\r\0".contains(octet))
+        .collect();
+    let ends = loosely
+        .split(|octet| *octet == b'\n')
+        .filter(|line| line == b".")
+        .count();
     assert_eq!(ends, 1, "another end for somebody else");
 
     let is_clean = first_fault(whole, true).is_none() && (whole.is_empty() || whole.ends_with(b"\r\n"));

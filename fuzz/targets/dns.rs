@@ -15,7 +15,9 @@ const TYPES: [u16; 4] = [1, 15, 28, 12];
 const HEADER: usize = 12;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((choice, rest)) = data.split_first() else { return };
+    let Some((choice, rest)) = data.split_first() else {
+        return;
+    };
     if let Ok(text) = str::from_utf8(rest)
         && let Some(name) = message::name(text)
     {

@@ -39,18 +39,33 @@ fn watched(mut watch: HeaderWatch, pieces: Vec<&[u8]>) -> (Vec<u8>, Seen) {
         watch.feed(piece, &mut |piece| out.extend_from_slice(piece));
     }
     watch.finish(&mut |piece| out.extend_from_slice(piece));
-    (out, (watch.received_fields(), watch.has_date(), watch.has_message_id()))
+    (
+        out,
+        (watch.received_fields(), watch.has_date(), watch.has_message_id()),
+    )
 }
 
 /// All that came is still there, with one thing put in between.
 fn check_completed(whole: &[u8], completed: &[u8], (_, has_date, has_message_id): Seen) {
     let added = completed.len() - whole.len();
-    let same = whole.iter().zip(completed).take_while(|(one, other)| one == other).count();
+    let same = whole
+        .iter()
+        .zip(completed)
+        .take_while(|(one, other)| one == other)
+        .count();
     let rest = whole.iter().rev().zip(completed.iter().rev());
     let same_at_end = rest.take_while(|(one, other)| one == other).count();
     assert!(same + same_at_end >= whole.len(), "something is lost");
-    let date = if has_date { 0 } else { "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\n".len() };
-    let message_id = if has_message_id { 0 } else { "Message-ID: <1@mail.example.org>\r\n".len() };
+    let date = if has_date {
+        0
+    } else {
+        "Date: Mon, 1 Jan 2024 00:00:00 +0000\r\n".len()
+    };
+    let message_id = if has_message_id {
+        0
+    } else {
+        "Message-ID: <1@mail.example.org>\r\n".len()
+    };
     // And perhaps the end of a line before it, or an empty line after it.
     let lines = if date + message_id == 0 { 0..=0 } else { 0..=2 };
     assert!(lines.contains(&(added - date - message_id)), "{added} octets");

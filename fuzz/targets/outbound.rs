@@ -17,7 +17,9 @@ use smtpmta::work_queue::id::MessageId;
 use smtpmta_fuzz::reads::reads;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((choice, input)) = data.split_first() else { return };
+    let Some((choice, input)) = data.split_first() else {
+        return;
+    };
     let mut play = Play::new(*choice);
     let mut parser = ReplyParser::new();
     let mut begun = Vec::new();
@@ -27,7 +29,10 @@ fuzz_target!(|data: &[u8]| {
             let line: Vec<u8> = begun.drain(..=at).collect();
             match parser.feed(line.strip_suffix(b"\r\n").unwrap_or(&line[..at])) {
                 Ok(None) => {}
-                Ok(Some(reply)) => play.advance(Input::Reply { reply, more_at_hand: !begun.is_empty() }),
+                Ok(Some(reply)) => play.advance(Input::Reply {
+                    reply,
+                    more_at_hand: !begun.is_empty(),
+                }),
                 Err(error) => play.advance(Input::Lost(Trouble::Garbage(error.to_string()))),
             }
             if play.is_closed {
@@ -54,7 +59,9 @@ impl Play {
             name: "mx.example.org".to_owned(),
             address: ([192, 0, 2, 1], 25).into(),
         };
-        let list: VecDeque<Envelope> = (0..i64::from(choice & 3) + 1).map(|number| message(number, choice)).collect();
+        let list: VecDeque<Envelope> = (0..i64::from(choice & 3) + 1)
+            .map(|number| message(number, choice))
+            .collect();
         Play {
             session: Session::new("mta.example.net", peer),
             list,
@@ -82,18 +89,30 @@ impl Play {
                 Step::WantMessage => {
                     let input = self.list.pop_front().map_or(Input::NoMore, Input::Message);
                     if let Input::Message(envelope) = &input {
-                        let keys = envelope.recipients.iter().map(|recipient| (envelope.message, recipient.key));
+                        let keys = envelope
+                            .recipients
+                            .iter()
+                            .map(|recipient| (envelope.message, recipient.key));
                         self.unsettled.extend(keys);
                     }
                     steps.extend(self.session.advance(input));
                 }
                 Step::Settle { message, outcomes } => {
                     for (key, outcome) in outcomes {
-                        assert!(self.unsettled.remove(&(message, key)), "{key:?} is settled already");
+                        assert!(
+                            self.unsettled.remove(&(message, key)),
+                            "{key:?} is settled already"
+                        );
                         self.delivered += usize::from(matches!(outcome, Outcome::Delivered(_)));
                     }
-                    assert!(!self.unsettled.iter().any(|(of, _)| *of == message), "some are forgotten");
-                    assert!(self.contents > 0 || self.delivered == 0, "delivered without content");
+                    assert!(
+                        !self.unsettled.iter().any(|(of, _)| *of == message),
+                        "some are forgotten"
+                    );
+                    assert!(
+                        self.contents > 0 || self.delivered == 0,
+                        "delivered without content"
+                    );
                 }
                 Step::GiveBack(message) => {
                     let count = self.unsettled.len();
@@ -110,7 +129,11 @@ impl Play {
 }
 
 fn message(number: i64, choice: u8) -> Envelope {
-    let addresses = ["a@example.org", "jörg@example.org", "\"x y\"@xn--bcher-kva.example"];
+    let addresses = [
+        "a@example.org",
+        "jörg@example.org",
+        "\"x y\"@xn--bcher-kva.example",
+    ];
     let recipients = addresses.iter().zip(0..).filter(|(address, key)| {
         let wanted = choice >> 2 & 7;
         (wanted == 0 || wanted & (1 << key) != 0) && (choice & 0x20 == 0 || address.is_ascii())

@@ -14,7 +14,9 @@ use smtpmta_fuzz::stage::{ENTROPY, some_accounts, tls_facts};
 const LONGEST: usize = 512 - 6;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((choice, rest)) = data.split_first() else { return };
+    let Some((choice, rest)) = data.split_first() else {
+        return;
+    };
     let mechanism = Mechanism::ALL[usize::from(choice & 3)];
     let with_keys = choice & 4 != 0;
     let bindings = match choice & 8 {

@@ -131,6 +131,11 @@ fn target(word: &str, first_domain: &str) -> Result<Target, String> {
     {
         return match path.trim() {
             "" => Err(format!("{}: expected a file after :include:", quoted(word))),
+            // Problems in that file are told under its name.
+            path if path.contains(char::is_control) => Err(format!(
+                "{}: expected a file without control characters in its name",
+                quoted(word)
+            )),
             path => Ok(Target::Include(PathBuf::from(path))),
         };
     }
@@ -326,6 +331,8 @@ mod tests {
             ("\"a", "a quote is not closed"),
             ("\"a\nb\"", "a quote is not closed"),
             (":include: ", "expected a file after :include:"),
+            (":include:/a\u{7}", "expected a file without control characters"),
+            (":include:/a\n/b", "expected a file without control characters"),
             ("<>", "malformed local part"),
             ("\\", "malformed local part"),
         ] {
