@@ -94,25 +94,32 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
                     // Whoever asks sees the end at once, and may ask again.
                     continue;
                 }
-                let (guest, to_addin) = (Arc::clone(&guests), to_addin.clone());
-                let serve = move || {
-                    if let Err(error) = serve(&stream, &to_addin) {
-                        log::debug!("console: {error}");
-                    }
+                let stream = Arc::new(stream);
+                let (guest, its_stream, its_addin) =
+                    (Arc::clone(&guests), Arc::clone(&stream), to_addin.clone());
+                let alone = move || {
+                    serve(&its_stream, &its_addin);
                     drop(guest);
                 };
-                if let Err(error) = std::thread::Builder::new()
+                let started = std::thread::Builder::new()
                     .name("control-guest".to_owned())
-                    .spawn(serve)
-                {
-                    log::warn!("console: {error}");
+                    .spawn(alone);
+                if started.is_err() {
+                    // There are no threads left: the others wait for this one.
+                    serve(&stream, &to_addin);
                 }
             }
         })?;
     Ok(())
 }
 
-fn serve(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
+fn serve(stream: &UnixStream, to_addin: &Sender<Request>) {
+    if let Err(error) = answer(stream, to_addin) {
+        log::debug!("console: {error}");
+    }
+}
+
+fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();

@@ -62,14 +62,14 @@ impl Transaction {
         self.parameters.body == Some(Body::BinaryMime)
     }
 
-    /// One more recipient.
+    /// One more recipient; whether it is.
     pub(super) fn add(
         &mut self,
         path: Mailbox,
         is_local: bool,
         parameters: RcptParameters,
         limit: usize,
-    ) -> Result<(), Full> {
+    ) -> Result<bool, Full> {
         let addressee = Addressee {
             path,
             notify: parameters.notify,
