@@ -1,5 +1,7 @@
 //! How the add-in task obeys: each command of the console, and its answer.
 
+use std::path::Path;
+
 use super::Addin;
 use super::files::Files;
 use crate::config::exit::Exit;
@@ -118,11 +120,13 @@ impl Addin {
                 };
             }
         };
-        if let Err(error) = log_book::reopen(fresh.config.log_file.as_deref()) {
-            log::warn!("the log file could not be opened again: {error}");
-        }
-        log_book::set_level(fresh.config.log_level);
+        let reopen = |log_file: Option<&Path>| {
+            if let Err(error) = log_book::reopen(log_file) {
+                log::warn!("the log file could not be opened again: {error}");
+            }
+        };
         if fresh.config == self.invocation.config {
+            reopen(fresh.config.log_file.as_deref());
             self.crew.take_files(files);
             let text = "the configuration has not changed; the files that it names have been read again\n";
             return done(text.to_owned());
@@ -141,6 +145,8 @@ impl Addin {
                 text,
             };
         }
+        reopen(fresh.config.log_file.as_deref());
+        log_book::set_level(fresh.config.log_level);
         self.invocation = fresh;
         self.crew.take_files(files);
         let mut text = "the configuration has been read again\n".to_owned();

@@ -2,7 +2,7 @@
 //! same client.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -34,9 +34,14 @@ pub struct Seat {
 }
 
 impl Seats {
-    /// A seat for another session of `client`, if it has fewer than `most`.
+    /// A seat for another session of `client`, if it has fewer than `most`. With IPv6 a client is a network of 64 bits:
+    /// every host has as many addresses as it likes.
     #[must_use]
     pub fn take(&self, client: IpAddr, most: usize) -> Option<Seat> {
+        let client = match client {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+            v4 @ IpAddr::V4(_) => v4,
+        };
         let mut seats = self.0.lock();
         let taken = seats.entry(client).or_default();
         if *taken >= most {
@@ -76,5 +81,17 @@ mod tests {
         assert!(seats.take(IpAddr::from([192, 0, 2, 2]), 2).is_some());
         drop(first);
         assert!(seats.take(client, 2).is_some());
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_client() {
+        let seats = Seats::default();
+        let of = |text: &str| text.parse().unwrap();
+        let first = seats.take(of("2001:db8::1"), 1);
+        assert!(first.is_some());
+        assert!(seats.take(of("2001:db8::ffff:2"), 1).is_none());
+        assert!(seats.take(of("2001:db8:0:1::1"), 1).is_some());
+        drop(first);
+        assert!(seats.take(of("2001:db8::2"), 1).is_some());
     }
 }

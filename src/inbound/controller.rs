@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::caller::{Caller, Seats};
@@ -22,7 +23,7 @@ use crate::smtp::reply::Reply;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
-use crate::tasks::table::{Desk, HandlerTable};
+use crate::tasks::table::{Desk, HandlerTable, Patience};
 
 /// How long to leave callers alone after the system refused a descriptor or a thread.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(500);
@@ -34,12 +35,12 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// How often it looks, while the table is full, whether somebody waits for whom room should be made.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// A session that has shown nothing for so long makes room for others, if the table is full.
-const NEWCOMERS_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How patient we are with any session that keeps us waiting while the table is full. Who waits for its place is to
-/// be served within ten seconds.
-const STRESS_TIMEOUT: Duration = Duration::from_secs(8);
+/// How patient we are while others wait: who waits for a place is to be served within ten seconds.
+const STRESS: Patience = Patience {
+    newcomers: Duration::from_secs(3),
+    unproven: Duration::from_secs(30),
+    silent: Duration::from_secs(8),
+};
 
 /// A socket that isesctl listens on.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl InboundController {
                 Err(error) => {
                     log::warn!("isesctl accepts nothing for a moment: {error}");
                     // Whatever it is that has run out, each session holds some of it.
-                    self.make_room();
+                    self.make_room(self.table.busy().div_ceil(4));
                     self.pause(stop);
                 }
             }
@@ -116,11 +117,16 @@ impl InboundController {
             *last_told = Some(Instant::now());
             self.tell(&screen::not_listening_on(ports));
         }
+        let mut most = 1;
         while !self.table.has_room() && !stop.is_given() {
             select! {
                 recv(self.freed.heard()) -> _ => {}
                 recv(stop.heard()) -> _ => {}
-                default(LOOK_AGAIN) => self.make_room(),
+                default(LOOK_AGAIN) => {
+                    self.make_room(most);
+                    // As long as the places do not suffice, more have to go each time.
+                    most = (most * 2).min(self.table.places());
+                }
             }
         }
         self.board
@@ -130,16 +136,12 @@ impl InboundController {
         }
     }
 
-    /// While somebody waits, who has nothing to say has to go: up to a quarter of the sessions at a time.
-    fn make_room(&self) {
+    /// While somebody waits, up to `most` of those who have nothing to say have to go.
+    fn make_room(&self, most: usize) {
         let somebody_waits = self.ready(PollTimeout::ZERO).is_ok_and(|ready| !ready.is_empty());
-        if !somebody_waits {
-            return;
-        }
-        for _ in 0..self.table.busy().div_ceil(4) {
-            if !self.table.evict(NEWCOMERS_PATIENCE, STRESS_TIMEOUT) {
-                return;
-            }
+        if somebody_waits {
+            let gone = self.table.evict(most, &STRESS);
+            log::debug!("{gone} sessions make room for others");
         }
     }
 
@@ -161,7 +163,7 @@ impl InboundController {
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut fds, patience) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         let ready = self.listeners.iter().zip(&fds);
@@ -180,12 +182,17 @@ impl InboundController {
             }
             match listener.socket.accept() {
                 Ok((stream, client)) => self.receive(stream, client, listener.front, seats)?,
-                // It has hung up meanwhile.
+                // It has hung up meanwhile, or its network has: accept(2) names these.
                 Err(error)
                     if matches!(
                         error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted
-                    ) => {}
+                        ErrorKind::WouldBlock
+                            | ErrorKind::ConnectionAborted
+                            | ErrorKind::Interrupted
+                            | ErrorKind::NetworkDown
+                            | ErrorKind::NetworkUnreachable
+                            | ErrorKind::HostUnreachable
+                    ) || error.raw_os_error() == Some(Errno::EPROTO as i32) => {}
                 Err(error) => return Err(error),
             }
         }

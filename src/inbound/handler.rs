@@ -15,7 +15,7 @@ use super::client_name::ClientNames;
 use super::header::HeaderWatch;
 use super::incoming::{Incoming, refusal};
 use super::reception::Reception;
-use super::session::{Client, Session};
+use super::session::{Client, Session, Worth};
 use super::step::{Envelope, Input, Step, StoreRefusal};
 use crate::latest::Latest;
 use crate::sasl::{Check, Progress};
@@ -86,7 +86,6 @@ impl InboundHandler {
             may_relay: reception.relay_from.iter().any(|block| block.contains(address)),
         };
         let socket = caller.stream.as_raw_fd();
-        let lent = desk.lend(socket);
         let mut dialogue = Dialogue {
             handler: self,
             desk,
@@ -96,8 +95,7 @@ impl InboundHandler {
             splitter: LineSplitter::new(LONGEST_LINE),
             out: Vec::with_capacity(512),
             receiving: Receiving::Lines,
-            began: Instant::now(),
-            earned: 0,
+            late_since: Instant::now(),
             incoming: None,
             tls: None,
             helo: String::new(),
@@ -105,12 +103,13 @@ impl InboundHandler {
             has_spoken: false,
             is_interrupted: false,
         };
+        // Taken back before the dialogue closes it, whatever happens: the table must not shut down a descriptor that
+        // is somebody else's by then.
+        let _lent = desk.lend(socket);
         match dialogue.run(socket) {
             Ok(()) => log::debug!("session with {address} ends"),
             Err(error) => log::debug!("session with {address} broke off: {error}"),
         }
-        // The table must not shut down a descriptor that is somebody else's by then.
-        drop(lent);
     }
 }
 
@@ -125,10 +124,9 @@ struct Dialogue<'d> {
     splitter: LineSplitter,
     out: Vec<u8>,
     receiving: Receiving,
-    /// When what is being received began: a command, a message, a chunk.
-    began: Instant,
-    /// Octets of it that have come, if it is content.
-    earned: u64,
+    /// Since when the client has owed us something: the rest of a command since it began, the rest of a message as
+    /// much later as has come of it fast enough.
+    late_since: Instant,
     incoming: Option<Incoming>,
     /// Version and cipher, for the queue.
     tls: Option<String>,
@@ -172,7 +170,7 @@ impl Dialogue<'_> {
             self.is_interrupted = self.is_closed();
         }
         let mut buffer = vec![0; SMALL_READ];
-        self.began = Instant::now();
+        self.late_since = Instant::now();
         loop {
             self.flush()?;
             if self.is_closed() {
@@ -221,7 +219,7 @@ impl Dialogue<'_> {
                         Some(incoming) => incoming.take_dotted(&mut input),
                         None => true,
                     };
-                    self.earned += (before - input.len()) as u64;
+                    self.earn(before - input.len());
                     if finished {
                         self.end_content(true)?;
                     }
@@ -231,12 +229,11 @@ impl Dialogue<'_> {
                     if let Some(incoming) = &mut self.incoming {
                         incoming.take_chunk(piece);
                     }
-                    self.earned += piece.len() as u64;
+                    self.earn(piece.len());
                     self.await_chunk(left - piece.len() as u64)?;
                 }
                 Receiving::Skipped(left) => {
                     let piece = first(&mut input, left);
-                    self.earned += piece.len() as u64;
                     self.await_skipped(left - piece.len() as u64)?;
                 }
             }
@@ -272,8 +269,17 @@ impl Dialogue<'_> {
     /// Something else begins, and its time with it.
     fn begin(&mut self, receiving: Receiving) {
         self.receiving = receiving;
-        self.began = Instant::now();
-        self.earned = 0;
+        self.late_since = Instant::now();
+    }
+
+    /// So many octets of content have come: they make up for the time that they may take, and never for time to come.
+    /// Those beyond the size limit are waited for, but earn nothing.
+    fn earn(&mut self, octets: usize) {
+        if self.incoming.as_ref().is_some_and(Incoming::is_too_big) {
+            return;
+        }
+        let time = Duration::from_millis(octets as u64 * 1000 / SLOWEST);
+        self.late_since = (self.late_since + time).min(Instant::now());
     }
 
     fn await_chunk(&mut self, left: u64) -> io::Result<()> {
@@ -313,17 +319,18 @@ impl Dialogue<'_> {
     /// much it was, or how the waiting ended; `Err(None)` when the client has hung up.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Result<usize, Option<Input<'static>>>> {
         let rest = match self.receiving {
-            Receiving::Lines if self.session.as_ref().is_some_and(Session::is_expendable) => Rest::Expendable,
-            Receiving::Lines => Rest::Waiting,
+            Receiving::Lines => match self.session.as_ref().map(Session::worth) {
+                Some(Worth::Nothing) => Rest::Expendable,
+                Some(Worth::Promise) => Rest::Unproven,
+                Some(Worth::Proven) | None => Rest::Waiting,
+            },
             _ => Rest::Receiving,
         };
         self.splitter.release();
-        // Since when the client is late: content that comes fast enough makes up for the time it takes.
-        let since = self.began + Duration::from_secs(self.earned / SLOWEST);
-        if !self.desk.rest_since(rest, since) && rest != Rest::Receiving {
+        if !self.desk.rest_since(rest, self.late_since) && rest != Rest::Receiving {
             return Ok(Err(Some(Input::Stopping)));
         }
-        let deadline = since + self.handler.session_timeout;
+        let deadline = self.late_since + self.handler.session_timeout;
         let heard = loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -345,7 +352,11 @@ impl Dialogue<'_> {
         if !self.out.is_empty() {
             log::trace!("S: {}", String::from_utf8_lossy(&self.out).trim_end());
             let deadline = Instant::now() + self.handler.session_timeout;
-            self.wire.write_all(&self.out, deadline)?;
+            // A client that does not read keeps a place as well as one that says nothing.
+            let _ = self.desk.rest(Rest::Sending);
+            let written = self.wire.write_all(&self.out, deadline);
+            let _ = self.desk.rest(Rest::Busy);
+            written?;
             self.out.clear();
         }
         Ok(())
@@ -355,6 +366,10 @@ impl Dialogue<'_> {
     /// might be lost with it: it is heard out for a moment.
     #[inline(never)]
     fn hang_up(&mut self) {
+        let mut next = [0];
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let more = recv(self.wire.stream().as_raw_fd(), &mut next, peek).is_ok_and(|octets| octets > 0);
+        self.is_interrupted |= more;
         if self.is_interrupted || self.wire.is_encrypted() {
             self.wire.close();
         }
@@ -398,7 +413,7 @@ impl Dialogue<'_> {
                     facts.cipher
                 );
                 self.tls = Some(format!("{} {}", facts.version, facts.cipher));
-                self.began = Instant::now();
+                self.late_since = Instant::now();
                 let mut entropy = [0; 32];
                 if aws_lc_rs::rand::fill(&mut entropy).is_err() {
                     log::error!("the system has no random octets");
@@ -432,6 +447,8 @@ impl Dialogue<'_> {
                     let _ = self.desk.stop().heard().recv_timeout(pause);
                 }
                 Step::ReceiveContent => {
+                    // What follows may ask DNS.
+                    self.flush()?;
                     self.expect(false);
                     self.begin(Receiving::Dotted);
                 }
@@ -458,7 +475,7 @@ impl Dialogue<'_> {
             }
         }
         // What we took for a pause, a password or a commit was not the client's time.
-        self.began = Instant::now();
+        self.late_since = Instant::now();
         Ok(())
     }
 
@@ -513,7 +530,8 @@ impl Dialogue<'_> {
         let (id, protocol) = (incoming.id, incoming.protocol);
         let (from, recipients) = (envelope.reverse_path.to_string(), envelope.recipients.len());
         let client = self.client.address.to_string();
-        let stored = incoming.finish().and_then(|content| {
+        let content = incoming.finish().ok_or(StoreRefusal::QueueTrouble)?;
+        let stored = content.and_then(|content| {
             let size = content.size();
             let arrival = Arrival {
                 client: client.clone(),
@@ -577,7 +595,9 @@ fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
 /// got there by mistake.
 fn told(line: &[u8], is_secret: bool) -> String {
     match command::find(line) {
-        Ok((verb, _)) if !is_secret && verb.name != "AUTH" => String::from_utf8_lossy(line).into_owned(),
+        Ok((verb, _)) if !is_secret && verb.name != "AUTH" => {
+            String::from_utf8_lossy(line).escape_debug().to_string()
+        }
         Ok((verb, _)) if !is_secret => format!("{} …", verb.name),
         _ => format!("({} octets)", line.len()),
     }

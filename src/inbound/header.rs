@@ -99,6 +99,12 @@ impl HeaderWatch {
         self.received
     }
 
+    /// Whether it is a submission, whose header is completed.
+    #[must_use]
+    pub fn completes(&self) -> bool {
+        self.missing.is_some()
+    }
+
     /// Whether the content's own header has had a Date so far.
     #[must_use]
     pub fn has_date(&self) -> bool {

@@ -29,7 +29,8 @@ enum Body {
 /// Where the octets of content go.
 struct Intake {
     header: HeaderWatch,
-    content: ContentWriter,
+    /// None when it is of no use any more.
+    content: Option<ContentWriter>,
     kept: Result<(), StoreRefusal>,
     size: u64,
     /// `--max-message-size`.
@@ -94,7 +95,7 @@ impl Incoming {
             body,
             intake: Intake {
                 header,
-                content,
+                content: Some(content),
                 kept,
                 size: 0,
                 most,
@@ -138,23 +139,32 @@ impl Incoming {
         }
     }
 
-    /// Its content, on the disk if it is large.
-    pub(super) fn finish(self) -> Result<Content, QueueError> {
-        self.intake.content.finish()
+    /// Whether more has come than may.
+    pub(super) fn is_too_big(&self) -> bool {
+        self.intake.size > self.intake.most
+    }
+
+    /// Its content, on the disk if it is large; `None` if it is too big or could not be kept.
+    pub(super) fn finish(self) -> Option<Result<Content, QueueError>> {
+        self.intake.content.map(ContentWriter::finish)
     }
 }
 
 impl Intake {
     fn take(&mut self, piece: &[u8]) {
-        if self.size == 0 && matches!(piece.first(), Some(b' ' | b'\t')) {
-            // It would go on with our Received line: there is no header, and here the body begins.
+        let goes_on = self.size == 0 && matches!(piece.first(), Some(b' ' | b'\t'));
+        if goes_on && !self.header.completes() {
+            // It would be more of our Received line: there is no header, and here the body begins.
             write(&mut self.content, &mut self.kept, b"\r\n");
         }
         self.size += piece.len() as u64;
-        if self.kept.is_ok() && self.size <= self.most {
-            let (content, kept) = (&mut self.content, &mut self.kept);
-            self.header.feed(piece, &mut |piece| write(content, kept, piece));
+        if self.size > self.most || self.kept.is_err() {
+            // What is on the disk of it goes at once.
+            self.content = None;
+            return;
         }
+        let (content, kept) = (&mut self.content, &mut self.kept);
+        self.header.feed(piece, &mut |piece| write(content, kept, piece));
     }
 
     fn finish(&mut self) {
@@ -163,8 +173,8 @@ impl Intake {
     }
 }
 
-fn write(content: &mut ContentWriter, kept: &mut Result<(), StoreRefusal>, piece: &[u8]) {
-    if kept.is_ok() {
+fn write(content: &mut Option<ContentWriter>, kept: &mut Result<(), StoreRefusal>, piece: &[u8]) {
+    if let (Some(content), Ok(())) = (content, *kept) {
         *kept = content.write(piece).map_err(|error| refusal(&error));
     }
 }

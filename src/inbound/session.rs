@@ -79,6 +79,17 @@ pub struct Session {
     state: State,
 }
 
+/// What a client has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// Nothing: it may never say anything.
+    Nothing,
+    /// It has logged in, or has begun a message.
+    Promise,
+    /// A message has been stored.
+    Proven,
+}
+
 /// How far the dialogue has come, with all that is known by then.
 #[derive(Debug)]
 enum State {
@@ -96,12 +107,20 @@ enum State {
     Transaction(Box<Transaction>),
     /// DATA or BDAT was given and content is on its way; whether all of it is.
     Content(Box<Transaction>, Part),
-    /// A chunk that is nobody's is on its way; what comes after it.
-    Skipping(Box<State>, Reply),
+    /// A chunk that is nobody's is on its way; what comes after it, and whether the client should have known.
+    Skipping(Box<State>, Reply, Blame),
     /// The commit is on its way.
     Storing(Hello),
     /// Nothing is said any more.
     Closed,
+}
+
+/// Whether an answer that refuses is the client's mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    Counts,
+    /// It could not know: an earlier part was refused after this one had been sent.
+    None,
 }
 
 /// Which part of its content a message is getting.
@@ -182,7 +201,8 @@ impl Session {
             (state, Input::Evicted) => close(&state, replies::evicted(hostname)),
             (state, Input::Stopping) => close(&state, replies::stopping(hostname)),
             (State::Content(transaction, part), Input::Content(end)) => self.judge(transaction, part, end),
-            (State::Skipping(then, reply), Input::Skipped) => self.refuse(*then, reply),
+            (State::Skipping(then, reply, Blame::Counts), Input::Skipped) => self.refuse(*then, reply),
+            (State::Skipping(then, reply, Blame::None), Input::Skipped) => (*then, say(reply)),
             (state @ (State::Content(..) | State::Skipping(..) | State::StartingTls), _) => {
                 (state, Steps::default())
             }
@@ -217,15 +237,16 @@ impl Session {
         matches!(self.state, State::Authenticating(..))
     }
 
-    /// Whether the client has shown nothing yet for which its place should be kept: no message stored, and none
-    /// under way.
+    /// What the client has shown so far for which its place should be kept.
     #[must_use]
-    pub fn is_expendable(&self) -> bool {
-        let waits = matches!(
-            self.state,
-            State::Greeted | State::Ready(_) | State::Authenticating(..)
-        );
-        waits && !self.is_proven && self.login.is_none()
+    pub fn worth(&self) -> Worth {
+        match self.state {
+            _ if self.is_proven => Worth::Proven,
+            State::Greeted | State::Ready(_) | State::Authenticating(..) if self.login.is_none() => {
+                Worth::Nothing
+            }
+            _ => Worth::Promise,
+        }
     }
 
     /// `--max-message-size`: no more octets of content than these need to be kept.
@@ -302,9 +323,7 @@ impl Session {
         match verb.parse(arguments) {
             Ok(command) => self.obey(state, verb, command, followed),
             // What should be content would be taken for commands.
-            Err(error) if verb.name == "BDAT" && followed => {
-                close(&state, replies::refuse_command(error, Some(verb)))
-            }
+            Err(error) if verb.name == "BDAT" => close(&state, replies::refuse_command(error, Some(verb))),
             Err(error) => self.refuse(state, replies::refuse_command(error, Some(verb))),
         }
     }
@@ -392,7 +411,7 @@ impl Session {
         } else if parameters.auth && self.settings.accounts.is_none() {
             replies::refuse_command(CommandError::UnknownParameter, None)
         } else if parameters.size.is_some_and(|size| size > limit) {
-            return (State::Ready(hello), say(replies::too_big(limit)));
+            replies::too_big(limit)
         } else {
             let transaction = Transaction::new(hello, reverse_path, parameters);
             return (
@@ -460,9 +479,7 @@ impl Session {
     /// BDAT: its octets come in any case, wanted or not (RFC 3030 2).
     fn receive_chunk(&mut self, state: State, size: u64, last: bool) -> Move {
         match state {
-            State::Transaction(mut transaction)
-                if transaction.chunks != Chunks::Failed && !transaction.recipients.is_empty() =>
-            {
+            State::Transaction(mut transaction) if transaction.can_have_content() => {
                 transaction.chunks = Chunks::Some;
                 let part = if last { Part::Last } else { Part::Chunk };
                 (
@@ -471,11 +488,16 @@ impl Session {
                 )
             }
             state => {
-                let reply = replies::chunk_out_of_sequence(state.stage());
-                let over = last && state.has_chunks();
-                let then = if over { state.without_transaction() } else { state };
+                let (reply, blame) = match &state {
+                    State::Transaction(transaction) => match &transaction.chunks {
+                        Chunks::Failed(refusal) => (refusal.clone(), Blame::None),
+                        _ => (replies::chunk_out_of_sequence(state.stage()), Blame::Counts),
+                    },
+                    _ => (replies::chunk_out_of_sequence(state.stage()), Blame::Counts),
+                };
+                let then = if last { state.without_transaction() } else { state };
                 (
-                    State::Skipping(Box::new(then), reply),
+                    State::Skipping(Box::new(then), reply, blame),
                     Steps::from([Step::Skip(size)]),
                 )
             }
@@ -495,10 +517,14 @@ impl Session {
                 )
             }
             (Err(refusal), Part::Chunk) => {
-                transaction.chunks = Chunks::Failed;
-                (State::Transaction(transaction), discarding(say(refusal)))
+                transaction.chunks = Chunks::Failed(refusal.clone());
+                let (state, steps) = self.refuse(State::Transaction(transaction), refusal);
+                (state, discarding(steps))
             }
-            (Err(refusal), Part::Last) => (State::Ready(transaction.hello), discarding(say(refusal))),
+            (Err(refusal), Part::Last) => {
+                let (state, steps) = self.refuse(State::Ready(transaction.hello), refusal);
+                (state, discarding(steps))
+            }
         }
     }
 
@@ -553,7 +579,7 @@ impl State {
             State::Ready(_) | State::Storing(_) | State::Authenticating(..) | State::CheckingPassword(_) => {
                 Stage::Ready
             }
-            State::Skipping(then, _) => then.stage(),
+            State::Skipping(then, ..) => then.stage(),
             State::Greeted | State::StartingTls | State::Closed => Stage::Greeted,
         }
     }
@@ -565,7 +591,7 @@ impl State {
             | State::Authenticating(hello, _)
             | State::CheckingPassword(hello) => Some(hello),
             State::Transaction(transaction) | State::Content(transaction, _) => Some(&transaction.hello),
-            State::Skipping(then, _) => then.hello(),
+            State::Skipping(then, ..) => then.hello(),
             State::Greeted | State::StartingTls | State::Closed => None,
         }
     }

@@ -88,10 +88,41 @@ pub enum Rest {
     Busy,
     /// A message that is coming in: a stop leaves it time, but others do not wait for it for ever.
     Receiving,
+    /// What it has to say, to a peer that may not listen.
+    Sending,
     /// Nothing: it waits for its peer.
     Waiting,
+    /// Nothing, and it has not brought anything to its end yet.
+    Unproven,
     /// Nothing, and it has shown nothing yet for which its place should be kept.
     Expendable,
+}
+
+/// How long sessions may keep a place that others wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Those that are [`Rest::Expendable`], since they began.
+    pub newcomers: Duration,
+    /// Those that are [`Rest::Unproven`], since they began.
+    pub unproven: Duration,
+    /// All whose peers keep them waiting, since then.
+    pub silent: Duration,
+}
+
+impl Place {
+    /// Since when its session should have ended for the sake of others; `None` if it may go on.
+    fn late_since(&self, patience: &Patience) -> Option<Instant> {
+        let allowed = match self.rest {
+            Rest::Busy => return None,
+            Rest::Expendable => Some(patience.newcomers),
+            Rest::Unproven => Some(patience.unproven),
+            Rest::Receiving | Rest::Sending | Rest::Waiting => None,
+        };
+        let outstayed = allowed.zip(self.began).map(|(allowed, began)| began + allowed);
+        let silent = self.resting_since.map(|since| since + patience.silent);
+        let late = outstayed.into_iter().chain(silent).min()?;
+        (late <= Instant::now()).then_some(late)
+    }
 }
 
 /// What the console shows of a handler.
@@ -261,33 +292,31 @@ impl<J: Send + 'static> HandlerTable<J> {
         started.map(row).collect()
     }
 
-    /// Makes room where there is none left: tells one session to end that has shown nothing for `newcomers` since it
-    /// began, the oldest first; else one whose peer has kept it waiting for `silent`, the longest first. Whether there
-    /// was one. Its place becomes available as soon as it has said goodbye.
-    pub fn evict(&self, newcomers: Duration, silent: Duration) -> bool {
+    /// Makes room where there is none left: tells up to `most` sessions to end, those first that have outstayed their
+    /// welcome longest; how many there were. Their places become available as soon as they have said goodbye.
+    pub fn evict(&self, most: usize, patience: &Patience) -> usize {
         let mut rows = self.shared.places.rows.lock();
-        let open = |place: &&mut Place| place.socket.is_some() && !place.evicted;
-        let longer = |since: Option<Instant>, than: Duration| since.is_some_and(|s| s.elapsed() >= than);
-        let newcomer = rows
-            .iter_mut()
-            .filter(open)
-            .filter(|place| place.rest == Rest::Expendable && longer(place.began, newcomers))
-            .min_by_key(|place| place.began);
-        let chosen = match newcomer {
-            Some(place) => Some(place),
-            None => rows
-                .iter_mut()
-                .filter(open)
-                .filter(|place| place.rest != Rest::Busy && longer(place.resting_since, silent))
-                .min_by_key(|place| place.resting_since),
-        };
-        let Some(place) = chosen else { return false };
-        place.evicted = true;
-        if let Some(socket) = place.socket {
-            // A peer that has gone meanwhile is what we want.
-            let _ = shutdown(socket, Shutdown::Read);
+        let mut late: Vec<(Instant, usize)> = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| place.socket.is_some() && !place.evicted)
+            .filter_map(|(number, place)| Some((place.late_since(patience)?, number)))
+            .collect();
+        late.sort_unstable();
+        late.truncate(most);
+        for (_, number) in &late {
+            let place = &mut rows[*number];
+            place.evicted = true;
+            let how = match place.rest {
+                Rest::Sending => Shutdown::Both,
+                _ => Shutdown::Read,
+            };
+            if let Some(socket) = place.socket {
+                // A peer that has gone meanwhile is what we want.
+                let _ = shutdown(socket, how);
+            }
         }
-        true
+        late.len()
     }
 
     /// Stops the handlers: idle ones go at once, sessions at rest are woken, the others may finish what they are
@@ -298,7 +327,7 @@ impl<J: Send + 'static> HandlerTable<J> {
         places.stop.give();
         self.shared.jobs.lock().clear();
         places.shut_down(Shutdown::Read, |place| {
-            matches!(place.rest, Rest::Waiting | Rest::Expendable)
+            matches!(place.rest, Rest::Waiting | Rest::Unproven | Rest::Expendable)
         });
         if places.wait_until_ended(grace) {
             return true;
@@ -518,10 +547,17 @@ mod tests {
         let ((rested, has_rested), (end, done)) = (bounded(0), bounded(0));
         table.hand_over(table.reserve().unwrap(), (rested, done)).unwrap();
         has_rested.recv().unwrap();
-        let evict = |silent| table.evict(Duration::ZERO, Duration::from_secs(silent));
-        assert!(!evict(60), "it has rested for 11 seconds");
-        assert!(evict(10));
-        assert!(!evict(10), "it has been told");
+        let evict = |silent| {
+            let patience = Patience {
+                newcomers: Duration::ZERO,
+                unproven: Duration::ZERO,
+                silent: Duration::from_secs(silent),
+            };
+            table.evict(9, &patience)
+        };
+        assert_eq!(evict(60), 0, "it has rested for 11 seconds");
+        assert_eq!(evict(10), 1);
+        assert_eq!(evict(10), 0, "it has been told");
         end.send(()).unwrap();
         assert!(table.stop(Duration::from_secs(10)));
     }

@@ -106,6 +106,20 @@ fn a_client_that_never_reads_is_cut_off() {
     Client::of(&world).mail("bsmith@univac.com", &["jdoe@mta.test"], &letter("next"));
 }
 
+#[test]
+fn content_that_came_fast_buys_no_time_for_silence() {
+    let world = World::load(&["--session-timeout", "1s"]);
+    let mut client = Client::of(&world);
+    for command in ["MAIL FROM:<>", "RCPT TO:<jdoe@mta.test>", "DATA"] {
+        let reply = client.say(command);
+        assert!(reply.starts_with("250") || reply.starts_with("354"), "{reply}");
+    }
+    client
+        .send(&b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(4096))
+        .unwrap();
+    assert!(client.reply().starts_with("421 4.4.2"));
+}
+
 /// Sends an octet at a time, a tenth of a second apart, until something is heard or the server hangs up.
 #[track_caller]
 fn trickle(client: Client, octets: &[u8]) -> String {

@@ -332,7 +332,7 @@ fn chunks_make_a_message_and_one_that_is_refused_refuses_all() {
     let (session, steps) = moved(session, said(b"BDAT 5 LAST"));
     assert_eq!(codes(&steps), ["Skip"]);
     let (session, steps) = moved(session, Input::Skipped);
-    assert_eq!(codes(&steps), ["503"]);
+    assert_eq!(codes(&steps), ["550"]);
     assert_eq!(
         codes(&moved(session, said(b"MAIL FROM:<>")).1),
         ["250"],
@@ -349,10 +349,7 @@ fn octets_that_were_announced_are_taken_in_whatever_the_stage() {
         assert!(steps.is_empty(), "what comes is no command");
         assert_eq!(codes(&moved(session, Input::Skipped).1), ["503"]);
     }
-    let unreadable = Input::Line {
-        line: b"BDAT many",
-        followed: true,
-    };
+    let unreadable = said(b"BDAT many");
     assert_eq!(
         codes(&moved(after(&TO_CONTENT[..3]).0, unreadable).1),
         ["501", "Close"]
@@ -394,4 +391,46 @@ fn where_users_submit_tls_comes_first_and_then_the_login() {
     };
     assert_eq!(reply.to_string(), "530 5.7.0 Authentication required");
     assert_eq!(codes(&moved(session, said(b"STARTTLS")).1), ["503"]);
+}
+
+#[test]
+fn chunks_that_were_sent_before_the_refusal_cost_no_patience() {
+    let (mut session, _) = after(&[TO_CONTENT[0], TO_CONTENT[1], TO_CONTENT[2], "BDAT 10"]);
+    let too_big = Input::Content(ContentEnd {
+        size: 2000,
+        fault: None,
+        hops: 0,
+        kept: Ok(()),
+    });
+    session = moved(session, too_big).0;
+    for _ in 0..50 {
+        session = moved(session, said(b"BDAT 10")).0;
+        let steps;
+        (session, steps) = moved(session, Input::Skipped);
+        assert_eq!(codes(&steps), ["552"]);
+    }
+    session = moved(session, said(b"BDAT 10 LAST")).0;
+    let (session, _) = moved(session, Input::Skipped);
+    assert_eq!(codes(&moved(session, said(b"MAIL FROM:<>")).1), ["250"]);
+}
+
+#[test]
+fn a_message_without_recipients_is_over_with_its_last_chunk() {
+    let (session, _) = after(&TO_CONTENT[..2]);
+    let session = moved(session, said(b"BDAT 5 LAST")).0;
+    let (session, steps) = moved(session, Input::Skipped);
+    assert_eq!(codes(&steps), ["503"]);
+    assert_eq!(codes(&moved(session, said(b"MAIL FROM:<>")).1), ["250"]);
+}
+
+#[test]
+fn a_client_is_worth_what_it_has_shown() {
+    assert_eq!(session(false).worth(), Worth::Nothing);
+    assert_eq!(after(&TO_CONTENT[..1]).0.worth(), Worth::Nothing);
+    assert_eq!(after(&TO_CONTENT[..2]).0.worth(), Worth::Promise);
+    let (stored, _) = moved(
+        moved(after(&TO_CONTENT).0, GOOD).0,
+        Input::Stored(Ok(MessageId(1))),
+    );
+    assert_eq!(stored.worth(), Worth::Proven);
 }

@@ -23,14 +23,14 @@ pub(super) struct Transaction {
 }
 
 /// How far content has come by BDAT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Chunks {
     /// There was none yet.
     None,
     /// There were some, and all of them were good so far.
     Some,
-    /// One was refused, and with it the message: whatever follows is only taken in.
-    Failed,
+    /// One was refused, and with it the message: whatever follows is only taken in, and hears the same.
+    Failed(Reply),
 }
 
 impl Transaction {
@@ -46,10 +46,15 @@ impl Transaction {
 
     pub(super) fn stage(&self) -> Stage {
         match self.chunks {
-            Chunks::Some | Chunks::Failed => Stage::Chunks,
+            Chunks::Some | Chunks::Failed(_) => Stage::Chunks,
             Chunks::None if self.recipients.is_empty() => Stage::Mail,
             Chunks::None => Stage::Recipients,
         }
+    }
+
+    /// Whether content may come: there is somebody to get it, and no part of it was refused.
+    pub(super) fn can_have_content(&self) -> bool {
+        !self.recipients.is_empty() && !matches!(self.chunks, Chunks::Failed(_))
     }
 
     /// SMTPUTF8 was given.
