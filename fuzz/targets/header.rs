@@ -34,7 +34,7 @@ type Seen = (usize, bool, bool);
 fn reference(content: &[u8]) -> Seen {
     let (mut seen, mut in_field) = ((0, false, false), false);
     for line in content.split(|octet| *octet == b'\n') {
-        if in_field && line.starts_with(b" ") || line.starts_with(b"\t") && in_field {
+        if in_field && line.first().is_some_and(|octet| b" \t".contains(octet)) {
             continue;
         }
         let is_name = |octet: &u8| (33..=126).contains(octet) && *octet != b':';
