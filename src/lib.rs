@@ -15,7 +15,8 @@
 //! | [`console`] | what the operator says and sees |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
-//! share), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`] and [`clock`].
+//! share), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`]
+//! and [`clock`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.

@@ -8,7 +8,10 @@ mod support {
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod scram;
     pub mod sink;
+    pub mod stream;
+    pub mod submission;
     pub mod world;
 }
 
@@ -20,14 +23,18 @@ mod exercises {
 
 mod rooms {
     mod addin;
+    mod aliases;
     mod architecture;
     mod bad_configs;
     mod bounded;
     mod console;
     mod contents;
     mod generated;
+    mod inbound_auth;
     mod inbound_dialogues;
+    mod inbound_limits;
     mod inbound_live;
+    mod inbound_tls;
     mod mailbox;
     mod manual_queue;
     mod outbound_dialogues;

@@ -273,7 +273,7 @@ impl Crew {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
             board: self.board.clone(),
-            mailboxes: mailboxes(config),
+            directory: self.directory.clone(),
             router: router(config),
             hostname: config.hostname.clone(),
             poll_interval: config.poll_interval,
@@ -286,6 +286,7 @@ impl Crew {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
             board: self.board.clone(),
+            directory: self.directory.clone(),
             mailboxes: mailboxes(config),
             retry: retry(config),
             max_hops: config.max_hops,
@@ -435,7 +436,6 @@ impl Crew {
 
 fn mailboxes(config: &Config) -> Mailboxes {
     Mailboxes {
-        local_domains: config.local_domains.clone(),
         template: config.mail_dir.clone(),
         hostname: config.hostname.clone(),
     }

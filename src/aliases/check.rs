@@ -13,8 +13,8 @@ use crate::config::problem::quoted;
 /// How many names of a loop are told.
 const TOLD_OF_LOOP: usize = 10;
 
-/// Tells of aliases that lead to nothing but each other. One that names itself is a mailbox, and so is what only a
-/// `@domain` would take: an account may stand before that.
+/// Tells of aliases that lead to nothing but each other. One that names itself is a mailbox, and so is what
+/// only a `@domain` would take: an account may stand before that.
 pub(super) fn find_loops(table: &Table, file: &Arc<PathBuf>, wrong: &mut AliasesError) {
     let count = table.entries.len();
     let mut named_by: Vec<Vec<usize>> = vec![Vec::new(); count];
@@ -53,7 +53,8 @@ pub(super) fn find_loops(table: &Table, file: &Arc<PathBuf>, wrong: &mut Aliases
                     _ => None,
                 });
         }
-        // The part of the way that comes again is the loop; what leads there only will do so when it is mended.
+        // The part of the way that comes again is the loop; what leads there only will do so when it is
+        // mended.
         let begin = way.iter().position(|at| Some(*at) == next);
         if let Some([first, others @ ..]) = begin.map(|begin| &way[begin..]) {
             tell_loop(table, *first, others, file, wrong);

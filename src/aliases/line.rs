@@ -186,7 +186,7 @@ mod tests {
         );
         assert!(told[0].1.contains("at most 64K") && told[2].1.contains("at most 64K"));
         assert!(read(b"a: b\n \xff\n c\nd: e")[1].1.contains("UTF-8"));
-        let text = [b"a:".repeat(1), vec![b'x'; MAX_LINE - 2]].concat();
+        let text = [b"a:".to_vec(), vec![b'x'; MAX_LINE - 2]].concat();
         assert_eq!(read(&text)[0].1.len(), MAX_LINE);
     }
 

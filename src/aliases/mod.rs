@@ -1,7 +1,7 @@
 //! Aliases: addresses of ours that stand for others, here or elsewhere.
 //!
-//! Read from one file, and the files that it includes, and held in memory until the next refresh. Never runs a
-//! program and never writes to a file that an alias names.
+//! Read from one file, and the files that it includes, and held in memory until the next refresh. Never runs
+//! a program and never writes to a file that an alias names.
 
 mod check;
 mod line;

@@ -1,7 +1,7 @@
 //! Reads an aliases file with all that it includes.
 //!
-//! All that is wrong is told, and nothing of the file holds then. Never reads more than its bounds, however the
-//! files include each other.
+//! All that is wrong is told, and nothing of the file holds then. Never reads more than its bounds, however
+//! the files include each other.
 
 use std::collections::hash_map::Entry as Known;
 use std::fs::File;
@@ -44,8 +44,8 @@ const DEEPEST: usize = 8;
 pub(super) type ReadFile<'r> = dyn FnMut(&Path, usize) -> io::Result<Vec<u8>> + 'r;
 
 impl Aliases {
-    /// Reads the file, and what it includes. A target without a domain is in the first of `local_domains`; names
-    /// are in these domains.
+    /// Reads the file, and what it includes. A target without a domain is in the first of `local_domains`;
+    /// names are in these domains.
     ///
     /// # Errors
     /// Everything that is wrong with it, or why it cannot be read.

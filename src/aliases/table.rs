@@ -84,16 +84,16 @@ impl Aliases {
         self.0.named_or_detailed(address).is_some()
     }
 
-    /// Whether there is a `@domain` for this address. It is for what nothing else names: neither another alias nor
-    /// an account.
+    /// Whether there is a `@domain` for this address. It is for what nothing else names: neither another
+    /// alias nor an account.
     #[must_use]
     pub fn catches(&self, address: &Mailbox) -> bool {
         self.0.caught(address).is_some()
     }
 
-    /// What an address stands for in the end, through other aliases: each target once, in the order of the file;
-    /// `None` if it is no alias. An alias that stands for itself, by whatever way, has itself as a mailbox among
-    /// them. The detail of `user+detail` is dropped.
+    /// What an address stands for in the end, through other aliases: each target once, in the order of the
+    /// file; `None` if it is no alias. An alias that stands for itself, by whatever way, has itself as a
+    /// mailbox among them. The detail of `user+detail` is dropped.
     #[must_use]
     pub fn expand(&self, address: &Mailbox) -> Option<Vec<Mailbox>> {
         self.expand_among(address, &|_| false)
@@ -156,8 +156,8 @@ impl Table {
             .unwrap_or(Place::Mailbox)
     }
 
-    /// What an entry stands for in the end. Each entry on the way is followed once, so this ends; `steps` is how
-    /// many targets may be looked at yet.
+    /// What an entry stands for in the end. Each entry on the way is followed once, so this ends; `steps` is
+    /// how many targets may be looked at yet.
     ///
     /// # Errors
     /// When there are more than `most`, or the steps are used up.
@@ -170,7 +170,8 @@ impl Table {
     ) -> Result<Vec<Mailbox>, TooMany> {
         let mut found = Vec::new();
         let mut known = HashSet::new();
-        // The entries on the way down with the next target of each; and all that have been on it, or still are.
+        // The entries on the way down with the next target of each; and all that have been on it, or still
+        // are.
         let mut way = vec![(entry, 0)];
         let mut on_the_way = HashMap::from([(entry, true)]);
         while let Some((at, next)) = way.last_mut() {

@@ -36,10 +36,10 @@ pub(super) fn split_name(line: &str) -> Option<(&str, usize)> {
     Some((line.get(..at)?, at + 1))
 }
 
-/// The targets of a list and the octet in `list` where each begins; commas separate them, empty ones are passed
-/// over.
-pub(super) fn targets<'t>(
-    list: &'t str,
+/// The targets of a list and the octet in `list` where each begins; commas separate them, empty ones are
+/// passed over.
+pub(super) fn targets(
+    list: &str,
     first_domain: &str,
 ) -> impl Iterator<Item = (usize, Result<Target, String>)> {
     let mut at = 0;

@@ -206,8 +206,8 @@ fn included_files_list_targets_and_may_include_others() {
     let aliases = read_among("staff: boss, :include:lists/staff, zoe\n", &files).unwrap();
     assert_eq!(
         expanded(&aliases, "staff@example.org"),
-        "boss@example.org alice@example.org bob@example.org carol@c.example dave@example.org erin@example.org \
-         zoe@example.org"
+        "boss@example.org alice@example.org bob@example.org carol@c.example dave@example.org \
+         erin@example.org zoe@example.org"
     );
 }
 
@@ -237,12 +237,15 @@ fn everything_that_is_wrong_is_told_with_its_line() {
     let told = read_among(text, &files).unwrap_err();
     let expected = [
         r#"/etc/aliases:2: "no colon": expected a name, a colon and targets"#,
-        r#"/etc/aliases:3: "a@b@c": expected name, name@domain or @domain before the colon: malformed domain"#,
-        r#"/etc/aliases:4: "far@elsewhere.example": expected a name in one of the local domains (example.org, example.net)"#,
+        "/etc/aliases:3: \"a@b@c\": expected name, name@domain or @domain before the colon: \
+         malformed domain",
+        "/etc/aliases:4: \"far@elsewhere.example\": expected a name in one of the local domains \
+         (example.org, example.net)",
         r#"/etc/aliases:5: "OK": expected each name once; this one stands in line 1, too"#,
         r#"/etc/aliases:7: "\"|/bin/cat -v\"": expected an address; an alias never runs a program"#,
         r#"/etc/aliases:8: "/var/mail/b": expected an address; an alias never writes to a file"#,
-        r#"/etc/aliases:9: "c d": expected an address, a local name or :include:/file: malformed local part; commas stand between targets"#,
+        "/etc/aliases:9: \"c d\": expected an address, a local name or :include:/file: malformed local part; \
+         commas stand between targets",
         r#"/etc/aliases:10: "none": expected at least one target"#,
         r#"/etc/loop2:2: "/etc/loop": expected a file that does not include itself"#,
         r#"/etc/aliases:12: "/etc/gone" cannot be read: no such file"#,
@@ -351,7 +354,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn no_file_is_beyond_reading(text in "([ab]|[:,@ \t\n\r#\"|/\\\\<>+]|example.org|:include:/x|a: b\n|b: a,c\n){0,40}") {
+    fn no_file_is_beyond_reading(
+        text in "([ab]|[:,@ \t\n\r#\"|/\\\\<>+]|example.org|:include:/x|a: b\n|b: a,c\n){0,40}",
+    ) {
         let others = [("/x", "a\n:include:/x\n|b\n")];
         match read_among(&text, &others) {
             Ok(aliases) => {

@@ -277,8 +277,9 @@ pub static SECTIONS: &[Section] = &[
                 "T",
                 Is(&["5m"]),
                 Kind::Duration(1, 3_600, |c| &mut c.session_timeout),
-                "How long a session waits for the client's next command; 10s at most while the table of \
-                 handlers is full.",
+                "How long a client may take over a command or a TLS handshake; over a message a second longer \
+                 for each 8K of it. While all handlers are busy and others wait it is 10s at most, and 3s for \
+                 a session that has done nothing yet.",
             ),
             Opt::new(
                 "max-message-size",
@@ -299,7 +300,7 @@ pub static SECTIONS: &[Section] = &[
                 "N",
                 Is(&["100"]),
                 Kind::Number(1, 1_000, |c| &mut c.max_hops),
-                "A message with more Received lines than this goes in circles, and is returned.",
+                "A message with more Received lines than this goes in circles, and is refused.",
             ),
         ],
     },
@@ -318,7 +319,8 @@ pub static SECTIONS: &[Section] = &[
                 "CIDR",
                 Is(&["127.0.0.0/8", "::1"]),
                 Kind::Blocks(|c| &mut c.relay_from),
-                "Clients that may send to any domain. Giving one replaces the default; none lets nobody.",
+                "Clients that may send to any domain without having logged in. Giving one replaces the default; \
+                 none lets nobody.",
             )
             .or_none(),
             Opt::new(
@@ -326,16 +328,17 @@ pub static SECTIONS: &[Section] = &[
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.accounts),
-                "Who may log in and who has a mailbox: a file with lines address:hash, as Dovecot reads them. \
-                 Without it every local part of a local domain is a mailbox. Read again by refresh.",
+                "Who may log in and who has a mailbox: a file with lines address:hash, as Dovecot reads them; \
+                 see smtpmta-accounts(5). Without it every local part of a local domain is a mailbox. Read \
+                 again by refresh.",
             ),
             Opt::new(
                 "aliases",
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.aliases),
-                "Names that stand for others, here or elsewhere, in the usual format of aliases. Read again by \
-                 refresh.",
+                "Names that stand for others, here or elsewhere, in the usual format of aliases; see \
+                 smtpmta-accounts(5). Read again by refresh.",
             ),
             Opt::new(
                 "any-sender",

@@ -1,5 +1,5 @@
-//! imsgcnv: drains the inbound work queue. Reads what each message is, delivers to local mailboxes, and
-//! passes on to SMTP.BOX what is for elsewhere.
+//! imsgcnv: drains the inbound work queue. Reads what each message is, expands aliases, delivers to local
+//! mailboxes, and passes on to SMTP.BOX what is for elsewhere.
 //!
 //! Never changes the content, and never decides who may relay: that was done at RCPT.
 
@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
 use super::{AGAIN, BATCH, MOST_AGAIN, SLICE, rest};
+use crate::latest::Latest;
 use crate::mailbox::Mailboxes;
+use crate::mailbox::directory::{Directory, Found};
+use crate::smtp::path::Mailbox;
 use crate::smtp::reply::EnhancedCode;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
@@ -29,6 +32,8 @@ pub struct InboundConversion {
     pub bells: Bells,
     /// Where it says what it is doing.
     pub board: Board,
+    /// Who is here.
+    pub directory: Latest<Directory>,
     /// Where local recipients find their mail.
     pub mailboxes: Mailboxes,
     /// When a local delivery that failed is tried again.
@@ -66,12 +71,13 @@ impl InboundConversion {
             if waiting.is_empty() {
                 return Ok(());
             }
+            let directory = self.directory.take();
             let began = Instant::now();
             let in_time = |_: &&Waiting| !stop.is_given() && began.elapsed() < SLICE;
             let converted: Vec<Converted> = waiting
                 .iter()
                 .take_while(in_time)
-                .map(|message| self.convert(message))
+                .map(|message| self.convert(message, &directory))
                 .collect();
             let any = |wanted: fn(&Delivery) -> bool| {
                 converted
@@ -92,8 +98,10 @@ impl InboundConversion {
         Ok(())
     }
 
-    fn convert(&self, message: &Waiting) -> Converted {
-        let (structure, deliveries) = match guarded(Task::InboundConversion, || self.look_at(message)) {
+    fn convert(&self, message: &Waiting, directory: &Directory) -> Converted {
+        let (structure, deliveries) = match guarded(Task::InboundConversion, || {
+            self.look_at(message, directory)
+        }) {
             Some(looked) => looked,
             None => {
                 let reason = Reason::here(EnhancedCode(5, 3, 0), "conversion met an error in the program");
@@ -108,7 +116,7 @@ impl InboundConversion {
         }
     }
 
-    fn look_at(&self, message: &Waiting) -> (Option<Structure>, Vec<(u32, Delivery)>) {
+    fn look_at(&self, message: &Waiting, directory: &Directory) -> (Option<Structure>, Vec<(u32, Delivery)>) {
         let structure = match self.read_structure(message) {
             Ok(structure) => structure,
             Err(error) if error.will_pass() => {
@@ -135,7 +143,23 @@ impl InboundConversion {
             let reason = Reason::here(EnhancedCode(5, 4, 6), &text);
             for_all(message, |_| Delivery::GiveUp(reason.clone()))
         } else {
-            for_all(message, |recipient| self.deliver(message, &structure, recipient))
+            for_all(message, |recipient| {
+                let path = &recipient.path;
+                // What came of an alias is final.
+                let found = match recipient.is_expanded {
+                    true => directory.find_mailbox(path),
+                    false => directory.find(path),
+                };
+                match found {
+                    Found::Elsewhere => Delivery::PassOn,
+                    Found::Alias => Delivery::Expand(directory.expand(path)),
+                    Found::Mailbox(mailbox) => self.deliver(message, &structure, recipient, &mailbox),
+                    Found::Unknown | Found::RelayTrick => Delivery::GiveUp(Reason::here(
+                        EnhancedCode(5, 1, 1),
+                        "there is no such mailbox here",
+                    )),
+                }
+            })
         };
         (Some(structure), deliveries)
     }
@@ -169,10 +193,13 @@ impl InboundConversion {
         }
     }
 
-    fn deliver(&self, message: &Waiting, structure: &Structure, recipient: &WaitingRecipient) -> Delivery {
-        if !self.mailboxes.is_local(&recipient.path) {
-            return Delivery::PassOn;
-        }
+    fn deliver(
+        &self,
+        message: &Waiting,
+        structure: &Structure,
+        recipient: &WaitingRecipient,
+        mailbox: &Mailbox,
+    ) -> Delivery {
         let address = recipient.path.to_string();
         if structure.was_delivered_to(&address) {
             let reason = Reason::here(
@@ -192,6 +219,7 @@ impl InboundConversion {
                         recipient.n,
                         &message.reverse_path,
                         &recipient.path,
+                        mailbox,
                         content,
                     )
                     .map_err(|e| e.to_string())
@@ -227,3 +255,6 @@ fn for_all(message: &Waiting, mut ends: impl FnMut(&WaitingRecipient) -> Deliver
         .map(|recipient| (recipient.n, ends(recipient)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use super::from_internet::{Structure, StructureReader};
 use super::to_internet::{Completer, Facts};
 use super::{AGAIN, BATCH, MOST_AGAIN, SLICE, rest};
 use crate::domain_list::next_hop::Router;
-use crate::mailbox::Mailboxes;
+use crate::latest::Latest;
+use crate::mailbox::directory::Directory;
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::EnhancedCode;
 use crate::tasks::bell::{Bells, Stop};
@@ -28,8 +29,8 @@ pub struct OutboundConversion {
     pub bells: Bells,
     /// Where it says what it is doing.
     pub board: Board,
-    /// Which recipients are ours.
-    pub mailboxes: Mailboxes,
+    /// Who is here. The same as imsgcnv has, so that the two never pass a message to and fro.
+    pub directory: Latest<Directory>,
     /// The next hop of a domain.
     pub router: Router,
     /// `--hostname`.
@@ -91,9 +92,10 @@ impl OutboundConversion {
             Ok((content, structure)) => (content, structure, None),
             Err(error) => (None, None, Some(error)),
         };
+        let directory = self.directory.take();
         let way = |path: &Mailbox, attempts: u32| match &trouble {
             Some(error) => self.set_aside(message, error, attempts),
-            None if self.mailboxes.is_local(path) => Way::Local,
+            None if directory.is_local(path) => Way::Local,
             None => Way::Hop(self.router.next_hop(path.domain())),
         };
         Routed {

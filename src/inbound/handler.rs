@@ -24,7 +24,8 @@ use crate::smtp::command;
 use crate::smtp::line::{Line, LineSplitter};
 use crate::tasks::bell::Bell;
 use crate::tasks::table::{Desk, Rest};
-use crate::tls::wire::{Heard, Wire};
+use crate::tls::identity::Identity;
+use crate::tls::wire::{HandshakeError, Heard, TlsFacts, Wire};
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{Arrival, Origin, WorkQueue};
 
@@ -32,10 +33,15 @@ use crate::work_queue::{Arrival, Origin, WorkQueue};
 /// long, which the session sees to.
 const LONGEST_LINE: usize = 12_288 + 2;
 
-/// What is read at once: little while commands come, much while a large message comes.
-const SMALL_READ: usize = 4 * 1024;
-/// See [`SMALL_READ`].
+/// What is read at once of a client that has not sent a message yet, and may never do: of those there are many.
+const SMALL_READ: usize = 1024;
+/// What is read at once of the others.
+const READ: usize = 16 * 1024;
+/// What is read at once while a large message comes.
 const LARGE_READ: usize = 128 * 1024;
+
+/// Stack of a handshake.
+const HANDSHAKE_STACK: usize = 256 * 1024;
 
 /// Content has to come in at this rate, octets a second, once its first time-out is over.
 const SLOWEST: u64 = 8 * 1024;
@@ -193,9 +199,10 @@ impl Dialogue<'_> {
                 }
             }
             match self.receiving {
-                Receiving::Lines if buffer.len() > SMALL_READ => buffer = vec![0; SMALL_READ],
+                Receiving::Lines if buffer.len() > READ => buffer = vec![0; READ],
                 Receiving::Lines => {}
-                _ if heard == buffer.len() && heard < LARGE_READ => buffer.resize(LARGE_READ, 0),
+                _ if buffer.len() < READ => buffer = vec![0; READ],
+                _ if heard == buffer.len() && heard < LARGE_READ => buffer = vec![0; LARGE_READ],
                 _ => {}
             }
         }
@@ -358,6 +365,7 @@ impl Dialogue<'_> {
 
     /// Says goodbye. Where the client goes on talking, closing at once would reset the connection, and our last reply
     /// might be lost with it: it is heard out for a moment.
+    #[inline(never)]
     fn hang_up(&mut self) {
         if self.is_interrupted || self.wire.is_encrypted() {
             self.wire.close();
@@ -366,7 +374,7 @@ impl Dialogue<'_> {
             return;
         }
         let until = Instant::now() + LAST_WORDS_TIME;
-        let mut waste = [0; 4096];
+        let mut waste = vec![0; READ];
         let mut heard = 0;
         while heard < LAST_WORDS && !self.desk.stopping() {
             let left = until.saturating_duration_since(Instant::now());
@@ -394,7 +402,7 @@ impl Dialogue<'_> {
         if !self.desk.rest(Rest::Expendable) {
             return false;
         }
-        let result = self.wire.accept_tls(&identity, Instant::now() + timeout);
+        let result = accept_tls(&mut self.wire, &identity, Instant::now() + timeout);
         let _ = self.desk.rest(Rest::Busy);
         match result {
             Ok(facts) => {
@@ -464,6 +472,8 @@ impl Dialogue<'_> {
                 Step::Close => {}
             }
         }
+        // What we took for a pause, a password or a commit was not the client's time.
+        self.began = Instant::now();
         Ok(())
     }
 
@@ -553,6 +563,21 @@ impl Dialogue<'_> {
             }
         }
     }
+}
+
+/// Lets the client shake hands, on a thread of its own: what cryptography has taken of stack and memory ends with it,
+/// and does not stay with a session that may be idle for minutes.
+fn accept_tls(wire: &mut Wire, identity: &Identity, deadline: Instant) -> Result<TlsFacts, HandshakeError> {
+    std::thread::scope(|scope| {
+        let shake = std::thread::Builder::new()
+            .name("tls".to_owned())
+            .stack_size(HANDSHAKE_STACK)
+            .spawn_scoped(scope, || wire.accept_tls(identity, deadline))
+            .map_err(HandshakeError::Broken)?;
+        let panicked =
+            |_| HandshakeError::Broken(io::Error::other("the handshake met an error in the program"));
+        shake.join().map_err(panicked)?
+    })
 }
 
 /// Takes the first octets off `input`, at most `most`.

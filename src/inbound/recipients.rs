@@ -88,7 +88,7 @@ impl RecipientPolicy {
 pub struct Recipients {
     listed: Vec<Addressee>,
     /// So that ten thousand recipients are not ten thousand times compared.
-    known: HashSet<String>,
+    known: HashSet<Mailbox>,
 }
 
 /// There is no room for one more recipient.
@@ -103,10 +103,9 @@ impl Recipients {
     /// When there are `limit` others.
     pub fn add(&mut self, addressee: Addressee, is_local: bool, limit: usize) -> Result<(), Full> {
         let key = if is_local {
-            let (name, domain) = (addressee.path.local_text(), addressee.path.domain());
-            format!("{}@{domain}", name.to_lowercase())
+            addressee.path.in_lower_case()
         } else {
-            addressee.path.to_string()
+            addressee.path.clone()
         };
         if self.known.contains(&key) {
             return Ok(());

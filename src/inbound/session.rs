@@ -47,7 +47,7 @@ pub struct SessionSettings {
     pub accounts: Option<Arc<Accounts>>,
     /// `--tls-cert` and `--tls-key` are there: STARTTLS is offered.
     pub offers_tls: bool,
-    /// `--authenticated-senders any`: who has logged in may send from any address.
+    /// `--any-sender`: who has logged in may send from any address.
     pub any_sender: bool,
 }
 

@@ -8,7 +8,8 @@ use crate::accounts::Accounts;
 use crate::aliases::Aliases;
 use crate::smtp::path::Mailbox;
 
-/// Characters by which relays of old were told where to send mail on: `user%host`, `host!user`, `"user@host"`.
+/// Characters by which relays of old were told where to send mail on: `user%host`, `host!user`,
+/// `"user@host"`.
 const RELAY_TRICKS: [char; 3] = ['%', '!', '@'];
 /// The local part of an account that takes what nobody else does in its domain.
 const CATCH_ALL: &str = "*";
@@ -31,8 +32,8 @@ pub struct Directory {
 pub enum Found {
     /// It is an alias: [`Directory::expand`] says for whom.
     Alias,
-    /// Its mail comes into this mailbox, whose name may be another: without the detail of `user+detail`, or the
-    /// account `*@domain`.
+    /// Its mail comes into this mailbox, whose name may be another: without the detail of `user+detail`, or
+    /// the account `*@domain`.
     Mailbox(Mailbox),
     /// It would be one of ours, and is not here.
     Unknown,
@@ -43,8 +44,8 @@ pub enum Found {
 }
 
 impl Directory {
-    /// Looks an address up. What is named goes first, aliases before accounts; then what takes the rest of a domain,
-    /// in the same order. `postmaster` is always there.
+    /// Looks an address up. What is named goes first, aliases before accounts; then what takes the rest of a
+    /// domain, in the same order. `postmaster` is always there.
     #[must_use]
     pub fn find(&self, address: &Mailbox) -> Found {
         if !self.is_local(address) {
@@ -92,7 +93,8 @@ impl Directory {
             .unwrap_or_default()
     }
 
-    /// Whether mail to `sender` comes to the account `login`, itself or as one of those that an alias stands for.
+    /// Whether mail to `sender` comes to the account `login`, itself or as one of those that an alias stands
+    /// for.
     #[must_use]
     pub fn is_address_of(&self, sender: &Mailbox, login: &Mailbox) -> bool {
         let comes_to_login = |address: &Mailbox| {
@@ -103,11 +105,14 @@ impl Directory {
             || self.find(sender) == Found::Alias && self.expand(sender).iter().any(comes_to_login)
     }
 
-    fn is_local(&self, address: &Mailbox) -> bool {
+    /// Whether mail for this address stays here.
+    #[must_use]
+    pub fn is_local(&self, address: &Mailbox) -> bool {
         self.local_domains.iter().any(|domain| domain == address.domain())
     }
 
-    /// The account that has this address, with or without a detail; not one that takes the rest of its domain.
+    /// The account that has this address, with or without a detail; not one that takes the rest of its
+    /// domain.
     fn own_account(&self, address: &Mailbox) -> Option<&Mailbox> {
         let account = self.accounts.as_ref()?.mailbox(address)?;
         (account.local_text() != CATCH_ALL).then_some(account)

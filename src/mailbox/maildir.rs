@@ -22,9 +22,11 @@ const BUFFER: usize = 32 * 1024;
 /// One message for one recipient.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
-    /// Where Maildirs are: `%d` is the recipient's domain, `%u` its local part (see [`place`]).
+    /// Where Maildirs are: `%d` is the mailbox's domain, `%u` its local part (see [`place`]).
     pub template: &'a str,
-    /// Who gets it.
+    /// The mailbox that it goes into.
+    pub mailbox: &'a Mailbox,
+    /// Whom it is for: the name of the mailbox, or one whose mail comes there.
     pub recipient: &'a Mailbox,
     /// Whom the envelope says it is from.
     pub reverse_path: &'a ReversePath,
@@ -74,13 +76,13 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirE
 
 impl Delivery<'_> {
     /// Delivers `content` (lines with CRLF, which become LF) under Return-Path (RFC 5321 4.4) and
-    /// Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the Maildir
-    /// where it is missing. Does nothing if the message is in `new` already.
+    /// Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the
+    /// Maildir where it is missing. Does nothing if the message is in `new` already.
     ///
     /// # Errors
     /// Whatever the system refuses, with the path. Nothing stays in `tmp`.
     pub fn deliver(&self, content: impl Read) -> Result<PathBuf, MaildirError> {
-        let maildir = place(self.template, self.recipient);
+        let maildir = place(self.template, self.mailbox);
         let name = self.file_name();
         let new = maildir.join("new");
         let (arriving, arrived) = (maildir.join("tmp").join(&name), new.join(&name));
@@ -219,6 +221,7 @@ mod tests {
         directory: TempDir,
         template: String,
         recipient: Mailbox,
+        mailbox: Mailbox,
         reverse_path: ReversePath,
     }
 
@@ -228,6 +231,7 @@ mod tests {
             template: format!("{}/mail/%d/%u", directory.path().display()),
             directory,
             recipient: Mailbox::parse("Bob@example.org").unwrap(),
+            mailbox: Mailbox::parse("bob@example.org").unwrap(),
             reverse_path: ReversePath(Mailbox::parse("ann@example.net").into_iter().next()),
         }
     }
@@ -237,6 +241,7 @@ mod tests {
             Delivery {
                 template: &self.template,
                 recipient: &self.recipient,
+                mailbox: &self.mailbox,
                 reverse_path: &self.reverse_path,
                 id: MessageId(1_795_458_001_000_042),
                 number,
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn a_name_with_dots_and_slashes_stays_below() {
         let mut world = world();
-        world.recipient = Mailbox::parse("\"../../x\"@example.org").unwrap();
+        world.mailbox = Mailbox::parse("\"../../x\"@example.org").unwrap();
         let file = world.delivery(0).deliver(&b""[..]).unwrap();
         assert!(file.starts_with(world.directory.path().join("mail/example.org/%2E.%2F..%2Fx/new")));
     }

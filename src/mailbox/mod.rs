@@ -1,4 +1,4 @@
-//! Where local recipients find their mail: which domains are ours, and the Maildir of each mailbox.
+//! Where local recipients find their mail: who is here, and the Maildir of each mailbox.
 
 pub mod directory;
 pub mod maildir;
@@ -14,8 +14,6 @@ use maildir::{Delivery, MaildirError};
 /// The local mailboxes, as the configuration says.
 #[derive(Clone, Debug)]
 pub struct Mailboxes {
-    /// `--local-domain`, lower case.
-    pub local_domains: Vec<String>,
     /// `--mail-dir`.
     pub template: String,
     /// `--hostname`.
@@ -23,13 +21,8 @@ pub struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// Whether mail for `path` stays here.
-    #[must_use]
-    pub fn is_local(&self, path: &Mailbox) -> bool {
-        self.local_domains.iter().any(|domain| domain == path.domain())
-    }
-
-    /// Puts a message into the mailbox of its recipient `n`, on the disk when this returns; where.
+    /// Puts a message into the mailbox that takes the mail of its recipient `n`, on the disk when this
+    /// returns; where.
     ///
     /// # Errors
     /// When it could not be stored: nothing of it is in the mailbox then.
@@ -39,12 +32,14 @@ impl Mailboxes {
         n: u32,
         reverse_path: &ReversePath,
         recipient: &Mailbox,
+        mailbox: &Mailbox,
         content: impl Read,
     ) -> Result<PathBuf, MaildirError> {
         let (template, hostname) = (&self.template, &self.hostname);
         Delivery {
             template,
             recipient,
+            mailbox,
             reverse_path,
             id,
             number: n.into(),

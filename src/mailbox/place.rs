@@ -1,6 +1,6 @@
-//! The place of a recipient's mailbox: `--mail-dir` with the recipient's names put in, made safe.
+//! The place of a mailbox: `--mail-dir` with its names put in, made safe.
 //!
-//! Whatever the recipient's name is, it stays below the template, and two names never share a place. Never
+//! Whatever the mailbox's name is, it stays below the template, and two names never share a place. Never
 //! looks at the disk.
 
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use crate::smtp::path::Mailbox;
 /// The longest piece of a name that becomes one directory; file systems allow 255 octets.
 const LONGEST_PIECE: usize = 200;
 
-/// The directory that `template` names for this recipient: `%d` is its domain, `%u` its local part, `%%` a
+/// The directory that `template` names for this mailbox: `%d` is its domain, `%u` its local part, `%%` a
 /// percent sign; any other `%` stands for itself.
 ///
-/// The local part is taken without quotes, in lower case and without `+detail`. Of both names only
+/// The local part is taken without quotes and in lower case. Of both names only
 /// `a-z 0-9 . _ + - =` stay as they are, and a dot not at the beginning; every other octet becomes `%XX`. A
 /// name that is too long for one directory goes on in a directory below, and what goes on ends with `%`.
 #[must_use]
-pub fn place(template: &str, recipient: &Mailbox) -> PathBuf {
+pub fn place(template: &str, mailbox: &Mailbox) -> PathBuf {
     let mut path = String::with_capacity(template.len() + 64);
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('%') {
         path.push_str(before);
         let sign = after.chars().next();
         match sign {
-            Some('d') => path.push_str(&safe(recipient.domain())),
-            Some('u') => path.push_str(&safe(user(&recipient.local_text()))),
+            Some('d') => path.push_str(&safe(mailbox.domain())),
+            Some('u') => path.push_str(&safe(&mailbox.local_text())),
             _ => path.push('%'),
         }
         rest = match sign {
@@ -35,14 +35,6 @@ pub fn place(template: &str, recipient: &Mailbox) -> PathBuf {
     }
     path.push_str(rest);
     PathBuf::from(path)
-}
-
-/// The local part without `+detail`, unless nothing would be left.
-fn user(local_part: &str) -> &str {
-    match local_part.split_once('+') {
-        Some((user, _)) if !user.is_empty() => user,
-        _ => local_part,
-    }
 }
 
 /// A name that reaches nowhere else. Reversible, so that no two names become the same one: a `%` that is not
@@ -100,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_does_not_make_another_mailbox() {
-        assert_eq!(placed("%u", "bob+lists@a"), "bob");
-        assert_eq!(placed("%u", "+lists@a"), "+lists");
+    fn names_with_signs_are_places_of_their_own() {
+        assert_eq!(placed("%u", "bob+lists@a"), "bob+lists");
+        assert_eq!(placed("%u", "*@a"), "%2A");
     }
 
     #[test]

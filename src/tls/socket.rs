@@ -26,6 +26,15 @@ pub enum Heard {
 /// deadline, so that the socket has to be told but once.
 const WRITE_SLICE: Duration = Duration::from_secs(5);
 
+/// How long one system call waits of what is `left`: from call to call the same, mostly, so that the socket need not
+/// be told anew.
+fn slice(left: Duration) -> Duration {
+    match left.as_secs() {
+        0 => left,
+        seconds => Duration::from_secs(1 << seconds.ilog2()),
+    }
+}
+
 /// A TCP socket in blocking mode.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -54,33 +63,48 @@ impl Socket {
         if buffer.is_empty() {
             return Ok(Heard::Nothing);
         }
-        // What is there already costs one system call, and no look at the clock.
-        loop {
-            match recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return Ok(Heard::HungUp),
-                Ok(n) => return Ok(Heard::Octets(n)),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
+        if wait.is_zero() {
+            return self.read_at_once(buffer);
         }
         let began = Instant::now();
         let mut left = wait;
         while !left.is_zero() {
-            if self.read_wait != Some(left) {
-                self.stream.set_read_timeout(Some(left))?;
-                self.read_wait = Some(left);
+            let slice = slice(left);
+            if self.read_wait != Some(slice) {
+                self.stream.set_read_timeout(Some(slice))?;
+                self.read_wait = Some(slice);
             }
             match (&self.stream).read(buffer) {
                 Ok(0) => return Ok(Heard::HungUp),
                 Ok(n) => return Ok(Heard::Octets(n)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_time_out(&error) => break,
+                Err(error) if is_time_out(&error) => {}
                 Err(error) => return Err(error),
             }
             left = wait.saturating_sub(began.elapsed());
         }
         Ok(Heard::Nothing)
+    }
+
+    /// Reads what is there already.
+    fn read_at_once(&self, buffer: &mut [u8]) -> io::Result<Heard> {
+        loop {
+            match recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Ok(Heard::HungUp),
+                Ok(n) => return Ok(Heard::Octets(n)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Heard::Nothing),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Tells the peer at once that we have heard it. Else the system waits for some 40 ms for something to say, and a
+    /// peer that waits for this in turn (Nagle) with it.
+    pub(super) fn acknowledge(&self) {
+        // Only faster, where the system can do it.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&self.stream).set_tcp_quickack(true);
     }
 
     /// Writes as much as goes out at once, at least one octet, and waits for that until `deadline`.

@@ -190,6 +190,8 @@ impl Wire {
         let mut tls = Box::new(connection);
         tls.set_buffer_limit(Some(MOST_UNSENT));
         shake(&mut self.socket, &mut tls, deadline)?;
+        // With TLS 1.3 the client has the last word, and a server that gives no tickets has nothing to say to it.
+        self.socket.acknowledge();
         let facts = facts(&tls, server_end_point)?;
         // A client may say its first words together with the end of its handshake.
         let waiting = tls.process_new_packets()?.plaintext_bytes_to_read();

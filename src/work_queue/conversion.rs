@@ -6,6 +6,7 @@ use super::arrival::Origin;
 use super::content::{Content, Home};
 use super::damage::{mailbox_in, reverse_path_in};
 use super::error::QueueError;
+use super::expansion::{Present, expand};
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::moves::{give_up, now_due, settle_if_done, success_due};
@@ -17,6 +18,10 @@ use super::structure::Structure;
 use crate::clock::Stamp;
 use crate::domain_list::next_hop::NextHop;
 use crate::smtp::path::{Mailbox, ReversePath};
+
+/// How many recipients of a message imsgcnv gets at once: an alias may bring thousands, and what has been
+/// delivered shall be recorded soon.
+const MOST_AT_ONCE: i64 = 1000;
 
 /// A message that waits for conversion.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub struct WaitingRecipient {
     pub path: Mailbox,
     /// How often its local delivery has been tried.
     pub attempts: u32,
+    /// Whether it came of an alias, and is none itself whatever its name.
+    pub is_expanded: bool,
 }
 
 /// What imsgcnv did for one recipient.
@@ -51,6 +58,8 @@ pub enum Delivery {
     Delivered(String),
     /// It is not ours: on to SMTP.BOX.
     PassOn,
+    /// It is an alias, and stands for these in the end: at least one.
+    Expand(Vec<Mailbox>),
     /// It could not be delivered now; try again then.
     Later(Reason, Stamp),
     /// It never can be delivered.
@@ -230,14 +239,20 @@ fn with_recipients(
     in_box: u8,
     now: Stamp,
 ) -> Result<Result<Waiting, QueueError>, MessageId> {
+    let most = if in_box == 0 { MOST_AT_ONCE } else { -1 };
     let recipients = ledger::rows(
         db,
-        "SELECT n, path, attempts FROM recipient \
-         WHERE message = ? AND state = 1 AND in_box = ? AND next_attempt <= ? ORDER BY n",
-        (message.id.0, in_box, now.0),
+        "SELECT n, path, attempts, parent IS NOT NULL FROM recipient \
+         WHERE message = ? AND state = 1 AND in_box = ? AND next_attempt <= ? ORDER BY n LIMIT ?",
+        (message.id.0, in_box, now.0, most),
         |row| {
-            let (n, attempts) = (row.get(0)?, row.get(2)?);
-            Ok(mailbox_in(row, 1).map(|path| WaitingRecipient { n, path, attempts }))
+            let (n, attempts, is_expanded) = (row.get(0)?, row.get(2)?, row.get(3)?);
+            Ok(mailbox_in(row, 1).map(|path| WaitingRecipient {
+                n,
+                path,
+                attempts,
+                is_expanded,
+            }))
         },
     );
     match recipients.map(|recipients| recipients.into_iter().collect::<Option<Vec<_>>>()) {
@@ -258,6 +273,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     }
     let mut passed_on = 0;
     let mut ended = false;
+    let mut present = None;
     for (n, delivery) in &message.deliveries {
         match delivery {
             Delivery::Delivered(place) => {
@@ -269,6 +285,14 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
                 }
             }
             Delivery::PassOn => passed_on += pass(ledger, id, *n, false)?,
+            Delivery::Expand(targets) => {
+                let present = match &mut present {
+                    Some(present) => present,
+                    none => none.insert(Present::of(ledger, id)?),
+                };
+                to_tell += usize::from(expand(ledger, id, *n, targets, present)?);
+                ended = true;
+            }
             Delivery::Later(reason, due) => defer(ledger, id, *n, reason, *due)?,
             Delivery::GiveUp(reason) => {
                 give_up(
@@ -363,7 +387,12 @@ fn defer(
     Ok(())
 }
 
-fn put_aside(ledger: &Ledger<'_>, id: MessageId, n: u32, reason: &Reason) -> Result<(), QueueError> {
+pub(super) fn put_aside(
+    ledger: &Ledger<'_>,
+    id: MessageId,
+    n: u32,
+    reason: &Reason,
+) -> Result<(), QueueError> {
     if end(ledger, id, n, State::Held, Some(reason))? {
         ledger.record(id, Some(n), "held", &reason.text)?;
     }
@@ -425,7 +454,7 @@ fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) ->
 }
 
 /// Moves a recipient that waits for conversion to `state`; whether it was there to be moved.
-fn end(
+pub(super) fn end(
     ledger: &Ledger<'_>,
     id: MessageId,
     n: u32,

@@ -11,6 +11,7 @@ mod conversion;
 mod damage;
 mod due;
 mod error;
+mod expansion;
 mod hopper;
 mod housekeeping;
 pub mod id;

@@ -15,6 +15,8 @@ use crate::outbound::outcome::{Outcome, Reason};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::{EnhancedCode, Reply};
 
+mod expansion;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 struct World {
@@ -126,6 +128,12 @@ impl World {
             })
         })
         .unwrap()
+    }
+
+    /// As somebody who tampers.
+    fn sql_run(&self, statement: &str) {
+        let db = rusqlite::Connection::open(self.folder.path().join("queue.db")).unwrap();
+        db.execute_batch(statement).unwrap();
     }
 
     fn states(&self) -> String {

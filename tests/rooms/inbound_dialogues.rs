@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use smtpmta::accounts::Accounts;
 use smtpmta::aliases::Aliases;
 use smtpmta::inbound::front::Front;
+use smtpmta::inbound::header::HeaderWatch;
 use smtpmta::inbound::recipients::RecipientPolicy;
 use smtpmta::inbound::session::{Client, Session, SessionSettings};
 use smtpmta::inbound::step::{ContentEnd, Input, Step};
@@ -15,7 +17,7 @@ use smtpmta::smtp::data::{ChunkChecker, Decoder};
 use smtpmta::smtp::line::{Line, LineSplitter};
 use smtpmta::work_queue::id::MessageId;
 
-use crate::support::dialogue::{Dialogue, Turn, matches};
+use crate::support::dialogue::{Dialogue, Turn, matches, unescaped};
 
 /// A handler without a socket: what the client sends goes in, what the server says comes out.
 struct Handler {
@@ -23,6 +25,7 @@ struct Handler {
     splitter: LineSplitter,
     receiving: Receiving,
     chunks: Option<ChunkChecker>,
+    header: HeaderWatch,
     said: Vec<u8>,
     closed: bool,
     next_id: i64,
@@ -43,6 +46,7 @@ impl Handler {
             splitter: LineSplitter::default(),
             receiving: Receiving::Lines,
             chunks: None,
+            header: HeaderWatch::relay(),
             said: Vec::new(),
             closed: false,
             next_id: 1,
@@ -56,7 +60,8 @@ impl Handler {
         while !self.closed && !input.is_empty() {
             match &mut self.receiving {
                 Receiving::Dotted(decoder) => {
-                    let decoded = decoder.decode(input, &mut |_| {});
+                    let header = &mut self.header;
+                    let decoded = decoder.decode(input, &mut |piece| header.feed(piece, &mut |_| {}));
                     input = &input[decoded.consumed..];
                     if decoded.finished {
                         let (size, fault) = (decoder.size(), decoder.fault());
@@ -66,6 +71,7 @@ impl Handler {
                 Receiving::Chunk(left) => {
                     let (piece, rest) = input.split_at(input.len().min(usize::try_from(*left).unwrap()));
                     self.chunks.as_mut().unwrap().check(piece);
+                    self.header.feed(piece, &mut |_| {});
                     let left = *left - piece.len() as u64;
                     input = rest;
                     self.await_chunk(left);
@@ -98,7 +104,7 @@ impl Handler {
         self.give(Input::Content(ContentEnd {
             size,
             fault,
-            hops: 0,
+            hops: self.header.received_fields(),
             kept: Ok(()),
         }));
     }
@@ -133,16 +139,19 @@ impl Handler {
         for step in steps {
             match step {
                 Step::Reply(reply) => reply.write_to(&mut self.said, true),
-                Step::ReceiveContent => self.receiving = Receiving::Dotted(Decoder::new()),
+                Step::ReceiveContent => {
+                    self.header = HeaderWatch::relay();
+                    self.receiving = Receiving::Dotted(Decoder::new());
+                }
                 Step::ReceiveChunk(size) => {
-                    let checker = || {
-                        if binary {
+                    if self.chunks.is_none() {
+                        self.header = HeaderWatch::relay();
+                        self.chunks = Some(if binary {
                             ChunkChecker::binary()
                         } else {
                             ChunkChecker::text()
-                        }
-                    };
-                    self.chunks.get_or_insert_with(checker);
+                        });
+                    }
                     self.await_chunk(size);
                 }
                 Step::Skip(size) => self.await_skipped(size),
@@ -171,6 +180,8 @@ fn session_for(dialogue: &Dialogue) -> Session {
             "local-domain",
             "max-recipients",
             "max-message-size",
+            "max-hops",
+            "accounts",
             "relay-from",
         ];
         assert!(
@@ -192,18 +203,22 @@ fn session_for(dialogue: &Dialogue) -> Session {
     if local_domains.is_empty() {
         local_domains.push(hostname.clone());
     }
+    let accounts = dialogue.option("accounts").map(|text| {
+        let text = unescaped(text).unwrap();
+        Arc::new(Accounts::parse(&text, "accounts", &local_domains[0]).unwrap())
+    });
     let settings = SessionSettings {
         hostname,
         max_message_size: number("max-message-size", 50 * 1024 * 1024),
         max_recipients: usize::try_from(number("max-recipients", 1000)).unwrap(),
-        max_hops: 100,
+        max_hops: usize::try_from(number("max-hops", 100)).unwrap(),
         policy: RecipientPolicy::new(Arc::new(Directory {
             local_domains,
-            accounts: None,
+            accounts: accounts.clone(),
             aliases: Aliases::default(),
         }))
         .unwrap(),
-        accounts: None,
+        accounts,
         offers_tls: false,
         any_sender: false,
     };

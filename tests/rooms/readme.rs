@@ -50,7 +50,9 @@ fn commands(page: &str) -> Vec<String> {
 /// The words behind the program's name, where the line calls it.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let rest = PROGRAMS.iter().find_map(|program| line.strip_prefix(program))?;
-    Some(rest.split_whitespace().map(str::to_owned).collect())
+    // Where the output goes is the shell's business.
+    let words = rest.split_whitespace().take_while(|word| !word.starts_with('>'));
+    Some(words.map(str::to_owned).collect())
 }
 
 #[test]

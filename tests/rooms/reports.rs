@@ -1,13 +1,8 @@
 //! What a sender asks for with NOTIFY, RET, ENVID and ORCPT, and what it gets; and content without lines.
-//!
-//! The messages are put into the work queue by the library before the MTA is loaded, as a session would do
-//! it.
 
 use mailparse::{MailHeaderMap, parse_mail};
-use smtpmta::clock::Clock;
-use smtpmta::smtp::command::Body;
-use smtpmta::work_queue::{Addressee, Arrival, Origin, WorkQueue};
 
+use crate::support::client::Client;
 use crate::support::sink::{Sink, Stage};
 use crate::support::world::{PATIENCE, World};
 
@@ -17,31 +12,23 @@ const LETTER: &[u8] = b"From: bsmith@mta.test\r\nSubject: asking\r\n\r\nthe body
 /// Who shall get a message, and what RCPT said beyond the path.
 type To<'t> = (&'t str, Option<&'t str>, Option<&'t str>);
 
-fn addressee((path, notify, original): &To<'_>) -> Addressee {
-    Addressee {
-        notify: notify.map(|words| words.parse().unwrap()),
-        original: original.map(|original| original.parse().unwrap()),
-        ..Addressee::from(path.parse::<smtpmta::smtp::path::Mailbox>().unwrap())
-    }
-}
-
-/// A world in which ibm.com is `sink`, and this message waits; the MTA has not been loaded.
-fn world_with(sink: &Sink, to: &[To<'_>], say: impl FnOnce(Arrival) -> Arrival) -> World {
+/// A world in which ibm.com is `sink`, and this message has come, with what MAIL said of it.
+fn world_with(sink: &Sink, to: &[To<'_>], mail: &str) -> World {
     let route = format!("ibm.com={}", sink.address());
-    let world = World::without_mta(&["--route", &route]);
-    let queue = WorkQueue::open(&world.spool(), Clock::System).unwrap();
-    let id = queue.message_id();
-    let mut content = queue.content_writer(id);
-    content.write(LETTER).unwrap();
-    let arrival = Arrival::new(
-        id,
-        Origin::Session,
-        SENDER.parse().unwrap(),
-        to.iter().map(addressee),
-        content.finish().unwrap(),
-    );
-    queue.put(say(arrival)).unwrap();
-    queue.close();
+    let world = World::load(&["--route", &route]);
+    let mut client = Client::of(&world);
+    assert!(client.say(mail).starts_with("250"), "{mail}");
+    for (path, notify, original) in to {
+        let notify = notify.map(|words| format!(" NOTIFY={words}")).unwrap_or_default();
+        let original = original.map(|path| format!(" ORCPT={path}")).unwrap_or_default();
+        let reply = client.say(&format!("RCPT TO:<{path}>{notify}{original}"));
+        assert!(reply.starts_with("250"), "{path}: {reply}");
+    }
+    client
+        .send(format!("BDAT {} LAST\r\n", LETTER.len()).as_bytes())
+        .unwrap();
+    client.send(LETTER).unwrap();
+    assert!(client.reply().starts_with("250"));
     world
 }
 
@@ -77,12 +64,11 @@ fn who_asks_for_success_is_told_how_far_each_recipient_came() {
         ("far@ibm.com", Some("SUCCESS,FAILURE"), None),
         ("quiet@mta.test", None, None),
     ];
-    let mut world = world_with(&sink, &to, |arrival| Arrival {
-        envelope_id: Some("QQ+2B31".parse().unwrap()),
-        ret: Some("FULL".parse().unwrap()),
-        ..arrival
-    });
-    world.start();
+    let world = world_with(
+        &sink,
+        &to,
+        &format!("MAIL FROM:<{SENDER}> ENVID=QQ+2B31 RET=FULL"),
+    );
     let letters = world.wait_for_letters(SENDER, 2);
     let mut reports: Vec<_> = letters.iter().map(|letter| report(letter)).collect();
     reports.sort_by_key(|(fields, _)| fields.contains("Action: relayed"));
@@ -126,12 +112,11 @@ fn a_host_with_dsn_is_told_what_the_sender_wants_and_we_say_nothing() {
         ("near@ibm.com", Some("NEVER"), Some("rfc822;first@ibm.com")),
         ("plain@ibm.com", None, None),
     ];
-    let mut world = world_with(&sink, &to, |arrival| Arrival {
-        envelope_id: Some("QQ+2B31".parse().unwrap()),
-        ret: Some("HDRS".parse().unwrap()),
-        ..arrival
-    });
-    world.start();
+    let world = world_with(
+        &sink,
+        &to,
+        &format!("MAIL FROM:<{SENDER}> ENVID=QQ+2B31 RET=HDRS"),
+    );
     sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
     nothing_waits(&world);
     sink.look(|seen| {
@@ -163,11 +148,7 @@ fn a_failure_is_told_to_those_who_want_to_hear_of_it_as_briefly_as_they_want() {
         ("never@ibm.com", Some("NEVER"), None),
         ("success@ibm.com", Some("SUCCESS,DELAY"), None),
     ];
-    let mut world = world_with(&sink, &to, |arrival| Arrival {
-        ret: Some("HDRS".parse().unwrap()),
-        ..arrival
-    });
-    world.start();
+    let world = world_with(&sink, &to, &format!("MAIL FROM:<{SENDER}> RET=HDRS"));
     let letters = world.wait_for_letters(SENDER, 1);
     let (fields, along) = report(&letters[0]);
     assert_eq!(fields.matches("Final-Recipient").count(), 1, "{fields}");
@@ -200,11 +181,7 @@ fn mail_from_the_null_path_is_never_confirmed() {
         ("jdoe@mta.test", Some("SUCCESS"), None),
         ("far@ibm.com", Some("SUCCESS"), None),
     ];
-    let mut world = world_with(&sink, &to, |arrival| Arrival {
-        reverse_path: "".parse().unwrap(),
-        ..arrival
-    });
-    world.start();
+    let world = world_with(&sink, &to, "MAIL FROM:<>");
     sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
     world.wait_for_letters("jdoe@mta.test", 1);
     nothing_waits(&world);
@@ -215,18 +192,15 @@ fn mail_from_the_null_path_is_never_confirmed() {
 fn binary_content_goes_in_one_chunk_to_a_host_that_takes_it() {
     let sink = Sink::start();
     sink.offer(&["PIPELINING", "8BITMIME", "CHUNKING", "BINARYMIME"]);
-    let binary = |arrival| Arrival {
-        body: Some(Body::BinaryMime),
-        ..arrival
-    };
-    let mut world = world_with(&sink, &[("far@ibm.com", None, None)], binary);
-    world.start();
+    let binary = format!("MAIL FROM:<{SENDER}> BODY=BINARYMIME");
+    let world = world_with(&sink, &[("far@ibm.com", None, None)], &binary);
     sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
     nothing_waits(&world);
     sink.look(|seen| {
-        assert_eq!(seen.messages[0].content, LETTER);
+        let content = &seen.messages[0].content;
+        assert!(content.ends_with(LETTER));
         assert_eq!(seen.messages[0].parameters, "BODY=BINARYMIME");
-        let chunk = format!("BDAT {} LAST", LETTER.len());
+        let chunk = format!("BDAT {} LAST", content.len());
         assert!(seen.sessions[0].commands.contains(&chunk));
     });
 }
@@ -234,13 +208,9 @@ fn binary_content_goes_in_one_chunk_to_a_host_that_takes_it() {
 #[test]
 fn binary_content_is_bounced_where_the_host_would_take_it_for_lines() {
     let sink = Sink::start();
-    let binary = |arrival| Arrival {
-        body: Some(Body::BinaryMime),
-        ..arrival
-    };
+    let binary = format!("MAIL FROM:<{SENDER}> BODY=BINARYMIME");
     let to = [("far@ibm.com", None, None), ("jdoe@mta.test", None, None)];
-    let mut world = world_with(&sink, &to, binary);
-    world.start();
+    let world = world_with(&sink, &to, &binary);
     let letters = world.wait_for_letters(SENDER, 1);
     let (fields, along) = report(&letters[0]);
     assert!(fields.contains("Action: failed\nStatus: 5.6.3\n"), "{fields}");

@@ -5,6 +5,9 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use rustls::SupportedProtocolVersion;
+
+use super::stream::Stream;
 use super::world::{PATIENCE, World};
 
 /// A small letter.
@@ -23,7 +26,7 @@ pub fn big_letter(subject: &str, octets: usize) -> Vec<u8> {
 
 /// A session with an MTA.
 pub struct Client {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
 }
 
 impl Client {
@@ -38,7 +41,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let reader = BufReader::new(stream);
+        let reader = BufReader::new(Stream::Plain(stream));
         Ok(Client { reader })
     }
 
@@ -62,6 +65,41 @@ impl Client {
         } else {
             Err(io::Error::other(format!("{greeting}\n{hello}")))
         }
+    }
+
+    /// Goes on in TLS, of one of these versions.
+    #[track_caller]
+    pub fn begin_tls(self, versions: &[&'static SupportedProtocolVersion]) -> Client {
+        self.try_tls(versions)
+            .unwrap_or_else(|error| panic!("no TLS: {error}"))
+    }
+
+    /// The same, which may go wrong.
+    ///
+    /// # Errors
+    /// When the server does not shake hands.
+    pub fn try_tls(self, versions: &[&'static SupportedProtocolVersion]) -> io::Result<Client> {
+        assert!(self.reader.buffer().is_empty(), "something was said before TLS");
+        let Stream::Plain(socket) = self.reader.into_inner() else {
+            panic!("TLS in TLS");
+        };
+        let reader = BufReader::new(Stream::begin_tls(socket, versions)?);
+        Ok(Client { reader })
+    }
+
+    /// What it speaks over.
+    pub fn stream(&self) -> &Stream {
+        self.reader.get_ref()
+    }
+
+    /// What it speaks over; the session is the caller's from now on.
+    pub fn into_stream(self) -> Stream {
+        self.reader.into_inner()
+    }
+
+    /// What it speaks over, past what was heard and not read.
+    pub fn stream_mut(&mut self) -> &mut Stream {
+        self.reader.get_mut()
     }
 
     /// The next line, without its end.
@@ -138,7 +176,7 @@ impl Client {
 
     /// Whether nothing has come that was not read.
     pub fn hears_nothing(&mut self) -> bool {
-        let stream = self.reader.get_ref();
+        let stream = self.reader.get_ref().socket();
         stream.set_nonblocking(true).unwrap();
         let heard = stream.peek(&mut [0]);
         stream.set_nonblocking(false).unwrap();
@@ -147,8 +185,13 @@ impl Client {
     }
 
     /// Says nothing more, and gives all that still comes.
-    pub fn rest(mut self) -> Vec<u8> {
-        let _ = self.reader.get_ref().shutdown(Shutdown::Write);
+    pub fn rest(self) -> Vec<u8> {
+        let _ = self.reader.get_ref().socket().shutdown(Shutdown::Write);
+        self.hear_out()
+    }
+
+    /// Waits until the server hangs up; gives all that still comes.
+    pub fn hear_out(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.reader.read_to_end(&mut rest);
         rest

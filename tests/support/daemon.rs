@@ -121,6 +121,34 @@ impl Daemon {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
+    /// Where the listeners listen, in their order, of which there are so many.
+    #[track_caller]
+    pub fn addresses(&self, number: usize) -> Vec<SocketAddr> {
+        let heard = self.ear.wait(|said| {
+            let lines = said.console.iter();
+            let ports: Vec<SocketAddr> = lines
+                .filter_map(|line| line.strip_prefix("SMTPMTA isesctl Listening on SMTP port "))
+                .filter_map(|port| port.parse().ok())
+                .collect();
+            (ports.len() >= number).then_some(ports)
+        });
+        heard.unwrap_or_else(|said| panic!("the MTA does not listen on {number} ports; it said\n{said}"))
+    }
+
+    /// Waits for a line of the console or of the log that contains `text`.
+    #[track_caller]
+    pub fn wait_for_word(&self, text: &str) -> String {
+        let found = self
+            .ear
+            .wait(|said| said.all.iter().find(|line| line.contains(text)).cloned());
+        found.unwrap_or_else(|said| panic!("nobody said {text:?}; they said\n{said}"))
+    }
+
+    /// All that was said so far.
+    pub fn said(&self) -> Vec<String> {
+        self.ear.said.lock().unwrap().all.clone()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         nix::sys::signal::kill(self.pid(), signal).unwrap();

@@ -5,10 +5,13 @@
 //! ```text
 //! # a comment, anywhere
 //! O: max-recipients 2           an option, as in the configuration file; before everything else
+//! O: accounts bob:{PLAIN}x\n    the same, for a file: what is in it
+//! EHLO                          the client says EHLO, and gets the usual answer
 //! C: HELO univac.com            the client sends this and CRLF
 //! C| QUIT\n                     the client sends exactly this; \r \n \0 \t \\ and \xHH are octets
 //! C* 3000 x                     the same, so many times over
 //! S: 250 OK                     the server answers this line; <ID> stands for a message's ID
+//! S* 20 250 OK                  the same, so many times over
 //! CLOSED                        the server has hung up
 //! ```
 //!
@@ -86,6 +89,13 @@ impl Dialogue {
                     dialogue.send(&octets.repeat(times));
                 }
                 "S:" => dialogue.turns.push(Turn::Expect(rest.to_owned())),
+                "S*" => {
+                    let (times, text) = rest.split_once(' ').unwrap_or_else(|| panic!("{place}"));
+                    let times = times.parse().unwrap_or_else(|_| panic!("no number: {place}"));
+                    let said = std::iter::repeat_with(|| Turn::Expect(text.to_owned()));
+                    dialogue.turns.extend(said.take(times));
+                }
+                _ if line == "EHLO" => dialogue.greet(),
                 _ if line == "CLOSED" => dialogue.turns.push(Turn::Closed),
                 _ => panic!("not a line of a transcript: {place}"),
             }
@@ -97,6 +107,20 @@ impl Dialogue {
     pub fn option(&self, name: &str) -> Option<&str> {
         let given = self.options.iter().rev().find(|(option, _)| option == name);
         given.map(|(_, value)| value.as_str())
+    }
+
+    /// EHLO, and the answer of a host without TLS.
+    fn greet(&mut self) {
+        self.send(b"EHLO univac.com\r\n");
+        let size = self.option("max-message-size").unwrap_or("52428800");
+        let most = self.option("max-recipients").unwrap_or("1000");
+        let host = self.option("hostname").expect("a transcript names its hostname");
+        let answer = format!(
+            "250-{host}\n250-PIPELINING\n250-SIZE {size}\n250-8BITMIME\n250-SMTPUTF8\n250-CHUNKING\n\
+             250-BINARYMIME\n250-DSN\n250-ENHANCEDSTATUSCODES\n250-LIMITS RCPTMAX={most}\n250 HELP"
+        );
+        let said = answer.lines().map(|line| Turn::Expect(line.to_owned()));
+        self.turns.extend(said.collect::<Vec<_>>());
     }
 
     fn send(&mut self, octets: &[u8]) {
@@ -119,7 +143,8 @@ pub fn matches(expected: &str, got: &str) -> bool {
     }
 }
 
-fn unescaped(text: &str) -> Option<Vec<u8>> {
+/// What stands in a transcript for these octets.
+pub fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut octets = Vec::new();
     let mut characters = text.chars();
     while let Some(character) = characters.next() {

@@ -103,12 +103,11 @@ impl World {
 
     /// The options that name this configuration file and the spool.
     fn place(&self, configuration: &str) -> Vec<String> {
-        let path = |name| self.folder.path().join(name).display().to_string();
         vec![
             "-c".to_owned(),
-            path(configuration),
+            self.path(configuration),
             "-s".to_owned(),
-            path("spool"),
+            self.path("spool"),
         ]
     }
 
@@ -150,6 +149,23 @@ impl World {
     pub fn configure(&self, lines: &str) {
         let file = self.folder.path().join("smtpmta.conf");
         fs::write(file, format!("{CONFIGURATION}{lines}")).unwrap();
+    }
+
+    /// From its next start on the MTA is run with this flag, too.
+    pub fn flag(&mut self, name: &str, value: &str) {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    /// Writes a file beside the configuration; gives its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let file = self.path(name);
+        fs::write(&file, content).unwrap();
+        file
+    }
+
+    /// Where a file beside the configuration is.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 
     /// The spool.

@@ -104,7 +104,7 @@ fn a_message_is_stored_with_its_envelope_and_answered_only_after_the_commit() {
         (envelope.recipients.len(), envelope.body),
         (1, Some(Body::EightBitMime))
     );
-    assert!(!session.received_facts().is_some());
+    assert!(session.received_facts().is_none());
     let (_, steps) = moved(session, Input::Stored(Ok(MessageId(0xABC))));
     let [Step::Reply(reply)] = steps.as_slice() else {
         panic!("{steps:?}")

@@ -1,14 +1,15 @@
-//! What the host that a mailbox is on may make of its local part: the same in any case and with any quotes, and
-//! without its detail (RFC 5233).
+//! What the host that a mailbox is on may make of its local part: the same in any case and with any quotes,
+//! and without its detail (RFC 5233).
 //!
-//! For mailboxes of ours alone: what a local part of somebody else's means, nobody here knows (RFC 5321 2.3.11).
+//! For mailboxes of ours alone: what a local part of somebody else's means, nobody here knows (RFC 5321
+//! 2.3.11).
 
 use super::Mailbox;
 use super::local_part::is_dot_string;
 
 impl Mailbox {
-    /// The form in which mailboxes of ours are compared (RFC 5321 2.4 leaves it to us): the local part in lower case,
-    /// in quotes only where it needs them. May be longer than what came.
+    /// The form in which mailboxes of ours are compared (RFC 5321 2.4 leaves it to us): the local part in
+    /// lower case, in quotes only where it needs them. May be longer than what came.
     #[must_use]
     pub fn in_lower_case(&self) -> Mailbox {
         self.with_local_text(&self.local_text().to_lowercase())
@@ -22,7 +23,8 @@ impl Mailbox {
         Some(self.with_local_text(user))
     }
 
-    /// The mailbox with the same local part in another domain of ours. Expects a domain as another mailbox has it.
+    /// The mailbox with the same local part in another domain of ours. Expects a domain as another mailbox
+    /// has it.
     #[must_use]
     pub(crate) fn in_domain(&self, domain: &str) -> Mailbox {
         Mailbox {

@@ -1,0 +1,159 @@
+//! imsgcnv with a directory: aliases, accounts, and what is not here.
+
+use std::fs;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::accounts::Accounts;
+use crate::aliases::Aliases;
+use crate::clock::{Clock, Stamp};
+use crate::smtp::path::ReversePath;
+use crate::work_queue::{Arrival, Content};
+
+struct World {
+    folder: TempDir,
+    task: InboundConversion,
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+fn world(accounts: &str, aliases: &str) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let local_domains = vec!["lotus.com".to_owned(), "iris.com".to_owned()];
+    let file = folder.path().join("aliases");
+    fs::write(&file, aliases).unwrap();
+    let directory = Directory {
+        accounts: Some(Arc::new(
+            Accounts::parse(accounts.as_bytes(), "accounts", "lotus.com").unwrap(),
+        )),
+        aliases: Aliases::read(&file, &local_domains).unwrap(),
+        local_domains,
+    };
+    let clock = Clock::manual(Stamp(1_000_000_000_000_000));
+    let task = InboundConversion {
+        queue: WorkQueue::open(folder.path(), clock).unwrap(),
+        bells: Bells::default(),
+        board: Board::default(),
+        directory: Latest::new(Arc::new(directory)),
+        mailboxes: Mailboxes {
+            template: format!("{}/mail/%d/%u", folder.path().display()),
+            hostname: "mx.lotus.com".to_owned(),
+        },
+        retry: RetryPolicy {
+            schedule: vec![Duration::from_secs(300)],
+            expire: Duration::from_secs(3600),
+        },
+        max_hops: 100,
+        poll_interval: Duration::from_secs(30),
+    };
+    World { folder, task }
+}
+
+impl World {
+    /// Brings a message, and converts it.
+    fn convert(&self, to: &[&str]) {
+        let queue = &self.task.queue;
+        let content = Content::from_bytes(b"Received: x\r\nSubject: s\r\n\r\nhello\r\n".to_vec());
+        let arrival = Arrival::new(
+            queue.message_id(),
+            Origin::Session,
+            ReversePath(Some(mailbox("ann@a.example"))),
+            to.iter().map(|to| mailbox(to)),
+            content,
+        );
+        queue.put(arrival).unwrap();
+        self.task.drain(&Stop::default()).unwrap();
+        assert_eq!(queue.next_inbound_due().unwrap(), None);
+    }
+
+    /// Delivered-To of what is in a mailbox.
+    fn mail(&self, mailbox: &str) -> Vec<String> {
+        let folder = self.folder.path().join("mail").join(mailbox).join("new");
+        let read = |entry: fs::DirEntry| fs::read_to_string(entry.path()).unwrap();
+        let delivered_to = |text: String| {
+            let line = text.lines().nth(1).unwrap_or_default();
+            line.trim_start_matches("Delivered-To: ").to_owned()
+        };
+        let mut found: Vec<String> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(|entry| delivered_to(read(entry.unwrap())))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Who was passed on to SMTP.BOX.
+    fn passed_on(&self) -> Vec<String> {
+        let waiting = self.task.queue.waiting_in_box(Stamp(i64::MAX), 10).unwrap();
+        let recipients = waiting.into_iter().flat_map(|message| message.recipients);
+        recipients.map(|recipient| recipient.path.to_string()).collect()
+    }
+
+    fn expanded(&self) -> i64 {
+        let counters = self.task.queue.statistics().unwrap();
+        let expanded = counters.iter().find(|(name, _)| name == "Mail.Expanded");
+        expanded.map_or(0, |(_, count)| *count)
+    }
+}
+
+#[test]
+fn an_alias_reaches_all_it_stands_for_in_one_go() {
+    let world = world(
+        "bob:\ncarol:\n",
+        "staff: bob, carol+s, dave@b.example\nboss: staff\n",
+    );
+    world.convert(&["boss@iris.com", "bob@lotus.com"]);
+    assert_eq!(world.mail("lotus.com/bob"), ["bob@lotus.com"]);
+    assert_eq!(world.mail("lotus.com/carol"), ["carol+s@lotus.com"]);
+    assert_eq!(world.expanded(), 1);
+    assert_eq!(world.passed_on(), ["dave@b.example"]);
+    assert!(world.task.bells.omsgcnv.heard().try_recv().is_ok());
+}
+
+#[test]
+fn an_alias_that_keeps_a_copy_is_delivered_and_not_expanded_again() {
+    let world = world("bob:\n", "bob: bob, bob@b.example\n");
+    world.convert(&["Bob+x@lotus.com"]);
+    assert_eq!(world.mail("lotus.com/bob"), ["bob@lotus.com"]);
+    assert_eq!(world.passed_on(), ["bob@b.example"]);
+}
+
+#[test]
+fn mail_comes_into_the_mailbox_of_the_account_and_names_its_recipient() {
+    let world = world("Bob:\ndave+x:\n*@iris.com:\n", "");
+    world.convert(&[
+        "bob@lotus.com",
+        "BOB+lists@lotus.com",
+        "dave+X@lotus.com",
+        "any@iris.com",
+        "postmaster@lotus.com",
+    ]);
+    assert_eq!(
+        world.mail("lotus.com/bob"),
+        ["BOB+lists@lotus.com", "bob@lotus.com"]
+    );
+    assert_eq!(world.mail("lotus.com/dave+x"), ["dave+X@lotus.com"]);
+    assert_eq!(world.mail("iris.com/%2A"), ["any@iris.com"]);
+    assert_eq!(world.mail("lotus.com/postmaster"), ["postmaster@lotus.com"]);
+}
+
+#[test]
+fn who_is_not_here_is_given_up_and_the_others_get_their_mail() {
+    let world = world("bob:\n", "staff: bob, gone\n");
+    world.convert(&["staff@lotus.com", "nobody@lotus.com", "bob%b.example@lotus.com"]);
+    assert_eq!(world.mail("lotus.com/bob"), ["bob@lotus.com"]);
+    assert!(world.task.bells.drt.heard().try_recv().is_ok());
+    let due = world.task.queue.awaiting_report(10).unwrap().remove(0);
+    let given_up: Vec<String> = due.recipients.iter().map(|r| r.path.to_string()).collect();
+    assert_eq!(
+        given_up,
+        ["nobody@lotus.com", "bob%b.example@lotus.com", "gone@lotus.com"]
+    );
+    assert_eq!(due.recipients[0].reason.status, EnhancedCode(5, 1, 1));
+    assert_eq!(due.recipients[2].expanded_from, Some(mailbox("staff@lotus.com")));
+}
