@@ -20,8 +20,11 @@ pub enum Heard {
         /// Of a message.
         last: bool,
     },
-    /// A message has been put away.
-    Stored,
+    /// A message has been put away, or not.
+    Stored {
+        /// The commit went well.
+        is_safe: bool,
+    },
     /// Anything else.
     Other,
 }
@@ -67,6 +70,8 @@ pub struct Transaction {
     recipients: Vec<ForwardPath>,
     /// Its content may be any octets.
     pub is_binary: bool,
+    /// A part of its content has come.
+    has_chunks: bool,
     /// A chunk of it was refused.
     has_failed: bool,
 }
@@ -92,7 +97,14 @@ impl Progress {
             }
             (Heard::Command(None), code) => assert!(code >= 400, "granted what is no command: {reply:?}"),
             (Heard::Command(Some(command)), code) => self.answered(command, code),
-            (Heard::Content { last: true } | Heard::Stored, _) => self.transaction = None,
+            (Heard::Stored { is_safe }, code) => {
+                let is_told_so = if *is_safe { code == 250 } else { code / 100 == 4 };
+                assert!(is_told_so, "said of a message: {reply:?}");
+            }
+            (Heard::Content { last: true }, code) => {
+                assert!(code >= 400, "taken without a commit: {reply:?}");
+                self.transaction = None;
+            }
             (Heard::Content { last: false }, code) => {
                 let transaction = self.transaction.as_mut().expect("a chunk comes after MAIL");
                 transaction.has_failed |= code >= 400;
@@ -126,9 +138,17 @@ impl Progress {
                     from: from.clone(),
                     recipients: Vec::new(),
                     is_binary: parameters.body == Some(Body::BinaryMime),
+                    has_chunks: false,
                     has_failed: false,
                 });
             }
+            (Command::Mail { .. }, 503) => {
+                assert!(
+                    self.extended.is_none() || self.transaction.is_some(),
+                    "MAIL is in sequence"
+                );
+            }
+            (Command::Rcpt { .. }, 503) => assert!(self.can_go_on().is_none(), "RCPT is in sequence"),
             (Command::Rcpt { to, .. }, 250) => {
                 let transaction = self.transaction.as_mut().expect("RCPT comes after MAIL");
                 transaction.recipients.push(to.clone());
@@ -144,12 +164,30 @@ impl Progress {
         }
     }
 
+    /// The transaction, if recipients may still be added.
+    fn can_go_on(&self) -> Option<&Transaction> {
+        self.transaction
+            .as_ref()
+            .filter(|transaction| !transaction.has_chunks)
+    }
+
+    /// A chunk is to be received.
+    pub fn receives_chunk(&mut self) {
+        let transaction = self.transaction.as_mut().expect("BDAT comes after MAIL");
+        assert!(
+            !transaction.has_failed && !transaction.recipients.is_empty(),
+            "BDAT out of sequence"
+        );
+        transaction.has_chunks = true;
+    }
+
     /// Checks an envelope that is to be stored, and ends its transaction.
     pub fn check(&mut self, envelope: &Envelope, stage: &Stage) {
         let said = self
             .transaction
             .take()
             .expect("a message is stored after MAIL and RCPT");
+        assert!(!said.has_failed, "a part of it was refused");
         assert_eq!(envelope.reverse_path, said.from);
         let count = envelope.recipients.len();
         assert!(

@@ -356,6 +356,7 @@ impl Handler {
                     self.receiving = Receiving::Dotted;
                 }
                 Step::ReceiveChunk(size) => {
+                    self.progress.receives_chunk();
                     if self.content.is_none() {
                         self.expect(true);
                     }
@@ -372,9 +373,10 @@ impl Handler {
                     assert_eq!(self.kept, Ok(()));
                     self.progress.check(&envelope, &self.stage);
                     let commit = std::mem::replace(&mut self.next_commit, Ok(()));
-                    self.messages += i64::from(commit.is_ok());
+                    let is_safe = commit.is_ok();
+                    self.messages += i64::from(is_safe);
                     let id = MessageId(1_700_000_000_000_000 + self.messages);
-                    self.give(Input::Stored(commit.map(|()| id)), &Heard::Stored);
+                    self.give(Input::Stored(commit.map(|()| id)), &Heard::Stored { is_safe });
                 }
                 Step::Discard => {
                     self.content = None;

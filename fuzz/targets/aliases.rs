@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         reads += 1;
         // They may be included often, but no more often than that.
         assert!(reads <= data.len() * (data.len() + 1));
-        if path.to_string_lossy().len() % 2 == 0 {
+        if path.to_string_lossy().len().is_multiple_of(2) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(included[..included.len().min(most.saturating_add(1))].to_vec())

@@ -47,6 +47,12 @@ pub(super) fn parse(domain: &str) -> Result<String, PathError> {
     }
     let name = if domain.is_ascii() {
         domain.to_ascii_lowercase()
+    } else if !domain
+        .bytes()
+        .all(|b| !b.is_ascii() || b == b'.' || is_label_octet(b))
+    {
+        // Normalised, `>` and the mark U+0338 behind it would be one letter, and pass.
+        return Err(PathError::Domain);
     } else {
         // Lengths are checked below, in our own words.
         Uts46::new()
@@ -73,9 +79,11 @@ fn is_label(label: &str) -> bool {
     (1..=MAX_LABEL).contains(&label.len())
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && label.bytes().all(is_label_octet)
+}
+
+fn is_label_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
 }
 
 /// An address without its brackets is no domain, and must not become a next hop by the back door: resolvers

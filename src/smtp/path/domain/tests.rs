@@ -131,6 +131,8 @@ fn domains_in_any_script_become_a_labels() {
         "bü@cher.example",
         "bü\u{ff20}cher.example",
         "bü%cher.example",
+        ">\u{338}.example", // ≯ in two code points
+        "=\u{338}.example",
         "\u{2100}.example",            // ℀, which is "a/c"
         "xn--bü.example",              // an A-label that is none
         "xn--99999999.bücher.example", // does not decode, in a name that must be checked as a whole
