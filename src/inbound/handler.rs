@@ -13,13 +13,14 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::caller::Caller;
 use super::client_name::ClientNames;
 use super::header::HeaderWatch;
-use super::incoming::{Incoming, refusal};
+use super::incoming::{Body, Incoming, refusal};
 use super::reception::Reception;
 use super::session::{Client, Session, Worth};
 use super::step::{Envelope, Input, Step, StoreRefusal};
 use crate::latest::Latest;
 use crate::sasl::{Check, Progress};
 use crate::smtp::command;
+use crate::smtp::data::{ChunkChecker, Decoder};
 use crate::smtp::line::{Line, LineSplitter};
 use crate::tasks::bell::Bell;
 use crate::tasks::table::{Desk, Rest};
@@ -516,12 +517,14 @@ impl Dialogue<'_> {
         let protocol = facts.protocol();
         let content = self.handler.queue.content_writer(id);
         let most = session.max_message_size();
-        self.incoming = Some(if by_chunks {
-            let binary = session.receives_binary();
-            Incoming::chunks(id, protocol, &received, binary, header, content, most)
-        } else {
-            Incoming::dotted(id, protocol, &received, header, content, most)
-        });
+        let body = match by_chunks {
+            false => Body::Dotted(Decoder::new()),
+            true if session.receives_binary() => Body::Chunks(ChunkChecker::binary()),
+            true => Body::Chunks(ChunkChecker::text()),
+        };
+        self.incoming = Some(Incoming::new(
+            id, protocol, body, header, content, &received, most,
+        ));
     }
 
     /// Promise 1: when this returns an ID, the commit that holds the message has returned.

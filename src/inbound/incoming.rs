@@ -19,7 +19,7 @@ pub(super) struct Incoming {
 }
 
 /// How its octets come.
-enum Body {
+pub(super) enum Body {
     /// After DATA.
     Dotted(Decoder),
     /// After BDAT.
@@ -38,52 +38,14 @@ struct Intake {
 }
 
 impl Incoming {
-    /// A message after DATA. `received` is our Received line.
-    pub(super) fn dotted(
+    /// A message of which nothing has come yet but our Received line.
+    pub(super) fn new(
         id: MessageId,
         protocol: &'static str,
-        received: &str,
-        header: HeaderWatch,
-        content: ContentWriter,
-        most: u64,
-    ) -> Incoming {
-        let body = Body::Dotted(Decoder::new());
-        Incoming::new(id, protocol, received, body, header, content, most)
-    }
-
-    /// A message after the first BDAT, of any octets if it is `binary`.
-    pub(super) fn chunks(
-        id: MessageId,
-        protocol: &'static str,
-        received: &str,
-        binary: bool,
-        header: HeaderWatch,
-        content: ContentWriter,
-        most: u64,
-    ) -> Incoming {
-        let checker = if binary {
-            ChunkChecker::binary()
-        } else {
-            ChunkChecker::text()
-        };
-        Incoming::new(
-            id,
-            protocol,
-            received,
-            Body::Chunks(checker),
-            header,
-            content,
-            most,
-        )
-    }
-
-    fn new(
-        id: MessageId,
-        protocol: &'static str,
-        received: &str,
         body: Body,
         header: HeaderWatch,
         mut content: ContentWriter,
+        received: &str,
         most: u64,
     ) -> Incoming {
         let kept = content

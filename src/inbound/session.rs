@@ -14,7 +14,7 @@ use crate::inbound::replies;
 use crate::inbound::step::{ContentEnd, Input, Step, Steps, StoreRefusal};
 use crate::sasl::Exchange;
 use crate::smtp::command::{self, Command, CommandError, MailParameters, RcptParameters, Stage, Verb};
-use crate::smtp::line::LineFault;
+use crate::smtp::line::{LineFault, MAX_COMMAND_LINE};
 use crate::smtp::path::{ForwardPath, PathError, ReversePath};
 use crate::smtp::reply::Reply;
 use crate::tls::handshake::TlsFacts;
@@ -25,10 +25,6 @@ use transaction::{Chunks, Transaction};
 mod authentication;
 mod patience;
 mod transaction;
-
-/// The longest command line with its CRLF. RFC 5321 4.5.3.1.4 asks for 512 and more for each extension; only
-/// AUTH may be longer.
-const LONGEST_COMMAND: usize = 2048;
 
 /// What all sessions have in common, until a refresh.
 #[derive(Clone, Debug)]
@@ -313,7 +309,7 @@ impl Session {
             Ok(found) => found,
             Err(error) => return self.refuse(state, replies::refuse_command(error, None)),
         };
-        if line.len() + "\r\n".len() > LONGEST_COMMAND && verb.name != "AUTH" {
+        if line.len() + "\r\n".len() > MAX_COMMAND_LINE && verb.name != "AUTH" {
             return self.refuse(state, replies::refuse_line(LineFault::TooLong));
         }
         let stage = state.stage();

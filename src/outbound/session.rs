@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::outbound::offered::Offered;
 use crate::outbound::outcome::{Outcome, Peer, Reason, Stage, Trouble, Verdict, judge};
-use crate::outbound::transaction::{Envelope, Next, Recipient, RecipientKey, Transaction, is_international};
+use crate::outbound::transaction::{Envelope, Next, Recipient, RecipientKey, Transaction};
 use crate::smtp::reply::Reply;
 use crate::work_queue::id::MessageId;
 
@@ -326,7 +326,7 @@ impl Session {
 
     /// Recipients whose addresses the peer would not understand: the others need not suffer for them.
     fn pass_over_international(&self, message: &mut Transaction) {
-        let international = |(_, recipient): &(usize, &Recipient)| is_international(&recipient.mailbox);
+        let international = |(_, recipient): &(usize, &Recipient)| recipient.mailbox.needs_utf8();
         let indices: Vec<usize> = message
             .envelope
             .recipients

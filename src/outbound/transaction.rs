@@ -88,7 +88,7 @@ impl Envelope {
     /// What needs SMTPUTF8 whoever the recipients are: in the words of a reason.
     pub(super) fn needs_utf8(&self) -> Option<&'static str> {
         let reverse_path = self.reverse_path.0.as_ref();
-        if reverse_path.is_some_and(is_international) {
+        if reverse_path.is_some_and(Mailbox::needs_utf8) {
             Some("the address of the sender")
         } else if self.utf8_header {
             Some("the header")
@@ -136,14 +136,9 @@ impl Envelope {
 
     /// Whether SMTPUTF8 is said. RFC 6531 3.4: only where it is needed.
     fn goes_as_utf8(&self, offered: &Offered) -> bool {
-        let of_recipients = || self.recipients.iter().any(|r| is_international(&r.mailbox));
+        let of_recipients = || self.recipients.iter().any(|r| r.mailbox.needs_utf8());
         offered.smtp_utf8 && (self.needs_utf8().is_some() || of_recipients())
     }
-}
-
-/// Whether an address can only be said with SMTPUTF8.
-pub(super) fn is_international(mailbox: &Mailbox) -> bool {
-    !mailbox.local_part().is_ascii() || !mailbox.domain().is_ascii()
 }
 
 fn parameter(name: &str, value: Option<&impl fmt::Display>) -> String {
