@@ -352,12 +352,14 @@ impl Dialogue<'_> {
     fn flush(&mut self) -> io::Result<()> {
         if !self.out.is_empty() {
             log::trace!("S: {}", String::from_utf8_lossy(&self.out).trim_end());
-            let deadline = Instant::now() + self.handler.session_timeout;
-            // A client that does not read keeps a place as well as one that says nothing.
-            let _ = self.desk.rest(Rest::Sending);
-            let written = self.wire.write_all(&self.out, deadline);
-            let _ = self.desk.rest(Rest::Busy);
-            written?;
+            let written = self.wire.write_at_once(&self.out)?;
+            if written < self.out.len() {
+                // A client that does not read keeps a place as well as one that says nothing.
+                let _ = self.desk.rest(Rest::Sending);
+                let deadline = Instant::now() + self.handler.session_timeout;
+                self.wire.write_all(&self.out[written..], deadline)?;
+                let _ = self.desk.rest(Rest::Busy);
+            }
             self.out.clear();
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, recv, send};
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,16 @@ impl Socket {
                 Err(error) if error.kind() == ErrorKind::Interrupted || is_time_out(&error) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Writes what goes out without waiting; how much that was.
+    pub(super) fn write_at_once(&self, octets: &[u8]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match send(self.stream.as_raw_fd(), octets, flags) {
+            Ok(written) => Ok(written),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Err(error) => Err(error.into()),
         }
     }
 

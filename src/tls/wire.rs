@@ -136,6 +136,17 @@ impl Wire {
         }
     }
 
+    /// Writes what goes out without waiting, and gives how much that was; with TLS nothing does.
+    ///
+    /// # Errors
+    /// Whatever the system says. The connection is good for nothing but to be dropped.
+    pub fn write_at_once(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self.speech {
+            Speech::Plain => self.socket.write_at_once(octets),
+            Speech::Tls { .. } | Speech::Over => Ok(0),
+        }
+    }
+
     /// Writes all of it before `deadline`, however slowly the peer reads.
     ///
     /// # Errors
