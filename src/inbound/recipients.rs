@@ -96,26 +96,26 @@ pub struct Recipients {
 pub struct Full;
 
 impl Recipients {
-    /// Adds a recipient; `false` for one that is there already, which stays there once and takes no room. Ours are the
-    /// same in any case (RFC 5321 2.4 leaves that to the host they are at).
+    /// Adds a recipient; one that is there already stays there once and takes no room. Ours are the same in any case
+    /// (RFC 5321 2.4 leaves that to the host they are at).
     ///
     /// # Errors
     /// When there are `limit` others.
-    pub fn add(&mut self, addressee: Addressee, is_local: bool, limit: usize) -> Result<bool, Full> {
+    pub fn add(&mut self, addressee: Addressee, is_local: bool, limit: usize) -> Result<(), Full> {
         let key = if is_local {
             addressee.path.in_lower_case()
         } else {
             addressee.path.clone()
         };
         if self.known.contains(&key) {
-            return Ok(false);
+            return Ok(());
         }
         if self.listed.len() >= limit {
             return Err(Full);
         }
         self.known.insert(key);
         self.listed.push(addressee);
-        Ok(true)
+        Ok(())
     }
 
     /// Whether nobody was added yet.

@@ -442,14 +442,11 @@ impl Session {
         let limit = self.settings.max_recipients;
         let refusal = match self.settings.policy.decide(to, self.client.called, may_relay) {
             Decision::Accept { mailbox, is_local } => {
-                let added = transaction.add(mailbox, is_local, said, limit);
-                let state = State::Transaction(transaction);
-                return match added {
-                    Ok(true) => (state, say(replies::recipient_ok())),
-                    // To name somebody again and again keeps a session going, and no message.
-                    Ok(false) => self.chat(state, replies::recipient_ok()),
-                    Err(_) => (state, say(replies::too_many_recipients())),
+                let reply = match transaction.add(mailbox, is_local, said, limit) {
+                    Ok(()) => replies::recipient_ok(),
+                    Err(_) => replies::too_many_recipients(),
                 };
+                return (State::Transaction(transaction), say(reply));
             }
             Decision::RelayingDenied => replies::relaying_denied(),
             Decision::NoSuchUser => replies::no_such_user(),

@@ -67,14 +67,14 @@ impl Transaction {
         self.parameters.body == Some(Body::BinaryMime)
     }
 
-    /// One more recipient; whether it is.
+    /// One more recipient.
     pub(super) fn add(
         &mut self,
         path: Mailbox,
         is_local: bool,
         parameters: RcptParameters,
         limit: usize,
-    ) -> Result<bool, Full> {
+    ) -> Result<(), Full> {
         let addressee = Addressee {
             path,
             notify: parameters.notify,
