@@ -52,9 +52,6 @@ const LAST_WORDS: usize = 256 * 1024;
 /// See [`LAST_WORDS`].
 const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
-/// What a TLS client begins with: a handshake record (RFC 8446 5.1). No command does.
-const TLS_RECORD: u8 = 0x16;
-
 /// What every inbound session handler works with.
 #[derive(Clone, Debug)]
 pub struct InboundHandler {
@@ -244,7 +241,7 @@ impl Dialogue<'_> {
 
     fn take_line(&mut self, input: &mut &[u8]) -> io::Result<()> {
         let is_first = !std::mem::replace(&mut self.has_spoken, true);
-        if is_first && input.first() == Some(&TLS_RECORD) {
+        if is_first && input.first().is_some_and(|octet| !is_text(*octet)) {
             return self.give(Input::NotSmtp);
         }
         let mut splitter = std::mem::take(&mut self.splitter);
@@ -586,6 +583,11 @@ fn accept_tls(wire: &mut Wire, identity: &Identity, deadline: Instant) -> Result
             |_| HandshakeError::Broken(io::Error::other("the handshake met an error in the program"));
         shake.join().map_err(panicked)?
     })
+}
+
+/// Whether a client may begin so. One that begins with TLS (RFC 8446 5.1) or with something older does not.
+fn is_text(octet: u8) -> bool {
+    octet == b' ' || octet.is_ascii_graphic() || octet.is_ascii_whitespace()
 }
 
 /// Takes the first octets off `input`, at most `most`.
