@@ -10,7 +10,7 @@ mod housekeeping;
 mod orders;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,6 +74,7 @@ impl From<QueueError> for StartError {
 /// LOAD SMTPMTA: runs the MTA until it is told to stop.
 #[must_use]
 pub fn run(invocation: Invocation) -> ExitCode {
+    let has_log_file = invocation.config.log_file.is_some();
     match Addin::load(invocation) {
         Ok(addin) => {
             addin.work();
@@ -81,6 +82,10 @@ pub fn run(invocation: Invocation) -> ExitCode {
         }
         Err(error) => {
             log::error!("{error}");
+            if has_log_file {
+                // Whoever starts it looks here first.
+                let _ = writeln!(io::stderr(), "smtpmta: {error}");
+            }
             match error {
                 StartError::Configuration(_) => Exit::Configuration,
                 _ => Exit::TryLater,
@@ -183,7 +188,6 @@ impl Addin {
     fn stop(mut self) {
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
-        exit_on_second_signal(self.signals);
         if !self.crew.stop_all(GRACE) {
             log::warn!(
                 "some sessions did not end in time; what they had in hand is sent again at the next start"
@@ -199,35 +203,25 @@ impl Addin {
     }
 }
 
-/// The signals that the MTA obeys, on a channel.
+/// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
+/// task is at.
 fn hear_signals() -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            let mut told_to_stop = false;
             for signal in signals.forever() {
-                if heard.send(signal).is_err() {
-                    return;
+                if signal != SIGHUP && std::mem::replace(&mut told_to_stop, true) {
+                    // Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.
+                    log::warn!("told to stop a second time: stopping at once");
+                    log_book::finish();
+                    std::process::exit(1);
                 }
+                // When the add-in task is gone a second signal still counts.
+                let _ = heard.send(signal);
             }
         })?;
     Ok(receiver)
-}
-
-/// Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.
-fn exit_on_second_signal(signals: Receiver<i32>) {
-    let wait = move || {
-        if signals.iter().any(|signal| signal != SIGHUP) {
-            log::warn!("told to stop a second time: stopping at once");
-            log_book::finish();
-            std::process::exit(1);
-        }
-    };
-    if let Err(error) = std::thread::Builder::new()
-        .name("stop-now".to_owned())
-        .spawn(wait)
-    {
-        log::warn!("a second signal will not be heard: {error}");
-    }
 }

@@ -35,6 +35,7 @@ pub mod inbound;
 pub mod latest;
 pub mod log_book;
 pub mod mailbox;
+pub mod named_file;
 pub mod outbound;
 pub mod sasl;
 pub mod smtp;

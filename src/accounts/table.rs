@@ -5,13 +5,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::file::{self, Entry};
 use super::password::Password;
 use super::problem::{AccountsError, Problem};
+use crate::named_file;
 use crate::smtp::path::Mailbox;
 
 /// An accounts file is never longer than this, in octets.
@@ -47,14 +46,12 @@ impl Accounts {
     /// Everything that is wrong with it, or why it cannot be read.
     pub fn read(path: &Path, default_domain: &str) -> Result<Accounts, AccountsError> {
         let name = path.display().to_string();
-        let mut text = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut text));
-        match read {
-            Ok(octets) if octets as u64 > LONGEST_FILE => Err(AccountsError::whole(
+        match named_file::read(path, LONGEST_FILE) {
+            Ok(text) if text.len() as u64 > LONGEST_FILE => Err(AccountsError::whole(
                 &name,
                 "expected a file of 64M at most".into(),
             )),
-            Ok(_) => Accounts::parse(&text, &name, default_domain),
+            Ok(text) => Accounts::parse(&text, &name, default_domain),
             Err(error) => Err(AccountsError::whole(&name, format!("cannot be read: {error}"))),
         }
     }

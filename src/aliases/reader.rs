@@ -4,8 +4,7 @@
 //! the files include each other.
 
 use std::collections::hash_map::Entry as Known;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::problem::AliasesError;
 use super::table::{Aliases, Entry, Leads, Place, Table};
 use super::target::{self, Target};
 use crate::config::problem::quoted;
+use crate::named_file;
 
 /// How much an aliases file may hold.
 #[derive(Clone, Copy, Debug)]
@@ -120,10 +120,7 @@ impl Aliases {
 const TOO_LONG: &str = "expected files of 64M at most, with all that is included";
 
 fn read_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let mut text = Vec::new();
-    file.take(most as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
+    named_file::read(path, most as u64)
 }
 
 struct Reader<'r> {

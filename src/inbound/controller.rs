@@ -231,6 +231,10 @@ impl InboundController {
                 }
                 Ok(())
             }
+            Err((caller, _)) if self.table.is_stopping() => {
+                turn_away(caller.stream, front, &replies::stopping(&self.hostname));
+                Ok(())
+            }
             Err((caller, error)) => {
                 turn_away(caller.stream, front, &replies::out_of_resources(&self.hostname));
                 Err(error)

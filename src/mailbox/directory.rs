@@ -101,8 +101,7 @@ impl Directory {
             let account = self.own_account(address);
             account.is_some_and(|account| account.in_lower_case() == login.in_lower_case())
         };
-        comes_to_login(sender)
-            || self.find(sender) == Found::Alias && self.expand(sender).iter().any(comes_to_login)
+        comes_to_login(sender) || self.aliases.names(sender) && self.expand(sender).iter().any(comes_to_login)
     }
 
     /// Whether mail for this address stays here.

@@ -203,6 +203,12 @@ impl<J: Send + 'static> HandlerTable<J> {
         self.shared.places.max
     }
 
+    /// Whether the handlers have been told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.places.stop.is_given()
+    }
+
     /// Whether a place is available.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -5,8 +5,7 @@
 //! with.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::pem::{self, PemFault};
 use super::{end_point, provider};
+use crate::named_file;
 
 /// How long a certificate or key file may be, octets. The longest chains take some 30 KiB.
 const LONGEST_FILE: u64 = 1024 * 1024;
@@ -135,9 +135,7 @@ impl Identity {
 }
 
 fn read(role: Role, path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut text))
+    let text = named_file::read(path, LONGEST_FILE)
         .map_err(|error| role.fault(path, FileFault::Unreadable(error)))?;
     if text.len() as u64 > LONGEST_FILE {
         return Err(role.fault(path, FileFault::TooLong));

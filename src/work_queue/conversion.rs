@@ -291,7 +291,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
             Delivery::Expand(targets) => {
                 let present = match &mut present {
                     Some(present) => present,
-                    none => none.insert(Present::of(ledger, id)?),
+                    none => none.insert(Present::of(ledger, message)?),
                 };
                 to_tell += usize::from(expand(ledger, id, *n, targets, present)?);
                 ended = true;

@@ -3,9 +3,9 @@
 //!
 //! What came of an alias is never expanded again, so that no aliases, however they change, lead in circles.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use super::conversion::{end, put_aside};
+use super::conversion::{Converted, Delivery, end, put_aside};
 use super::damage::mailbox_in;
 use super::error::QueueError;
 use super::id::MessageId;
@@ -20,38 +20,38 @@ use crate::smtp::reply::EnhancedCode;
 /// Octets of history that name targets.
 const LONGEST_STORY: usize = 400;
 
-/// The recipients of a message, how often each is there, as far as they have not been expanded. Upper and
-/// lower case are the same: no host that people use tells them apart (RFC 5321 2.4), and nobody wants a
-/// message twice.
-pub(super) struct Present(HashMap<Mailbox, usize>);
+/// The recipients of a message that are final: who stands among the targets of an alias is not added to them again.
+/// One that was named by the client and waits may be an alias itself, which is another recipient than the mailbox of
+/// that name. Upper and lower case are the same: no host that people use tells them apart (RFC 5321 2.4), and nobody
+/// wants a message twice.
+pub(super) struct Present(HashSet<Mailbox>);
 
 impl Present {
-    pub(super) fn of(ledger: &Ledger<'_>, id: MessageId) -> Result<Present, QueueError> {
-        let paths = ledger.rows(
-            "SELECT path FROM recipient WHERE message = ? AND state <> ?",
-            (id.0, State::Expanded.number()),
-            |row| Ok(mailbox_in(row, 0)),
+    /// Those of `message`, before anything that was done with it has been recorded.
+    pub(super) fn of(ledger: &Ledger<'_>, message: &Converted) -> Result<Present, QueueError> {
+        let mailboxes: HashSet<u32> = message
+            .deliveries
+            .iter()
+            .filter(|(_, delivery)| !matches!(delivery, Delivery::Expand(_)))
+            .map(|(n, _)| *n)
+            .collect();
+        let rows = ledger.rows(
+            "SELECT path, n, parent IS NULL AND state = 1 AND in_box = 0 FROM recipient \
+             WHERE message = ? AND state <> ?",
+            (message.id.0, State::Expanded.number()),
+            |row| Ok((mailbox_in(row, 0), row.get(1)?, row.get(2)?)),
         )?;
-        let mut present = Present(HashMap::with_capacity(paths.len()));
-        for path in paths.into_iter().flatten() {
-            *present.0.entry(path.in_lower_case()).or_default() += 1;
-        }
-        Ok(present)
-    }
-
-    /// This one has been expanded.
-    fn leave(&mut self, path: &Mailbox) {
-        if let Some(count) = self.0.get_mut(&path.in_lower_case()) {
-            *count = count.saturating_sub(1);
-        }
+        let is_final = |n: u32, may_be_alias: bool| !may_be_alias || mailboxes.contains(&n);
+        let paths = rows
+            .into_iter()
+            .filter(|(_, n, may_be_alias)| is_final(*n, *may_be_alias))
+            .filter_map(|(path, ..)| path);
+        Ok(Present(paths.map(|path| path.in_lower_case()).collect()))
     }
 
     /// Whether this one was not there; it is now.
     fn enter(&mut self, path: &Mailbox) -> bool {
-        let count = self.0.entry(path.in_lower_case()).or_default();
-        let is_new = *count == 0;
-        *count += usize::from(is_new);
-        is_new
+        self.0.insert(path.in_lower_case())
     }
 }
 
@@ -65,16 +65,16 @@ pub(super) fn expand(
     present: &mut Present,
 ) -> Result<bool, QueueError> {
     let row = ledger.row(
-        "SELECT path, notify, orcpt FROM recipient \
+        "SELECT notify, orcpt FROM recipient \
          WHERE message = ? AND n = ? AND state = 1 AND in_box = 0 AND parent IS NULL",
         (id.0, n),
         |row| {
-            let (notify, orcpt): (Option<u8>, Option<String>) = (row.get(1)?, row.get(2)?);
-            Ok((mailbox_in(row, 0), notify, orcpt))
+            let (notify, orcpt): (Option<u8>, Option<String>) = (row.get(0)?, row.get(1)?);
+            Ok((notify, orcpt))
         },
     )?;
     // It may have been removed by the operator meanwhile.
-    let Some((path, notify, orcpt)) = row else {
+    let Some((notify, orcpt)) = row else {
         return Ok(false);
     };
     if targets.is_empty() {
@@ -85,10 +85,6 @@ pub(super) fn expand(
     end(ledger, id, n, State::Expanded, None)?;
     ledger.record(id, Some(n), "expanded", &story(targets))?;
     ledger.count("Mail.Expanded", 1);
-    if let Some(path) = &path {
-        // Where an alias has itself as a mailbox among its targets, that is another recipient.
-        present.leave(path);
-    }
     let notify = notify.map(|bits| Notify::from_bits(bits).for_expansion(targets.len()).bits());
     let last: Option<u32> = ledger
         .row("SELECT max(n) FROM recipient WHERE message = ?", [id.0], |row| {

@@ -43,6 +43,33 @@ fn an_alias_is_taken_and_everybody_it_stands_for_gets_the_letter_once() {
 }
 
 #[test]
+fn the_mailbox_behind_an_alias_gets_its_letter_whoever_is_named_first() {
+    let world = world("bob:\ncarol:\ndave:\n", "bob: carol\nteam: \\bob, dave\n");
+    let mut client = Client::of(&world);
+    client.mail(
+        "ann@a.example",
+        &["team@mta.test", "bob@mta.test"],
+        &letter("one"),
+    );
+    client.mail(
+        "ann@a.example",
+        &["bob@mta.test", "team@mta.test"],
+        &letter("two"),
+    );
+    client.mail(
+        "ann@a.example",
+        &["team@mta.test", "dave@mta.test"],
+        &letter("three"),
+    );
+    for (name, letters) in [("bob", 3), ("carol", 2), ("dave", 3)] {
+        world.wait_for_letters(&format!("{name}@mta.test"), letters);
+    }
+    world.wait_for_sql("SELECT count(*) FROM message WHERE left_at IS NULL", "0");
+    assert_eq!(world.letters("dave@mta.test").len(), 3);
+    assert_eq!(world.letters("bob@mta.test").len(), 3);
+}
+
+#[test]
 fn a_refresh_reads_the_aliases_again_and_wrong_ones_change_nothing() {
     let world = world("bob:\ncarol:\n", "boss: bob\n");
     let aliases = world.spool().join("aliases");

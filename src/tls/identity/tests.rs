@@ -154,7 +154,7 @@ fn a_file_that_is_missing_empty_or_too_long_is_named() {
         assert!(refusal.starts_with(&start), "{refusal}");
         assert!(refusal.ends_with(end), "{refusal}");
     }
-    assert!(refusal(&cabinet.path(""), &key).contains("can not be read: Is a directory"));
+    assert!(refusal(&cabinet.path(""), &key).contains("can not be read: expected a regular file"));
 }
 
 #[test]
