@@ -113,13 +113,15 @@ fn target(word: &str, first_domain: &str) -> Result<Target, String> {
     // Quotes around the whole are for what follows the first character; else they belong to the local part.
     let inside = whole_quoted(word);
     let means = inside.as_deref().unwrap_or(word);
-    if means.starts_with('|') {
+    // Nor is a program or a file the mailbox of that name.
+    let names = means.trim_start_matches('\\');
+    if names.starts_with('|') {
         return Err(format!(
             "{}: expected an address; an alias never runs a program",
             quoted(word)
         ));
     }
-    if means.starts_with('/') {
+    if names.starts_with('/') {
         return Err(format!(
             "{}: expected an address; an alias never writes to a file",
             quoted(word)
