@@ -113,13 +113,9 @@ impl Progress {
         }
     }
 
-    /// A chunk is announced that nobody wants: the last one ends a message that has failed.
+    /// A chunk is announced that nobody wants: the last one ends the message.
     pub fn skips(&mut self, heard: &Heard) {
-        let has_failed = self
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| transaction.has_failed);
-        if has_failed && matches!(heard.command(), Some(Command::Bdat { last: true, .. })) {
+        if matches!(heard.command(), Some(Command::Bdat { last: true, .. })) {
             self.transaction = None;
         }
     }

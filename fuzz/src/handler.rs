@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use smtpmta::inbound::header::HeaderWatch;
-use smtpmta::inbound::session::Session;
+use smtpmta::inbound::session::{Session, Worth};
 use smtpmta::inbound::step::{ContentEnd, Input, Step, StoreRefusal};
 use smtpmta::smtp::data::{ChunkChecker, ContentFault, Decoder};
 use smtpmta::smtp::line::{Line, LineSplitter};
@@ -395,7 +395,8 @@ impl Handler {
             }
         }
         assert_eq!(self.session().is_closed(), self.is_closed);
-        assert!(!self.session().is_expendable() || (self.messages == 0 && self.content.is_none()));
+        let is_worthless = self.session().worth() == Worth::Nothing;
+        assert!(!is_worthless || (self.messages == 0 && self.content.is_none()));
         if self.is_closed || self.progress.transaction.is_none() {
             assert!(self.content.is_none(), "content that is nobody's");
         }
