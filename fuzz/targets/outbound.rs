@@ -1,14 +1,19 @@
 //! The outbound session against a peer that says anything: every recipient comes back once, and our commands are whole
-//! lines.
+//! lines, and no login is ever said in the clear.
 //!
-//! The first octet says which messages are on the list; what follows are the peer's octets. 0xFE ends a read.
+//! The first octet says which messages are on the list; what follows are the peer's octets. 0xFE ends a read. If the last
+//! one ends no line, it says how the peer is to be spoken to.
 
 #![no_main]
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use smtpmta::config::TlsLevel;
+use smtpmta::outbound::logins::Login;
 use smtpmta::outbound::outcome::{Outcome, Peer, Trouble};
+use smtpmta::outbound::security::Security;
 use smtpmta::outbound::session::{Input, Session, Step};
 use smtpmta::outbound::transaction::{Envelope, Recipient, RecipientKey};
 use smtpmta::smtp::path::ReversePath;
@@ -20,7 +25,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((choice, input)) = data.split_first() else {
         return;
     };
-    let mut play = Play::new(*choice);
+    let manner = input.last().filter(|last| **last != b'\n').copied();
+    let mut play = Play::new(*choice, manner.unwrap_or_default());
     let mut parser = ReplyParser::new();
     let mut begun = Vec::new();
     for read in reads(input) {
@@ -50,11 +56,16 @@ struct Play {
     unsettled: BTreeSet<(MessageId, RecipientKey)>,
     delivered: usize,
     contents: usize,
+    /// What may be said of a login, may be heard by all.
+    is_plain: bool,
+    /// The handshake fails.
+    tls_fails: bool,
+    unsuitable: bool,
     is_closed: bool,
 }
 
 impl Play {
-    fn new(choice: u8) -> Play {
+    fn new(choice: u8, manner: u8) -> Play {
         let peer = Peer {
             name: "mx.example.org".to_owned(),
             address: ([192, 0, 2, 1], 25).into(),
@@ -62,13 +73,40 @@ impl Play {
         let list: VecDeque<Envelope> = (0..i64::from(choice & 3) + 1)
             .map(|number| message(number, choice))
             .collect();
+        let (_, level) = TlsLevel::WORDS[usize::from(manner.wrapping_add(1)) & 3];
+        let login = Login {
+            user: "user".to_owned(),
+            password: "pencil".to_owned(),
+        };
+        let security = Security {
+            level,
+            login: (manner & 4 != 0).then(|| Arc::new(login)),
+            tls_failed: manner & 8 != 0,
+            nonce: "rOprNGfwEbeRWgbNEkqO".to_owned(),
+        };
+        let depth = usize::from(manner >> 6) * 2;
         Play {
-            session: Session::new("mta.example.net", peer),
+            session: Session::new("mta.example.net", peer, security, depth),
+            is_plain: level != TlsLevel::Never,
+            tls_fails: manner & 16 != 0,
+            unsuitable: manner & 32 != 0,
             list,
             unsettled: BTreeSet::new(),
             delivered: 0,
             contents: 0,
             is_closed: false,
+        }
+    }
+
+    fn converted(&self, envelope: Envelope) -> Envelope {
+        if !self.session.must_convert(&envelope) {
+            return envelope;
+        }
+        Envelope {
+            eight_bit: false,
+            binary: false,
+            unsuitable: self.unsuitable.then(|| "a signature would break".to_owned()),
+            ..envelope
         }
     }
 
@@ -82,12 +120,22 @@ impl Play {
                     let text = String::from_utf8(octets).expect("commands are text");
                     let text = text.strip_suffix("\r\n").expect("commands are whole lines");
                     for line in text.split("\r\n") {
+                        assert!(!self.is_plain || !line.starts_with("AUTH"), "a login in the clear");
                         assert!(!line.contains(char::is_control) && line.len() <= 2046, "{line:?}");
                     }
                 }
                 Step::SendContent(_) | Step::SendBinary(_) => self.contents += 1,
+                Step::BeginTls if self.tls_fails => {
+                    let trouble = Trouble::Tls("no".to_owned());
+                    steps.extend(self.session.advance(Input::Lost(trouble)));
+                }
+                Step::BeginTls => {
+                    self.is_plain = false;
+                    steps.extend(self.session.advance(Input::TlsBegun { verified: true }));
+                }
                 Step::WantMessage => {
-                    let input = self.list.pop_front().map_or(Input::NoMore, Input::Message);
+                    let next = self.list.pop_front().map(|envelope| self.converted(envelope));
+                    let input = next.map_or(Input::NoMore, Input::Message);
                     if let Input::Message(envelope) = &input {
                         let keys = envelope
                             .recipients
@@ -97,7 +145,7 @@ impl Play {
                     }
                     steps.extend(self.session.advance(input));
                 }
-                Step::Settle { message, outcomes } => {
+                Step::Settle { message, outcomes, .. } => {
                     for (key, outcome) in outcomes {
                         assert!(
                             self.unsettled.remove(&(message, key)),

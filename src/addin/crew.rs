@@ -35,11 +35,14 @@ use crate::outbound::controller::OutboundController;
 use crate::outbound::dispatch::Dispatch;
 use crate::outbound::handler::OutboundHandler;
 use crate::outbound::hosts::HostSettings;
+use crate::outbound::logins::Logins;
+use crate::outbound::security::SecurityRules;
 use crate::smtp::path::Mailbox;
 use crate::tasks::bell::{Bell, Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::table::{HandlerRow, HandlerTable};
 use crate::tasks::{Task, guarded};
+use crate::tls::trust::Trust;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{DomainList, Terms, WorkQueue};
 
@@ -69,6 +72,10 @@ pub(super) struct Crew {
     directory: Latest<Directory>,
     /// What inbound sessions begin with, by the same files.
     reception: Latest<Reception>,
+    /// How we log in at other hosts, by the same files.
+    logins: Latest<Logins>,
+    /// Whom we trust where a host has to prove its name, by the same files.
+    trust: Latest<Trust>,
 }
 
 /// A task that runs.
@@ -149,6 +156,8 @@ impl Crew {
             bound: Vec::new(),
             directory: Latest::new(files.directory),
             reception: Latest::new(files.reception),
+            logins: Latest::new(files.logins),
+            trust: Latest::new(files.trust),
         }
     }
 
@@ -156,6 +165,8 @@ impl Crew {
     pub(super) fn take_files(&mut self, files: Files) {
         self.directory.replace(files.directory);
         self.reception.replace(files.reception);
+        self.logins.replace(files.logins);
+        self.trust.replace(files.trust);
     }
 
     /// Starts one task; `false` when it is running already.
@@ -327,6 +338,8 @@ impl Crew {
             resolver: Arc::new(Resolver::new(&config.dns, Clock::System)),
             hosts: HostSettings::from(config),
             hostname: config.hostname.clone(),
+            security: SecurityRules::new(config, self.logins.clone()),
+            trust: self.trust.clone(),
             retry: retry(config),
             dispatch: dispatch.clone(),
             per_next_hop: config.per_next_hop,

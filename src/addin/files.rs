@@ -1,4 +1,5 @@
-//! The files that the configuration names: certificate and key, accounts, aliases. Read at the start and by refresh,
+//! The files that the configuration names: certificate and key, accounts, aliases, logins at other hosts, those who are
+//! trusted. Read at the start and by refresh,
 //! all of them or none.
 
 use std::fmt;
@@ -11,8 +12,10 @@ use crate::inbound::reception::Reception;
 use crate::inbound::recipients::RecipientPolicy;
 use crate::inbound::session::SessionSettings;
 use crate::mailbox::directory::Directory;
+use crate::outbound::logins::{Logins, LoginsError};
 use crate::smtp::path::PathError;
 use crate::tls::identity::{Identity, IdentityError};
+use crate::tls::trust::{Trust, TrustError};
 
 /// What the files say.
 #[derive(Clone, Debug)]
@@ -21,6 +24,10 @@ pub struct Files {
     pub directory: Arc<Directory>,
     /// What inbound sessions begin with.
     pub reception: Arc<Reception>,
+    /// How we log in at other hosts.
+    pub logins: Arc<Logins>,
+    /// Whom we trust where a host has to prove its name.
+    pub trust: Arc<Trust>,
 }
 
 /// What is wrong with one of the files.
@@ -34,6 +41,10 @@ pub enum FilesError {
     Aliases(AliasesError),
     /// `--local-domain`.
     LocalDomain(PathError),
+    /// `--relay-auth`.
+    Logins(LoginsError),
+    /// `--tls-ca`.
+    Trust(TrustError),
 }
 
 impl fmt::Display for FilesError {
@@ -42,6 +53,8 @@ impl fmt::Display for FilesError {
             FilesError::Identity(error) => error.fmt(f),
             FilesError::Accounts(error) => error.fmt(f),
             FilesError::Aliases(error) => error.fmt(f),
+            FilesError::Logins(error) => error.fmt(f),
+            FilesError::Trust(error) => error.fmt(f),
             FilesError::LocalDomain(error) => write!(f, "local-domain: {error}"),
         }
     }
@@ -69,6 +82,14 @@ impl Files {
             Some(path) => Aliases::read(path, domains).map_err(FilesError::Aliases)?,
             None => Aliases::default(),
         };
+        let logins = match &config.relay_auth {
+            Some(path) => Logins::read(path).map_err(FilesError::Logins)?,
+            None => Logins::default(),
+        };
+        let trust = match &config.tls_ca {
+            Some(path) => Trust::read(path).map_err(FilesError::Trust)?,
+            None => Trust::default(),
+        };
         let accounts = accounts.map(Arc::new);
         let directory = Arc::new(Directory {
             local_domains: domains.clone(),
@@ -94,6 +115,8 @@ impl Files {
         Ok(Files {
             directory,
             reception: Arc::new(reception),
+            logins: Arc::new(logins),
+            trust: Arc::new(trust),
         })
     }
 }

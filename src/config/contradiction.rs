@@ -8,6 +8,7 @@ use super::decision::Decisions;
 use super::problem::{Problem, quoted};
 use super::values::duration;
 use super::{Config, Origin};
+use crate::domain_list::next_hop::{NextHop, covers};
 
 /// Adds what contradicts itself to `problems`.
 pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
@@ -44,6 +45,12 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
     if config.syslog && config.log_file.is_some() {
         wrong("syslog", "expected no log-file beside it".into());
     }
+    let levels = config.tls_outbound.iter().map(|(domain, _)| domain.clone());
+    let levels: Vec<String> = levels
+        .map(|domain| domain.unwrap_or("a level for all".into()))
+        .collect();
+    twice("tls-outbound", &levels, decisions, problems);
+    unreachable_levels(config, decisions, problems);
     let domains: Vec<String> = config.routes.iter().map(|(domain, _)| domain.clone()).collect();
     twice("route", &domains, decisions, problems);
     twice("listen", &fixed(&config.listen), decisions, problems);
@@ -59,6 +66,31 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
         decisions,
         problems,
     );
+}
+
+/// Where all mail goes to the relay host, a level for a domain without a route of its own would hold for nothing: who
+/// asked for TLS must not believe to have it.
+fn unreachable_levels(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
+    let Some(relay_host) = &config.relay_host else {
+        return;
+    };
+    let given = decisions.get("tls-outbound").into_iter().flatten();
+    for ((domain, _), given) in config.tls_outbound.iter().zip(given) {
+        let Some(domain) = domain else { continue };
+        let routed = |(pattern, host): &(String, NextHop)| {
+            covers(domain, pattern) || pattern == domain || host.is_host(domain)
+        };
+        if !relay_host.is_host(domain) && !config.routes.iter().any(routed) {
+            problems.push(Problem {
+                origin: given.origin.clone(),
+                option: "tls-outbound".to_owned(),
+                what: format!(
+                    "{}: expected a domain of a route, or the relay host, where this mail goes",
+                    quoted(&given.value)
+                ),
+            });
+        }
+    }
 }
 
 /// Complains about every key that stands there already; empty ones may be many.

@@ -384,6 +384,15 @@ pub static SECTIONS: &[Section] = &[
                  subdomains.",
             ),
             Opt::new(
+                "relay-auth",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.relay_auth),
+                "How to log in at the relay host and at hosts of routes: a file with lines HOST[:PORT] \
+                 USER:PASSWORD, or USER:PASSWORD alone for the relay host. We log in over TLS only, unless the \
+                 host is this machine or --tls-outbound says never for it. Read again by refresh.",
+            ),
+            Opt::new(
                 "smtp-port",
                 "PORT",
                 Is(&["25"]),
@@ -467,6 +476,23 @@ pub static SECTIONS: &[Section] = &[
                 Nothing("none"),
                 Kind::File(|c| &mut c.tls_key),
                 "The private key of --tls-cert in PEM.",
+            ),
+            Opt::new(
+                "tls-outbound",
+                "[DOMAIN=]LEVEL",
+                Is(&["may"]),
+                Kind::TlsLevels(|c| &mut c.tls_outbound),
+                "Whether other hosts get mail over TLS: may (where they offer it, with any certificate; else in the \
+                 clear), must (with any certificate, or the mail waits), verify (with a certificate for the host's \
+                 name by somebody who is trusted, or the mail waits) or never. With DOMAIN= it is for this domain \
+                 (.domain for its subdomains) or for this host of a route or relay host.",
+            ),
+            Opt::new(
+                "tls-ca",
+                "FILE",
+                Nothing("none"),
+                Kind::File(|c| &mut c.tls_ca),
+                "The certificates in PEM that the level verify trusts, in place of those that the system trusts.",
             ),
         ],
     },

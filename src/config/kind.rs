@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::cidr::Cidr;
 use super::values::{self, Expected, Parsed, address, domain, duration, size};
-use super::{Config, LogLevel};
+use super::{Config, LogLevel, TlsLevel};
 use crate::domain_list::next_hop::NextHop;
 
 /// The way to a field.
@@ -60,6 +60,8 @@ pub enum Kind {
     NextHop(Field<Option<NextHop>>),
     /// Domains, each with the host to send its mail to.
     Routes(Field<Vec<(String, NextHop)>>),
+    /// How much TLS, for everybody or for a domain.
+    TlsLevels(Field<Vec<(Option<String>, TlsLevel)>>),
     /// How much goes to the log.
     Level(Field<LogLevel>),
 }
@@ -70,7 +72,12 @@ impl Kind {
     pub fn repeatable(&self) -> bool {
         matches!(
             self,
-            Kind::Domains(_) | Kind::Listeners(_) | Kind::DnsServers(_) | Kind::Blocks(_) | Kind::Routes(_)
+            Kind::Domains(_)
+                | Kind::Listeners(_)
+                | Kind::DnsServers(_)
+                | Kind::Blocks(_)
+                | Kind::Routes(_)
+                | Kind::TlsLevels(_)
         )
     }
 
@@ -121,6 +128,7 @@ impl Kind {
             Kind::Blocks(field) => field(config).push(Cidr::parse(text)?),
             Kind::NextHop(field) => *field(config) = Some(address::next_hop(text)?),
             Kind::Routes(field) => field(config).push(address::route(text)?),
+            Kind::TlsLevels(field) => field(config).push(address::tls_level(text)?),
             Kind::Level(field) => *field(config) = level(text)?,
         }
         Ok(())
@@ -137,6 +145,7 @@ impl Kind {
             Kind::Listeners(field) | Kind::DnsServers(field) => field(config).clear(),
             Kind::Blocks(field) => field(config).clear(),
             Kind::Routes(field) => field(config).clear(),
+            Kind::TlsLevels(field) => field(config).clear(),
             _ => {}
         }
     }
@@ -170,6 +179,13 @@ impl Kind {
             Kind::Routes(field) => {
                 let routes = field(config).iter();
                 routes.map(|(domain, host)| format!("{domain}={host}")).collect()
+            }
+            Kind::TlsLevels(field) => {
+                let text = |(domain, level): &(Option<String>, TlsLevel)| match domain {
+                    Some(domain) => format!("{domain}={}", level.word()),
+                    None => level.word().to_owned(),
+                };
+                field(config).iter().map(text).collect()
             }
             Kind::Level(field) => vec![field(config).word().into()],
         }

@@ -53,6 +53,13 @@ pub struct Config {
     pub listen_submission: Vec<SocketAddr>,
     /// `--listen-submissions`: users, in TLS from the first octet, after AUTH.
     pub listen_submissions: Vec<SocketAddr>,
+    /// `--tls-outbound`: how much TLS the hosts of a domain (as in `routes`) are spoken to with, `None` is every other
+    /// one. Without a rule for all it is [`TlsLevel::May`].
+    pub tls_outbound: Vec<(Option<String>, TlsLevel)>,
+    /// `--tls-ca`: whom [`TlsLevel::Verify`] trusts; `None` is whom the system trusts.
+    pub tls_ca: Option<PathBuf>,
+    /// `--relay-auth`: how we log in at hosts that the operator named.
+    pub relay_auth: Option<PathBuf>,
     /// `--smtp-port`: the port of hosts found by MX.
     pub smtp_port: u16,
     /// `--dns`: the servers to ask; empty means those of /etc/resolv.conf.
@@ -147,5 +154,49 @@ impl LogLevel {
             LogLevel::Informational => "informational",
             LogLevel::Verbose => "verbose",
         }
+    }
+}
+
+/// `--tls-outbound`: what is asked of a host before it gets mail. The later, the stricter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsLevel {
+    /// TLS is never begun.
+    Never,
+    /// TLS where it is offered and can be had, whatever the certificate says; else in the clear (RFC 7435).
+    #[default]
+    May,
+    /// TLS, whatever the certificate says, or the mail waits.
+    Must,
+    /// TLS with a certificate for the host's name by somebody who is trusted, or the mail waits.
+    Verify,
+}
+
+impl TlsLevel {
+    /// Every level with its word.
+    pub const WORDS: [(&'static str, TlsLevel); 4] = [
+        ("never", TlsLevel::Never),
+        ("may", TlsLevel::May),
+        ("must", TlsLevel::Must),
+        ("verify", TlsLevel::Verify),
+    ];
+
+    /// The level of this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<TlsLevel> {
+        let known = TlsLevel::WORDS.iter().find(|(known, _)| *known == word);
+        known.map(|(_, level)| *level)
+    }
+
+    /// The word for this level.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        let known = TlsLevel::WORDS.iter().find(|(_, level)| *level == self);
+        known.map_or("", |(word, _)| word)
+    }
+
+    /// Whether mail waits rather than going in the clear.
+    #[must_use]
+    pub fn is_required(self) -> bool {
+        self >= TlsLevel::Must
     }
 }

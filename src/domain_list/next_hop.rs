@@ -28,6 +28,12 @@ impl NextHop {
         }
         NextHop::Domain(name.to_owned())
     }
+
+    /// Whether it is the host of this name or address (lower case), whatever the port.
+    #[must_use]
+    pub fn is_host(&self, name: &str) -> bool {
+        matches!(self, NextHop::Host(host, _) if host == name)
+    }
 }
 
 /// Works out next hops, as the configuration says now.
@@ -46,17 +52,24 @@ impl Router {
         let routed = self
             .routes
             .iter()
-            .filter(|(pattern, _)| match pattern.strip_prefix('.') {
-                Some(parent) => domain
-                    .strip_suffix(parent)
-                    .is_some_and(|sub| sub.ends_with('.') && sub.len() > 1),
-                None => pattern == domain,
-            })
+            .filter(|(pattern, _)| covers(pattern, domain))
             .max_by_key(|(pattern, _)| (!pattern.starts_with('.'), pattern.len()));
         match (routed, &self.relay_host) {
             (Some((_, hop)), _) | (None, Some(hop)) => hop.clone(),
             (None, None) => NextHop::Domain(domain.to_owned()),
         }
+    }
+}
+
+/// Whether `pattern` (`example.org` for itself, `.example.org` for what is below it) stands for `domain`. Both are in
+/// lower case.
+#[must_use]
+pub fn covers(pattern: &str, domain: &str) -> bool {
+    match pattern.strip_prefix('.') {
+        Some(parent) => domain
+            .strip_suffix(parent)
+            .is_some_and(|sub| sub.ends_with('.') && sub.len() > 1),
+        None => pattern == domain,
     }
 }
 

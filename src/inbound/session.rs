@@ -511,8 +511,11 @@ impl Session {
             }
             (Err(refusal), Part::Chunk) => {
                 transaction.chunks = Chunks::Failed(refusal.clone());
-                let (state, steps) = self.refuse(State::Transaction(transaction), refusal);
-                (state, discarding(steps))
+                match self.refuse(State::Transaction(transaction), refusal) {
+                    // Which forgets the content by itself.
+                    (State::Closed, steps) => (State::Closed, steps),
+                    (state, steps) => (state, discarding(steps)),
+                }
             }
             (Err(refusal), Part::Last) => {
                 let (state, steps) = self.refuse(State::Ready(transaction.hello), refusal);

@@ -1,22 +1,33 @@
-//! The connection of a session handler with its peer: bytes out in as few writes as possible, replies in.
+//! The connection of a session handler with its peer: bytes out in as few writes as possible, replies in, plain or in
+//! TLS.
 //!
 //! Knows what a reply looks like, never what it means.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
 
 use super::outcome::{Peer, Trouble};
 use super::session::BLOCK_DEADLINE;
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::{Reply, ReplyParser};
+use crate::tls::wire::{Heard, TlsFacts, Wire};
 
 /// How long to wait for a connection to be made. The system tries several times in this span.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long the TLS handshake may take.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
+
 /// What is gathered before it is written.
 const WRITE_BUFFER: usize = 64 * 1024;
+
+/// What has to go out within [`BLOCK_DEADLINE`]: a peer that takes so much makes progress.
+const BLOCK: usize = 16 * 1024;
 
 /// A line of a reply is at most so long; the standard allows 512 octets (RFC 5321 4.5.3.1.5).
 const LONGEST_LINE: usize = 16 * 1024;
@@ -34,7 +45,7 @@ pub enum Form {
 #[derive(Debug)]
 pub enum SendError {
     /// It can not be read.
-    Content(std::io::Error),
+    Content(io::Error),
     /// It has only so many octets.
     Cut(u64),
     /// The peer does not take it.
@@ -44,7 +55,8 @@ pub enum SendError {
 /// A connection that has been made.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    wire: Wire,
+    round_trip: Duration,
     out: Vec<u8>,
     input: Vec<u8>,
     /// Octets of `input` that have been used up.
@@ -56,22 +68,44 @@ impl Connection {
     ///
     /// # Errors
     /// The system's words.
-    pub fn open(peer: &Peer) -> std::io::Result<Connection> {
+    pub fn open(peer: &Peer) -> io::Result<Connection> {
+        let began = Instant::now();
         let stream = TcpStream::connect_timeout(&peer.address, CONNECT_DEADLINE)?;
+        let round_trip = began.elapsed();
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(BLOCK_DEADLINE))?;
         Ok(Connection {
-            stream,
+            wire: Wire::plain(stream),
+            round_trip,
             out: Vec::new(),
             input: Vec::new(),
             used: 0,
         })
     }
 
+    /// How long the peer's system took to answer: a round trip, if nothing was lost.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
     /// The socket, to be shut down from outside.
     #[must_use]
     pub fn socket(&self) -> RawFd {
-        self.stream.as_raw_fd()
+        self.wire.stream().as_raw_fd()
+    }
+
+    /// Begins TLS with `peer`. What was said before is forgotten.
+    ///
+    /// # Errors
+    /// Why there is none; the connection is over then.
+    pub fn begin_tls(&mut self, peer: &Peer, trust: Arc<ClientConfig>) -> Result<TlsFacts, Trouble> {
+        self.flush()?;
+        self.input.clear();
+        self.used = 0;
+        let deadline = Instant::now() + HANDSHAKE_DEADLINE;
+        self.wire
+            .begin_tls_with(&peer.name, trust, deadline)
+            .map_err(|error| Trouble::Tls(error.to_string()))
     }
 
     /// Puts bytes into the write buffer.
@@ -119,12 +153,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes what has gathered.
+    /// Whether so much has gathered that it should be written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.out.len() >= WRITE_BUFFER
+    }
+
+    /// Writes what has gathered. A peer that takes some of it, however slowly, is waited for.
     ///
     /// # Errors
     /// When the peer does not take it.
     pub fn flush(&mut self) -> Result<(), Trouble> {
-        let written = self.stream.write_all(&self.out);
+        let written = write(&mut self.wire, &self.out);
         self.out.clear();
         self.out.shrink_to(2 * WRITE_BUFFER);
         written.map_err(|error| trouble(&error))
@@ -162,23 +202,35 @@ impl Connection {
             return Err(Trouble::Timeout);
         }
         let mut piece = [0; 4096];
-        acknowledge_at_once(&self.stream);
-        let read = self
-            .stream
-            .set_read_timeout(Some(left))
-            .and_then(|()| self.stream.read(&mut piece));
-        match read {
-            Ok(0) => Err(Trouble::Closed),
-            Ok(n) => {
+        acknowledge_at_once(self.wire.stream());
+        match self.wire.read(&mut piece, left) {
+            Ok(Heard::HungUp) => Err(Trouble::Closed),
+            Ok(Heard::Octets(n)) => {
                 self.input.extend_from_slice(&piece[..n]);
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Ok(Heard::Nothing) => Ok(()),
             Err(error) => Err(trouble(&error)),
         }
     }
 }
 
+/// Writes all of it, as long as the peer goes on taking some.
+fn write(wire: &mut Wire, octets: &[u8]) -> io::Result<()> {
+    let mut left = octets;
+    while !left.is_empty() {
+        let written = match wire.write_at_once(left)? {
+            0 => {
+                let block = left.len().min(BLOCK);
+                wire.write_all(&left[..block], Instant::now() + BLOCK_DEADLINE)?;
+                block
+            }
+            written => written,
+        };
+        left = &left[written..];
+    }
+    Ok(())
+}
 /// Many hosts write each of several replies on its own, and their system holds the second one back until we have
 /// acknowledged the first: 40 ms for every message, unless we do so at once.
 fn acknowledge_at_once(stream: &TcpStream) {

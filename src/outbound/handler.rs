@@ -3,20 +3,27 @@
 //!
 //! The loop is dull: what is said is up to the session, what a reply means is up to the outcome.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use data_encoding::BASE64_NOPAD;
 
 use super::connection::{Connection, Form, SendError};
 use super::dispatch::{Dispatch, More};
 use super::hosts::{HostSettings, candidates};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
+use super::security::{Security, SecurityRules};
 use super::session::{End, Input, Session, Step};
 use super::transaction::{Envelope, Recipient, RecipientKey};
+use crate::config::TlsLevel;
 use crate::dns::resolver::Resolver;
+use crate::latest::Latest;
 use crate::smtp::dsn::OriginalRecipient;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::table::{Desk, Rest};
+use crate::tls::trust::Trust;
+use crate::tls::wire::TlsFacts;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{
@@ -28,6 +35,18 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Connections that are tried for a list without any of them getting a message through.
 const MOST_TRIES: usize = 10;
+
+/// Messages that are on their way at once at most.
+const MOST_IN_FLIGHT: usize = 128;
+
+/// Hosts that are asked one after the other to take a message that they put off.
+const MOST_ASKED: usize = 2;
+
+/// Connections of a list that may be lost with a message, without an answer, before the host is given up for now.
+const MOST_LOSSES: usize = 3;
+
+/// How long a peer that takes nothing any more is listened to.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Outcomes that may be on their way to the disk while the next message is being sent.
 const UNRECORDED: usize = 16;
@@ -46,6 +65,10 @@ pub struct OutboundHandler {
     pub hosts: HostSettings,
     /// `--hostname`: the name in EHLO.
     pub hostname: String,
+    /// How each next hop is spoken to.
+    pub security: SecurityRules,
+    /// Whom we trust where a host has to prove its name.
+    pub trust: Latest<Trust>,
     /// When a recipient is tried again.
     pub retry: RetryPolicy,
     /// Who knows whether to carry on.
@@ -72,31 +95,26 @@ impl OutboundHandler {
                 return hand.settle_rest("", &outcome);
             }
         };
-        let peers = hosts.into_iter().flat_map(|host| {
-            let name = host.name;
-            host.addresses.into_iter().map(move |address| Peer {
-                name: name.clone(),
-                address,
+        let mut peers = hosts
+            .into_iter()
+            .flat_map(|host| {
+                let name = host.name;
+                host.addresses.into_iter().map(move |address| Peer {
+                    name: name.clone(),
+                    address,
+                })
             })
-        });
+            .take(MOST_TRIES)
+            .peekable();
         let mut last: Option<(String, Reason)> = None;
-        for peer in peers.take(MOST_TRIES) {
-            // As long as a peer answers, it is worth another connection.
-            loop {
-                if hand.todo.is_empty() || desk.stopping() {
-                    return;
-                }
-                let (end, progress) = self.visit(&mut hand, &peer, desk);
-                match end {
-                    End::Done => return,
-                    End::Refused(reason) | End::Broken(reason) => {
-                        log::debug!("list {}: {}", hand.list.id, reason.text);
-                        last = Some((peer.to_string(), reason));
-                    }
-                }
-                if !progress {
-                    break;
-                }
+        while let Some(peer) = peers.next() {
+            hand.begin_host(peers.peek().is_some());
+            if hand.todo.is_empty() || desk.stopping() {
+                return;
+            }
+            if let Some(reason) = self.try_host(&mut hand, &peer, desk) {
+                log::debug!("list {}: {}", hand.list.id, reason.text);
+                last = Some((peer.to_string(), reason));
             }
         }
         if let Some((host, reason)) = last
@@ -106,126 +124,239 @@ impl OutboundHandler {
         }
     }
 
-    /// One connection; whether a message got an answer over it.
-    fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, desk: &Desk) -> (End, bool) {
+    /// Brings to one host what it takes, over as many connections as that needs. Gives why it does not take more;
+    /// `None` when there is no more.
+    fn try_host(&self, hand: &mut Hand<'_>, peer: &Peer, desk: &Desk) -> Option<Reason> {
+        let mut security = self.security.of(&hand.list.next_hop);
+        loop {
+            let (end, progress) = self.visit(hand, peer, &security, desk);
+            match end {
+                End::Done => return None,
+                // Better in the clear than not at all, where the operator does not say otherwise.
+                End::WithoutTls(reason) if !security.tls_failed => {
+                    log::info!("host={peer} goes on without TLS: {}", reason.text);
+                    security.tls_failed = true;
+                }
+                // As long as a peer answers, it is worth another connection.
+                End::Refused(_) | End::Broken(_) | End::WithoutTls(_)
+                    if progress && !hand.todo.is_empty() => {}
+                End::Refused(reason) | End::Broken(reason) | End::WithoutTls(reason) => return Some(reason),
+            }
+            if desk.stopping() {
+                return None;
+            }
+        }
+    }
+
+    /// One connection; whether another one to the same host may bring more.
+    fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, security: &Security, desk: &Desk) -> (End, bool) {
         desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
         match Connection::open(peer) {
             Err(error) => (
                 End::Refused(Reason::no_connection(peer, &error.to_string())),
                 false,
             ),
-            Ok(mut connection) => {
+            Ok(connection) => {
                 let lent = desk.lend(connection.socket());
                 let before = hand.answered;
-                let end = self.talk(hand, &mut connection, peer, desk);
+                let security = Security {
+                    nonce: security.login.as_ref().map_or(String::new(), |_| nonce()),
+                    ..security.clone()
+                };
+                let mut talk = Talk {
+                    handler: self,
+                    level: security.level,
+                    session: Session::new(
+                        &self.hostname,
+                        peer.clone(),
+                        security,
+                        depth(connection.round_trip()),
+                    ),
+                    connection,
+                    peer,
+                    host: peer.to_string(),
+                    tls: None,
+                    wanted: false,
+                    timed_out: false,
+                    broken: None,
+                };
+                let settled = hand.settled;
+                let end = talk.run(hand, desk);
                 // The table must not shut down a descriptor that is somebody else's by then.
                 drop(lent);
-                (end, hand.answered > before)
-            }
-        }
-    }
-
-    fn talk(&self, hand: &mut Hand<'_>, connection: &mut Connection, peer: &Peer, desk: &Desk) -> End {
-        let host = peer.to_string();
-        let mut session = Session::new(&self.hostname, peer.clone());
-        let mut wanted = false;
-        let mut ready: Option<Input> = None;
-        let mut can_write = true;
-        loop {
-            let input = match ready.take() {
-                Some(input) => input,
-                None if wanted && !desk.stopping() && hand.has_next(&session) => {
-                    wanted = false;
-                    hand.next(&host, desk).map_or(Input::NoMore, Input::Message)
-                }
-                None if wanted && !session.is_waiting() => {
-                    wanted = false;
-                    Input::NoMore
-                }
-                None => {
-                    // With nothing on the wire a stop need not wait.
-                    let _ = desk.rest(if hand.in_flight.is_empty() {
-                        Rest::Waiting
-                    } else {
-                        Rest::Busy
-                    });
-                    match connection.reply(session.deadline()) {
-                        Ok((reply, more_at_hand)) => {
-                            log::trace!("{host} said {reply}");
-                            Input::Reply { reply, more_at_hand }
-                        }
-                        Err(trouble) => Input::Lost(trouble),
-                    }
-                }
-            };
-            let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
-            let mut end = None;
-            for step in session.advance(input) {
-                match step {
-                    Step::Send(bytes) if can_write => connection.send(&bytes),
-                    Step::SendContent(id) | Step::SendBinary(id) if can_write => {
-                        let form = match step {
-                            Step::SendBinary(_) => Form::Chunk,
-                            _ => Form::Lines,
-                        };
-                        if let Err(trouble) = self.send_content(hand, connection, id, form) {
-                            can_write = false;
-                            ready = Some(Input::Lost(trouble));
-                        }
-                    }
-                    // The rest of the steps still counts.
-                    Step::Send(_) | Step::SendContent(_) | Step::SendBinary(_) => {}
-                    Step::Settle { message, outcomes } => {
-                        let spoken = Spoken {
-                            host: &host,
-                            reports: session.offered().dsn,
-                        };
-                        hand.settle(message, outcomes, spoken, interrupted);
-                    }
-                    Step::GiveBack(id) => hand.give_back(id),
-                    Step::WantMessage => wanted = true,
-                    Step::Close(how) => end = Some(how),
-                }
-            }
-            if can_write && let Err(trouble) = connection.flush() {
-                can_write = false;
-                ready = Some(Input::Lost(trouble));
-            }
-            if let Some(end) = end {
-                return end;
+                // A message that the peer does not stand must not keep the others from being tried.
+                let lost_one = hand.settled > settled && !talk.timed_out && hand.losses < MOST_LOSSES;
+                hand.losses += usize::from(lost_one);
+                (end, hand.answered > before || lost_one)
             }
         }
     }
 }
 
-impl OutboundHandler {
+/// A session over a connection.
+struct Talk<'t> {
+    handler: &'t OutboundHandler,
+    level: TlsLevel,
+    session: Session,
+    connection: Connection,
+    peer: &'t Peer,
+    /// The peer, as the queue notes it.
+    host: String,
+    /// What TLS has agreed upon.
+    tls: Option<TlsFacts>,
+    /// The session wants a message.
+    wanted: bool,
+    /// The peer was silent for too long.
+    timed_out: bool,
+    /// Why nothing can be sent any more. What the peer has said by then still counts.
+    broken: Option<Trouble>,
+}
+
+impl Talk<'_> {
+    fn run(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> End {
+        let mut ready: Option<Input> = None;
+        loop {
+            let input = match ready.take() {
+                Some(input) => input,
+                None => self.input(hand, desk),
+            };
+            let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
+            let mut end = None;
+            for step in self.session.advance(input) {
+                match step {
+                    Step::Send(bytes) => self.connection.send(&bytes),
+                    Step::SendContent(id) => self.send_content(hand, id, Form::Lines),
+                    Step::SendBinary(id) => self.send_content(hand, id, Form::Chunk),
+                    Step::BeginTls => ready = Some(self.begin_tls()),
+                    Step::Settle {
+                        message,
+                        outcomes,
+                        in_doubt,
+                    } => {
+                        let spoken = Spoken {
+                            host: &self.host,
+                            tls: self.tls.as_ref(),
+                            reports: self.session.offered().dsn,
+                        };
+                        hand.settle(
+                            message,
+                            outcomes,
+                            spoken,
+                            Doubt {
+                                interrupted,
+                                in_doubt,
+                            },
+                        );
+                    }
+                    Step::GiveBack(id) => hand.give_back(id),
+                    Step::WantMessage => self.wanted = true,
+                    Step::Close(how) => end = Some(how),
+                }
+            }
+            if let Some(end) = end {
+                self.flush();
+                return end;
+            }
+            if self.connection.is_full() {
+                self.flush();
+            }
+        }
+    }
+
+    /// What happens to the session next: there is a message for it, or none, or the peer says something.
+    fn input(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
+        if self.broken.is_none() && self.wanted {
+            if !desk.stopping() && hand.has_next(&self.session) {
+                self.wanted = false;
+                let next = hand.next(&self.host, desk);
+                return next.map_or(Input::NoMore, Input::Message);
+            }
+            if !self.session.is_waiting() {
+                self.wanted = false;
+                return Input::NoMore;
+            }
+        }
+        self.flush();
+        let patience = match &self.broken {
+            Some(trouble) if !self.is_worth_hearing(trouble) => return Input::Lost(trouble.clone()),
+            Some(_) => LAST_WORDS,
+            None => self.session.deadline(),
+        };
+        // With nothing on the wire a stop need not wait.
+        let idle = hand.in_flight.is_empty();
+        let _ = desk.rest(if idle { Rest::Waiting } else { Rest::Busy });
+        match self.connection.reply(patience) {
+            Ok((reply, more_at_hand)) => {
+                log::trace!("{} said {reply}", self.host);
+                Input::Reply { reply, more_at_hand }
+            }
+            Err(trouble) => {
+                self.timed_out = trouble == Trouble::Timeout;
+                Input::Lost(self.broken.take().unwrap_or(trouble))
+            }
+        }
+    }
+
+    /// Whether the peer may still say something about what it got before the trouble.
+    fn is_worth_hearing(&self, trouble: &Trouble) -> bool {
+        match trouble {
+            // The message at fault has no end, and so it gets no answer.
+            Trouble::Content(_) => self.session.in_flight() > 1,
+            _ => self.session.is_waiting(),
+        }
+    }
+
+    /// Writes what has gathered. After trouble nothing more is written.
+    fn flush(&mut self) {
+        if self.broken.is_none() {
+            self.broken = self.connection.flush().err();
+        }
+    }
+
+    fn begin_tls(&mut self) -> Input {
+        let trust = match self.level {
+            TlsLevel::Verify => self.handler.trust.take().in_the_name(),
+            TlsLevel::Never | TlsLevel::May | TlsLevel::Must => Trust::in_anybody(),
+        };
+        match self.connection.begin_tls(self.peer, trust) {
+            Ok(facts) => {
+                log::debug!("host={} speaks {} {}", self.host, facts.version, facts.cipher);
+                self.tls = Some(facts);
+                Input::TlsBegun {
+                    verified: self.level == TlsLevel::Verify,
+                }
+            }
+            Err(trouble) => Input::Lost(trouble),
+        }
+    }
+
     /// Sends the content of a message in flight. What is wrong on our side is no business of the peer or of the
     /// sender: they are told that it was not there, and the operator why.
-    fn send_content(
-        &self,
-        hand: &mut Hand<'_>,
-        connection: &mut Connection,
-        id: MessageId,
-        form: Form,
-    ) -> Result<(), Trouble> {
+    fn send_content(&mut self, hand: &mut Hand<'_>, id: MessageId, form: Form) {
+        if self.broken.is_some() {
+            return;
+        }
+        let queue = &self.handler.queue;
         let size = hand
             .in_flight
             .iter()
             .find(|message| message.id == id)
             .map_or(0, |message| message.size);
-        let error = match self
-            .queue
+        let error = match queue
             .content(id)
-            .map(|content| connection.send_content(form, content, size))
+            .map(|content| self.connection.send_content(form, content, size))
         {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(SendError::Peer(trouble))) => return Err(trouble),
+            Ok(Ok(())) => return,
+            Ok(Err(SendError::Peer(trouble))) => {
+                self.broken = Some(trouble);
+                return;
+            }
             Ok(Err(SendError::Cut(size_now))) => QueueError::Cut {
                 size: size_now,
                 whole: size,
             },
             Ok(Err(SendError::Content(error))) => QueueError::File {
-                path: self.queue.spool().join("content"),
+                path: queue.spool().join("content"),
                 error,
             },
             Err(error) => error,
@@ -236,8 +367,25 @@ impl OutboundHandler {
         if !error.will_pass() {
             hand.damaged = Some((id, error.to_string()));
         }
-        Err(Trouble::Content("it can not be read just now".to_owned()))
+        // What stands before it has to go out.
+        self.flush();
+        let trouble = || Trouble::Content("it can not be read just now".to_owned());
+        self.broken.get_or_insert_with(trouble);
     }
+}
+
+/// How many messages may be on their way at once: the longer the path, the more it takes to fill it. On a short one
+/// nothing is won, and more would be sent twice after a crash.
+fn depth(round_trip: Duration) -> usize {
+    let milliseconds = usize::try_from(round_trip.as_millis()).unwrap_or(MOST_IN_FLIGHT);
+    (2 + milliseconds).min(MOST_IN_FLIGHT)
+}
+
+/// Letters and digits that were never used before.
+fn nonce() -> String {
+    let mut octets = [0; 24];
+    aws_lc_rs::rand::fill(&mut octets).expect("the system has random octets");
+    BASE64_NOPAD.encode(&octets)
 }
 
 /// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
@@ -250,12 +398,22 @@ struct Hand<'h> {
     todo: VecDeque<ListedMessage>,
     /// Taken, and not settled yet.
     in_flight: Vec<ListedMessage>,
+    /// There is another host to try after this one.
+    elsewhere: bool,
+    /// Put off by this host: the next one may take them.
+    put_off: Vec<PutOff>,
+    /// Put off by a host before this one, and in `todo` again or in flight.
+    before: HashMap<MessageId, PutOff>,
     /// On their way to the disk.
     unrecorded: VecDeque<(Arc<Settlement>, Pending<Settled>)>,
     /// The message in flight whose content turned out to be damaged, and how.
     damaged: Option<(MessageId, String)>,
     /// Messages that peers have given an answer to so far.
     answered: usize,
+    /// Messages that have come to an end of whatever kind.
+    settled: usize,
+    /// Connections that were lost with a message and followed by another one.
+    losses: usize,
 }
 
 impl<'h> Hand<'h> {
@@ -267,9 +425,14 @@ impl<'h> Hand<'h> {
             number: desk.number(),
             todo: VecDeque::new(),
             in_flight: Vec::new(),
+            elsewhere: false,
+            put_off: Vec::new(),
+            before: HashMap::new(),
             unrecorded: VecDeque::new(),
             damaged: None,
             answered: 0,
+            settled: 0,
+            losses: 0,
         }
     }
 
@@ -281,9 +444,19 @@ impl<'h> Hand<'h> {
             .into();
     }
 
+    /// From now on another host is spoken to, and perhaps not the last one: what the one before put off is to be
+    /// done again.
+    fn begin_host(&mut self, elsewhere: bool) {
+        self.elsewhere = elsewhere;
+        for put_off in std::mem::take(&mut self.put_off) {
+            self.todo.push_back(put_off.message.clone());
+            self.before.insert(put_off.message.id, put_off);
+        }
+    }
+
     /// Whether there is, or may be, a next message. Another list is asked for only when nothing is on the wire.
     fn has_next(&self, session: &Session) -> bool {
-        !self.todo.is_empty() || !session.is_waiting()
+        !self.todo.is_empty() || (!session.is_waiting() && self.put_off.is_empty())
     }
 
     /// The next message of the list; or of the next list, if it is in order to carry on.
@@ -303,6 +476,7 @@ impl<'h> Hand<'h> {
             size: message.size,
             eight_bit: message.eight_bit,
             binary: message.binary,
+            unsuitable: None,
             utf8_header: message.utf8_header,
             envelope_id: message.envelope_id.clone(),
             ret: message.ret,
@@ -341,18 +515,22 @@ impl<'h> Hand<'h> {
         self.handler.bells.osesctl.kick();
     }
 
-    /// `interrupted`: the connection was cut by our own stop; what that did to a message is no attempt.
     fn settle(
         &mut self,
         id: MessageId,
         outcomes: Vec<(RecipientKey, Outcome)>,
         spoken: Spoken<'_>,
-        interrupted: bool,
+        doubt: Doubt,
     ) {
+        let Doubt {
+            interrupted,
+            in_doubt,
+        } = doubt;
         let Some(place) = self.in_flight.iter().position(|message| message.id == id) else {
             return;
         };
         let mut message = self.in_flight.remove(place);
+        self.settled += 1;
         let ends = |outcome: &Outcome| !interrupted || !matches!(outcome, Outcome::TryLater(_));
         let mut outcomes: Vec<_> = outcomes
             .into_iter()
@@ -385,7 +563,43 @@ impl<'h> Hand<'h> {
             message.recipients.retain(|r| !surplus.contains(&r.n));
             self.todo.push_front(again);
         }
+        let asked = self.before.remove(&id).map_or(1, |before| before.asked + 1);
+        if self.elsewhere && !in_doubt && asked < MOST_ASKED {
+            self.put_off(&mut message, &mut outcomes, spoken, asked);
+        }
         self.record(&message, spoken, outcomes);
+    }
+
+    /// Keeps those that were put off for the next host. RFC 5321 5.1: what one host can not take now another one may.
+    fn put_off(
+        &mut self,
+        message: &mut ListedMessage,
+        outcomes: &mut Vec<(u32, Outcome)>,
+        spoken: Spoken<'_>,
+        asked: usize,
+    ) {
+        let (later, settled): (Vec<_>, Vec<_>) = std::mem::take(outcomes)
+            .into_iter()
+            .partition(|(_, outcome)| matches!(outcome, Outcome::TryLater(_)));
+        *outcomes = settled;
+        if later.is_empty() {
+            return;
+        }
+        let is_later = |n: u32| later.iter().any(|(m, _)| *m == n);
+        let mut again = message.clone();
+        again.recipients.retain(|r| is_later(r.n));
+        message.recipients.retain(|r| !is_later(r.n));
+        log::debug!(
+            "id={} put off by {}, the next host is asked",
+            again.id,
+            spoken.host
+        );
+        self.put_off.push(PutOff {
+            message: again,
+            outcomes: later,
+            host: spoken.host.to_owned(),
+            asked,
+        });
     }
 
     fn give_back(&mut self, id: MessageId) {
@@ -394,21 +608,32 @@ impl<'h> Hand<'h> {
         }
     }
 
-    /// The same outcome for all that is left.
+    /// The same outcome for all that is left; what a host has put off in words of its own keeps those.
     fn settle_rest(&mut self, host: &str, outcome: &Outcome) {
+        self.begin_host(false);
         for message in std::mem::take(&mut self.todo) {
-            let outcomes = message
-                .recipients
-                .iter()
-                .map(|r| (r.n, outcome.clone()))
-                .collect();
-            let spoken = Spoken { host, reports: false };
+            let (host, outcomes) = match self.before.remove(&message.id) {
+                Some(before) => (before.host, before.outcomes),
+                None => {
+                    let outcomes = message.recipients.iter().map(|r| (r.n, outcome.clone()));
+                    (host.to_owned(), outcomes.collect())
+                }
+            };
+            let spoken = Spoken {
+                host: &host,
+                tls: None,
+                reports: false,
+            };
             self.record(&message, spoken, outcomes);
         }
     }
 
     fn record(&mut self, message: &ListedMessage, spoken: Spoken<'_>, outcomes: Vec<(u32, Outcome)>) {
-        let Spoken { host, reports } = spoken;
+        if outcomes.is_empty() {
+            return;
+        }
+        let Spoken { host, tls, reports } = spoken;
+        let tls = tls.map(|tls| format!("{} {}", tls.version, tls.cipher));
         for (n, outcome) in &outcomes {
             let to = message
                 .recipients
@@ -418,7 +643,11 @@ impl<'h> Hand<'h> {
                 .unwrap_or_default();
             match outcome {
                 Outcome::Delivered(reply) => {
-                    log::info!("id={} to=<{to}> host={host} transmitted {reply}", message.id);
+                    let tls = tls.as_deref().unwrap_or("none");
+                    log::info!(
+                        "id={} to=<{to}> host={host} tls={tls} transmitted {reply}",
+                        message.id
+                    );
                 }
                 Outcome::TryLater(reason) => {
                     log::info!("id={} to=<{to}> deferred {}", message.id, reason.text)
@@ -431,6 +660,7 @@ impl<'h> Hand<'h> {
             id: message.id,
             null_sender: message.reverse_path.0.is_none(),
             host: host.to_owned(),
+            tls,
             host_reports: reports,
             outcomes,
             retry: self.handler.retry.clone(),
@@ -519,11 +749,32 @@ impl Drop for Hand<'_> {
     }
 }
 
+/// Recipients of a message that a host has put off.
+struct PutOff {
+    /// With those recipients alone.
+    message: ListedMessage,
+    outcomes: Vec<(u32, Outcome)>,
+    host: String,
+    /// How many hosts have been asked.
+    asked: usize,
+}
+
+/// What may be behind the outcomes.
+#[derive(Clone, Copy)]
+struct Doubt {
+    /// The connection was cut by our own stop; what that did to a message is no attempt.
+    interrupted: bool,
+    /// The host may have the message: another one must not get it at once.
+    in_doubt: bool,
+}
+
 /// The host that the outcomes are from.
 #[derive(Clone, Copy)]
 struct Spoken<'h> {
     /// `name[address]:port`; empty where none was reached.
     host: &'h str,
+    /// What TLS had agreed upon; `None` in the clear.
+    tls: Option<&'h TlsFacts>,
     /// It offers DSN: it was told what the sender wants to hear of, and sees to that.
     reports: bool,
 }

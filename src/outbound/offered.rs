@@ -2,6 +2,7 @@
 //!
 //! Never decides what to do with an offer: that is the session's.
 
+use crate::sasl::Mechanism;
 use crate::smtp::reply::Reply;
 
 /// The extensions that the peer named and that we know. After HELO: none.
@@ -15,7 +16,7 @@ pub struct Offered {
     pub eight_bit_mime: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status_codes: bool,
-    /// CHUNKING (RFC 3030). Used for binary messages only.
+    /// CHUNKING (RFC 3030).
     pub chunking: bool,
     /// BINARYMIME (RFC 3030).
     pub binary_mime: bool,
@@ -23,6 +24,10 @@ pub struct Offered {
     pub smtp_utf8: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// AUTH (RFC 4954): those of its mechanisms that we know.
+    pub auth: Vec<Mechanism>,
 }
 
 impl Offered {
@@ -44,6 +49,8 @@ impl Offered {
                 "BINARYMIME" => offered.binary_mime = true,
                 "SMTPUTF8" => offered.smtp_utf8 = true,
                 "DSN" => offered.dsn = true,
+                "STARTTLS" => offered.starttls = true,
+                "AUTH" => offered.auth.extend(words.filter_map(Mechanism::from_name)),
                 _ => {}
             }
         }
@@ -87,6 +94,8 @@ mod tests {
             "BinaryMime",
             "SMTPUTF8",
             "DSN",
+            "starttls",
+            "AUTH scram-sha-256 PLAIN X-OURS",
             "XSOMETHING else",
         ]);
         assert_eq!(
@@ -100,6 +109,8 @@ mod tests {
                 binary_mime: true,
                 smtp_utf8: true,
                 dsn: true,
+                starttls: true,
+                auth: vec![Mechanism::ScramSha256, Mechanism::Plain],
             }
         );
     }

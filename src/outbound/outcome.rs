@@ -37,6 +37,10 @@ pub enum Stage {
     Ehlo,
     /// HELO, after EHLO was refused.
     Helo,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH, and what follows it.
+    Auth,
     /// The first MAIL of the connection.
     Mail,
     /// A MAIL after another transaction.
@@ -59,6 +63,8 @@ impl fmt::Display for Stage {
             Stage::Greeting => "the connection",
             Stage::Ehlo => "EHLO",
             Stage::Helo => "HELO",
+            Stage::StartTls => "STARTTLS",
+            Stage::Auth => "AUTH",
             Stage::Mail | Stage::NextMail => "MAIL FROM",
             Stage::Rcpt => "RCPT TO",
             Stage::Data => "DATA",
@@ -93,6 +99,8 @@ pub enum Trouble {
     Timeout,
     /// What came is not a reply: the parser's words.
     Garbage(String),
+    /// TLS could not be begun: why not.
+    Tls(String),
     /// Our own copy of the content cannot be read: the queue's words.
     Content(String),
 }
@@ -118,10 +126,17 @@ pub fn judge(peer: &Peer, stage: Stage, reply: &Reply) -> Verdict {
         (Stage::Data, 300..400) => Verdict::Fine,
         (Stage::Data, 200..300) => Verdict::Ends(Reason::out_of_step(peer, stage, reply)),
         (_, 200..300) => Verdict::Fine,
+        // RFC 4954 4: a challenge is an answer of its own.
+        (Stage::Auth, 334) => Verdict::Fine,
+        // The session goes on in the clear, if it may.
+        (Stage::StartTls, 500..600) => Verdict::GiveUp(Reason::said(peer, stage, reply, 5)),
         // The session falls back to HELO.
         (Stage::Ehlo, 500..600) => Verdict::GiveUp(Reason::said(peer, stage, reply, 5)),
         // This host refuses to talk; another one of the next hop may not, so nothing is final.
-        (Stage::Greeting | Stage::Ehlo | Stage::Helo | Stage::Reset, 400..600) => Verdict::Ends(later()),
+        // A login that is refused is for the operator to put right.
+        (Stage::Greeting | Stage::Ehlo | Stage::Helo | Stage::Auth | Stage::Reset, 400..600) => {
+            Verdict::Ends(later())
+        }
         (_, 400..500) => Verdict::TryLater(later()),
         (_, 500..600) => Verdict::GiveUp(Reason::said(peer, stage, reply, 5)),
         _ => Verdict::Ends(Reason::out_of_step(peer, stage, reply)),
@@ -165,12 +180,39 @@ impl Reason {
                 format!("host {peer} broke the protocol: "),
                 &**why,
             ),
+            Trouble::Tls(why) => (
+                // RFC 3463 3.8: a cryptographic failure.
+                EnhancedCode(4, 7, 5),
+                format!("TLS with {peer} failed: "),
+                &**why,
+            ),
             Trouble::Content(why) => {
                 let head = String::from("the content cannot be read from the queue: ");
                 return Reason::ours(EnhancedCode(4, 3, 0), &head, why, "");
             }
         };
         Reason::ours(status, &head, why, &tail)
+    }
+
+    /// TLS is required, and the peer does not offer it, or not any more after it failed. 4.7.4.
+    #[must_use]
+    pub fn no_tls(peer: &Peer) -> Reason {
+        let text = format!("TLS is required, and host {peer} does not offer it");
+        Reason::ours(EnhancedCode(4, 7, 4), "", &text, "")
+    }
+
+    /// There is a login for the peer, and it can not be used: `why`. 4.7.0.
+    #[must_use]
+    pub fn no_login(peer: &Peer, why: &str) -> Reason {
+        let head = format!("cannot log in at {peer}: ");
+        Reason::ours(EnhancedCode(4, 7, 0), &head, why, "")
+    }
+
+    /// The content has to be converted for the peer, and can not be: `why` (RFC 6152 3, RFC 3030 3). 5.6.3.
+    #[must_use]
+    pub fn unsuitable(peer: &Peer, why: &str) -> Reason {
+        let head = format!("the content has to be converted for host {peer}, and cannot be: ");
+        Reason::ours(EnhancedCode(5, 6, 3), &head, why, "")
     }
 
     /// The peer said beforehand that it takes no message of `size` octets (RFC 1870 6.1). 5.3.4.
@@ -186,13 +228,6 @@ impl Reason {
     pub fn needs_utf8(peer: &Peer, what: &str) -> Reason {
         let text = format!("{what} needs SMTPUTF8, which host {peer} does not offer");
         Reason::ours(EnhancedCode(5, 6, 7), "", &text, "")
-    }
-
-    /// The content is binary, the peer takes none of that kind, and we do not convert it (RFC 3030 3). 5.6.3.
-    #[must_use]
-    pub fn binary(peer: &Peer) -> Reason {
-        let text = format!("the message is binary (BODY=BINARYMIME), which host {peer} does not take");
-        Reason::ours(EnhancedCode(5, 6, 3), "", &text, "")
     }
 
     /// The peer spoke although nothing was asked: a 421 (its status, or 4.3.2), or a mistake (4.5.0).
@@ -239,6 +274,8 @@ impl Reason {
             .filter(|code| code.0 == class)
             .unwrap_or(match (stage, reply.code) {
                 (_, 421) | (Stage::Greeting | Stage::Ehlo | Stage::Helo, _) => EnhancedCode(class, 3, 2),
+                // RFC 4954 6: authentication credentials invalid.
+                (Stage::Auth, _) => EnhancedCode(class, 7, 8),
                 (Stage::Rcpt, 452 | 552) => EnhancedCode(class, 5, 3),
                 (_, 503) => EnhancedCode(class, 5, 1),
                 _ => EnhancedCode(class, 0, 0),

@@ -1,4 +1,5 @@
-//! What oseshlrN says to a peer: EHLO, then one message after the other, then QUIT (RFC 5321, RFC 2920).
+//! What oseshlrN says to a peer: EHLO, STARTTLS and AUTH as they are wanted, then one message after the other, then QUIT
+//! (RFC 5321, 2920, 3030, 3207, 4954).
 //!
 //! A state machine fed with replies and envelopes that answers with steps. Never touches a socket, a clock or
 //! the queue: the handler is a dull loop around it. Each recipient it is given comes back exactly once.
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use crate::outbound::offered::Offered;
 use crate::outbound::outcome::{Outcome, Peer, Reason, Stage, Trouble, Verdict, judge};
+use crate::outbound::security::Security;
 use crate::outbound::transaction::{Envelope, Next, Recipient, RecipientKey, Transaction};
+use crate::sasl::client::ClientExchange;
 use crate::smtp::reply::Reply;
 use crate::work_queue::id::MessageId;
 
@@ -18,6 +21,17 @@ pub const BLOCK_DEADLINE: Duration = Duration::from_secs(3 * 60);
 /// Octets of commands that may be on their way without an answer. RFC 2920 3.1: a client that writes on and
 /// on while the server waits for its replies to be read waits for ever; this much fits any socket's buffers.
 const WINDOW: usize = 32 * 1024;
+
+/// Commands that may be on their way without an answer: so many replies, of the usual length, fit those buffers.
+const MOST_DUE: usize = 800;
+
+/// Content that may be on its way without an answer, before a further message begins. All of it goes again if the
+/// connection breaks.
+const MOST_CONTENT: u64 = 1024 * 1024;
+
+/// A chunk of at most this many octets is sent before it is known whether the peer takes a recipient: in vain, that
+/// costs less than a round trip.
+const SMALL_CHUNK: u64 = 128 * 1024;
 
 /// What happens to the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +48,11 @@ pub enum Input {
     Message(Envelope),
     /// The other answer: there is none; or, at any time: stop after what is on the wire.
     NoMore,
+    /// The answer to [`Step::BeginTls`]: what is said from now on is said in TLS.
+    TlsBegun {
+        /// The peer has proved its name.
+        verified: bool,
+    },
     /// No reply will come. The session ends.
     Lost(Trouble),
 }
@@ -43,6 +62,9 @@ pub enum Input {
 pub enum Step {
     /// Put this into the write buffer. It is flushed when the steps are done, before the next read.
     Send(Vec<u8>),
+    /// Flush, and begin TLS; nothing that the peer has said so far counts any more. The answer is
+    /// [`Input::TlsBegun`] or [`Input::Lost`].
+    BeginTls,
     /// Put the content of this message there, dot-stuffed, and the final dot.
     SendContent(MessageId),
     /// Put the content of this message there as it is: all of it is one chunk, which was just announced (RFC
@@ -54,9 +76,11 @@ pub enum Step {
         message: MessageId,
         /// All its recipients.
         outcomes: Vec<(RecipientKey, Outcome)>,
+        /// The peer may have it although it has not said so: it got all of the content, and the connection broke.
+        in_doubt: bool,
     },
-    /// The message was taken, but the peer has answered nothing of it and has none of its content: as if it
-    /// had never been taken, no attempt.
+    /// The message was taken, but the peer has answered nothing of it: as if it had never been taken, no attempt.
+    /// Behind a chunk of another message it may have its content, and may get it again.
     GiveBack(MessageId),
     /// Offer the next message, or say that there is none: now, or later if none is known yet.
     WantMessage,
@@ -71,6 +95,8 @@ pub enum End {
     Done,
     /// Before any message: another host of the next hop may be willing.
     Refused(Reason),
+    /// Before any message, by TLS: the same host may be willing without it ([`Security::tls_failed`]).
+    WithoutTls(Reason),
     /// In the middle. What is left of the list may be tried over a new connection, or later, for this reason.
     Broken(Reason),
 }
@@ -78,7 +104,7 @@ pub enum End {
 /// How far the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Greeting, EHLO, HELO.
+    /// Greeting, EHLO, HELO, STARTTLS, AUTH.
     Opening,
     /// Messages may go.
     Open,
@@ -94,6 +120,8 @@ enum Due {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
+    Auth,
     Mail {
         first: bool,
     },
@@ -112,6 +140,8 @@ impl Due {
             Due::Greeting => Stage::Greeting,
             Due::Ehlo => Stage::Ehlo,
             Due::Helo => Stage::Helo,
+            Due::StartTls => Stage::StartTls,
+            Due::Auth => Stage::Auth,
             Due::Mail { first: true } => Stage::Mail,
             Due::Mail { first: false } => Stage::NextMail,
             Due::Rcpt(_) => Stage::Rcpt,
@@ -128,17 +158,25 @@ impl Due {
 pub struct Session {
     hostname: String,
     peer: Peer,
+    security: Security,
+    /// Messages that may be on their way without an answer.
+    depth: usize,
     phase: Phase,
     offered: Offered,
+    /// TLS is spoken, and whether the peer has proved its name.
+    tls: Option<bool>,
+    exchange: Option<ClientExchange>,
     /// One entry for each command sent and not answered, with its length in octets.
     due: VecDeque<(Due, usize)>,
     /// The sum of these lengths.
     unanswered: usize,
     /// The window was full: wait until half of it is answered, so that many commands share a write.
     window_full: bool,
-    /// At most two: one whose final dot waits for its answer, and the next one behind it.
+    /// Those whose content has been sent and waits for its answer, and the next one behind them.
     flight: VecDeque<Transaction>,
-    /// MAIL stands at the peer without content to follow: RSET goes before the next one.
+    /// Octets of their content.
+    content_in_flight: u64,
+    /// MAIL may stand at the peer without content to follow: RSET goes before the next one.
     reset_due: bool,
     /// A MAIL was sent in this connection.
     mail_sent: bool,
@@ -150,18 +188,24 @@ pub struct Session {
 
 impl Session {
     /// A session for a connection that was just made to `peer`; `hostname` is what EHLO says. The peer speaks
-    /// first.
+    /// first. Where it takes chunks, up to `depth` messages, at least 2, are on their way at once: the longer the
+    /// path, the more it takes to fill it.
     #[must_use]
-    pub fn new(hostname: &str, peer: Peer) -> Session {
+    pub fn new(hostname: &str, peer: Peer, security: Security, depth: usize) -> Session {
         Session {
             hostname: hostname.to_string(),
             peer,
+            security,
+            depth: depth.max(2),
             phase: Phase::Opening,
             offered: Offered::default(),
+            tls: None,
+            exchange: None,
             due: VecDeque::from([(Due::Greeting, 0)]),
             unanswered: 0,
             window_full: false,
             flight: VecDeque::new(),
+            content_in_flight: 0,
             reset_due: false,
             mail_sent: false,
             asked: false,
@@ -181,6 +225,7 @@ impl Session {
             Input::Reply { reply, more_at_hand } => self.hear(reply, more_at_hand, &mut steps),
             Input::Message(envelope) => self.take(envelope, &mut steps),
             Input::NoMore => self.no_more = true,
+            Input::TlsBegun { verified } => self.begin_again(verified, &mut steps),
             Input::Lost(trouble) => {
                 let due = self.due.front().map(|&(due, _)| due);
                 // Many a host closes after so many messages. The one before went well, so a new connection is
@@ -213,6 +258,21 @@ impl Session {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.due.is_empty()
+    }
+
+    /// Whether this message has to be converted before it is offered to this peer: it takes no 8-bit or no binary
+    /// content (RFC 6152 3, RFC 3030 3).
+    #[must_use]
+    pub fn must_convert(&self, envelope: &Envelope) -> bool {
+        let eight_bit = envelope.eight_bit && !self.offered.eight_bit_mime;
+        let binary = envelope.binary && !self.offered.takes_binary();
+        eight_bit && !envelope.binary || binary
+    }
+
+    /// Messages that have been taken and not settled.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flight.len()
     }
 
     /// What the peer's answer to EHLO offered; nothing before it.
@@ -267,9 +327,16 @@ impl Session {
             }
             (Due::Ehlo, None, _) => {
                 self.offered = Offered::by(&reply);
-                self.phase = Phase::Open;
+                self.introduce(steps);
             }
-            (Due::Helo, ..) => self.phase = Phase::Open,
+            (Due::Helo, ..) => self.introduce(steps),
+            (Due::StartTls, None, _) => steps.push(Step::BeginTls),
+            // The peer offered it, and can not do it now: it may be spoken to in the clear.
+            (Due::StartTls, Some(_), _) => {
+                self.security.tls_failed = true;
+                self.introduce(steps);
+            }
+            (Due::Auth, ..) => self.authenticate(&reply, steps),
             (Due::Mail { .. }, None, Some(front)) => front.mail_accepted = true,
             (Due::Mail { .. }, Some(refusal), Some(front)) => front.refuse(&refusal),
             (Due::Rcpt(_), None, Some(front)) => front.accepted += 1,
@@ -306,7 +373,12 @@ impl Session {
         if message.is_settled() {
             // Nothing to do, and all of it done.
             let (message, outcomes) = message.settle(&self.nobody_left());
-            steps.push(Step::Settle { message, outcomes });
+            let in_doubt = false;
+            steps.push(Step::Settle {
+                message,
+                outcomes,
+                in_doubt,
+            });
         } else {
             self.flight.push_back(message);
         }
@@ -317,8 +389,11 @@ impl Session {
         if let Some(limit) = self.offered.limit_below(envelope.size) {
             return Some(Reason::too_large(&self.peer, envelope.size, limit));
         }
-        if envelope.binary && !self.offered.takes_binary() {
-            return Some(Reason::binary(&self.peer));
+        if let Some(why) = &envelope.unsuitable {
+            return Some(Reason::unsuitable(&self.peer, why));
+        }
+        if self.must_convert(envelope) {
+            return Some(Reason::unsuitable(&self.peer, "it was not"));
         }
         let needs_utf8 = envelope.needs_utf8().filter(|_| !self.offered.smtp_utf8);
         needs_utf8.map(|what| Reason::needs_utf8(&self.peer, what))
@@ -372,7 +447,7 @@ impl Session {
         if self.no_more {
             self.phase = Phase::Leaving;
             self.command(Due::Quit, "QUIT\r\n", steps);
-        } else if !self.asked && self.flight.len() < 2 {
+        } else if !self.asked && self.has_room() {
             self.asked = true;
             steps.push(Step::WantMessage);
         }
@@ -404,22 +479,28 @@ impl Session {
                     Next::Rcpt(index + 1),
                 ),
                 None => {
-                    message.next = if envelope.binary { Next::Bdat } else { Next::Data };
+                    let chunking = self.offered.chunking;
+                    message.next = if chunking { Next::Bdat } else { Next::Data };
                     return true;
                 }
             },
             // So much is not sent before it is known that somebody wants it.
-            Next::Bdat if !self.due.is_empty() => return false,
+            Next::Bdat if !self.due.is_empty() && envelope.size > SMALL_CHUNK => return false,
             Next::Bdat => {
                 let line = format!("BDAT {} LAST\r\n", envelope.size);
                 let id = envelope.message;
                 message.next = Next::Nothing;
+                self.content_in_flight += envelope.size;
+                // Should all recipients be refused, the chunk is too, and MAIL may stand: what comes next must not
+                // be taken for a part of that message.
+                self.reset_due = !self.due.is_empty();
                 self.command(Due::Content, &line, steps);
                 steps.push(Step::SendBinary(id));
                 return true;
             }
             Next::Data => (Due::Data, String::from("DATA\r\n"), Next::WaitForGo),
             Next::Content => {
+                self.content_in_flight += envelope.size;
                 steps.push(Step::SendContent(envelope.message));
                 (Due::Content, String::new(), Next::Nothing)
             }
@@ -431,6 +512,13 @@ impl Session {
         true
     }
 
+    /// Whether a further message may begin. Behind a chunk as many as fill the path; behind a final dot one, for its
+    /// content has to wait for DATA to be answered.
+    fn has_room(&self) -> bool {
+        let most = if self.offered.chunking { self.depth } else { 2 };
+        self.flight.len() < most && self.content_in_flight < MOST_CONTENT
+    }
+
     /// Whether the peer is ready for a command: with PIPELINING as long as the window is open, else only when
     /// it has answered everything.
     fn may_send(&mut self) -> bool {
@@ -440,7 +528,8 @@ impl Session {
         if !self.offered.pipelining {
             return self.due.is_empty();
         }
-        self.window_full = self.unanswered >= if self.window_full { WINDOW / 2 } else { WINDOW };
+        let part = if self.window_full { 2 } else { 1 };
+        self.window_full = self.unanswered >= WINDOW / part || self.due.len() >= MOST_DUE / part;
         !self.window_full
     }
 
@@ -452,9 +541,20 @@ impl Session {
 
     /// The first message in flight is through.
     fn settle(&mut self, rest: &Outcome, steps: &mut Vec<Step>) {
+        self.settle_in(false, rest, steps);
+    }
+
+    fn settle_in(&mut self, doubt: bool, rest: &Outcome, steps: &mut Vec<Step>) {
         if let Some(front) = self.flight.pop_front() {
+            if front.next == Next::Nothing {
+                self.content_in_flight = self.content_in_flight.saturating_sub(front.envelope.size);
+            }
             let (message, outcomes) = front.settle(rest);
-            steps.push(Step::Settle { message, outcomes });
+            steps.push(Step::Settle {
+                message,
+                outcomes,
+                in_doubt: doubt,
+            });
         }
     }
 
@@ -467,13 +567,19 @@ impl Session {
     /// The connection is of no more use.
     fn end(&mut self, reason: &Reason, steps: &mut Vec<Step>) {
         let end = match self.phase {
+            Phase::Opening if reason.reply.is_none() && self.may_do_without_tls() => {
+                End::WithoutTls(reason.clone())
+            }
             Phase::Opening => End::Refused(reason.clone()),
-            Phase::Leaving if self.flight.is_empty() => End::Done,
+            Phase::Leaving if matches!(self.due.front(), None | Some((Due::Quit, _))) => End::Done,
             _ => End::Broken(reason.clone()),
         };
         // The peer answered, or owes us an answer, about the first in flight: that was an attempt.
-        if self.flight.front().is_some_and(|front| front.next != Next::Mail) {
-            self.settle(&Outcome::TryLater(reason.clone()), steps);
+        if let Some(front) = self.flight.front()
+            && front.next != Next::Mail
+        {
+            let in_doubt = front.next == Next::Nothing && reason.reply.is_none();
+            self.settle_in(in_doubt, &Outcome::TryLater(reason.clone()), steps);
         }
         self.give_back(steps);
         self.close(end, steps);
@@ -503,6 +609,8 @@ fn send(octets: &[u8], steps: &mut Vec<Step>) {
         _ => steps.push(Step::Send(octets.to_vec())),
     }
 }
+
+mod opening;
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ pub struct Envelope {
     pub eight_bit: bool,
     /// The content may have no lines, and must not be sent as if it had (RFC 3030 3).
     pub binary: bool,
+    /// The content would have to be converted for the peer, and cannot be: why not.
+    pub unsuitable: Option<String>,
     /// The header needs SMTPUTF8 (RFC 6531 3.6).
     pub utf8_header: bool,
     /// What the sender calls this envelope (RFC 3461 4.4).
@@ -79,6 +81,7 @@ impl Envelope {
             size,
             eight_bit: false,
             binary: false,
+            unsuitable: None,
             utf8_header: false,
             envelope_id: None,
             ret: None,
@@ -108,8 +111,6 @@ impl Envelope {
         } else if offered.eight_bit_mime && self.eight_bit {
             line += " BODY=8BITMIME";
         }
-        // Just send eight: where 8BITMIME is not offered, 8-bit content goes out as it is, without
-        // BODY. RFC 6152 3 would have it converted or returned; this is the place for it.
         if self.goes_as_utf8(offered) {
             line += " SMTPUTF8";
         }
@@ -151,7 +152,7 @@ pub(super) enum Next {
     Mail,
     Rcpt(usize),
     Data,
-    /// BDAT with all of the content, once RCPT is answered.
+    /// BDAT with all of the content; where that is much, once RCPT is answered.
     Bdat,
     /// Nothing until DATA is answered.
     WaitForGo,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub mod base64;
 mod check;
+pub mod client;
 mod login;
 mod plain;
 mod scram;

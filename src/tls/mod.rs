@@ -1,7 +1,7 @@
 //! TLS: certificates and keys from files, and connections that speak it.
 //!
 //! [`identity`] is who we are: a certificate with its key ([`pem`]) and what channel binding makes of it
-//! ([`end_point`]). [`wire`] is a connection that is plain or speaks TLS; below it are the [`handshake`] and
+//! ([`end_point`]); [`trust`] is who others have to be. [`wire`] is a connection that is plain or speaks TLS; below it are the [`handshake`] and
 //! the `socket` with its deadlines. Nothing here knows SMTP.
 
 pub mod end_point;
@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod identity;
 pub mod pem;
 mod socket;
+pub mod trust;
 pub mod wire;
 
 #[cfg(test)]

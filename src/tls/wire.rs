@@ -6,9 +6,11 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{Connection, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConnection};
+use rustls_pki_types::ServerName;
 
 pub use super::handshake::{HandshakeError, TlsFacts};
 use super::handshake::{LAST_WORD, facts, say_all, say_last, shake};
@@ -184,6 +186,25 @@ impl Wire {
         let connection = ServerConnection::new(identity.server_config())?;
         let end_point = identity.server_end_point().map(<[u8]>::to_vec);
         self.begin_tls(connection.into(), end_point, deadline)
+    }
+
+    /// Begins TLS with the host of this name, which we have called: all of the handshake before `deadline`. Nothing
+    /// that was read in the clear may be kept. What is no host name is called by its address.
+    ///
+    /// # Errors
+    /// There is no TLS. The host has been told why, as far as it listens, and the connection is over.
+    pub fn begin_tls_with(
+        &mut self,
+        name: &str,
+        trust: Arc<ClientConfig>,
+        deadline: Instant,
+    ) -> Result<TlsFacts, HandshakeError> {
+        let name = match ServerName::try_from(name.trim_end_matches('.').to_owned()) {
+            Ok(name) => name,
+            Err(_) => ServerName::from(self.stream().peer_addr()?.ip()),
+        };
+        let connection = ClientConnection::new(trust, name)?;
+        self.begin_tls(connection.into(), None, deadline)
     }
 
     /// The handshake of either side. `server_end_point` is the channel binding of the server's certificate.

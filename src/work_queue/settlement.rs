@@ -25,6 +25,8 @@ pub struct Settlement {
     pub null_sender: bool,
     /// The host that was spoken to, `name[address]:port`; empty where none was reached.
     pub host: String,
+    /// Version and cipher of the connection; `None` where it was in the clear.
+    pub tls: Option<String>,
     /// Whether that host takes care of reports from here on: it offers DSN, and was told what the sender
     /// wants.
     pub host_reports: bool,
@@ -74,7 +76,8 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
                      last_host = ? WHERE message = ? AND n = ?",
                     (State::Transmitted.number(), now.0, &settlement.host, id.0, n),
                 )?;
-                let story = format!("{} said: {reply}", settlement.host);
+                let tls = settlement.tls.as_ref().map(|tls| format!(" over {tls}"));
+                let story = format!("{}{} said: {reply}", settlement.host, tls.unwrap_or_default());
                 ledger.record(id, Some(*n), "transmitted", &story)?;
                 settled.transmitted += 1;
                 // RFC 3461 5.2.2: the trail ends here, and so it is us who tell.

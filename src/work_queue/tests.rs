@@ -107,6 +107,7 @@ impl World {
                 id.0
             )) == "1",
             host: "mx.example[192.0.2.9]".to_owned(),
+            tls: None,
             host_reports: false,
             outcomes,
             retry: RetryPolicy {
@@ -478,6 +479,7 @@ fn a_good_end_is_not_ours_to_tell_where_the_host_reports_or_nobody_can_be_told()
         id: on,
         null_sender: false,
         host: "mx.example[192.0.2.9]".to_owned(),
+        tls: None,
         host_reports: true,
         outcomes: vec![(0, delivered())],
         retry: RetryPolicy {

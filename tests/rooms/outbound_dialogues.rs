@@ -6,22 +6,30 @@
 //! | line | what it is |
 //! |---|---|
 //! | `# …` | a remark |
+//! | `@ tls=must login=user:password depth=10 failed` | what holds for the peer, if not the usual; first of all |
 //! | `> 1 from=<a@b> size=812 8bit 11=<c@d> 12=<e@f>` | a message of the list, offered when it is wanted |
 //! | `> 1 … binary utf8 envid=Q ret=FULL 11=<c@d>;notify=N;orcpt=O` | all else that may be said of one |
+//! | `> 1 … unsuitable` | it cannot be converted |
 //! | `S: …` | a line of the peer |
 //! | `S+ …` | a line of the peer that came together with the one before |
 //! | `! lost`, `! timeout`, `! unreadable`, `! stop` | the connection, the peer, the content, the operator |
+//! | `! tls`, `! no tls` | the handshake that we began, done or failed |
 //! | `C: …` | a line of ours; those without an `S:` between them go in one write |
 //! | `= 11 delivered …` | what became of a recipient |
 //! | `= message 1 given back` | not tried |
+//! | `= message 1 to be converted` | the peer does not take it as it is |
 //! | `= done`, `= refused …`, `= broken …` | how the session ended |
 
 #![allow(clippy::unwrap_used)] // a broken test fails
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use smtpmta::config::TlsLevel;
+use smtpmta::outbound::logins::Login;
 use smtpmta::outbound::outcome::{Outcome, Peer, Reason, Trouble};
+use smtpmta::outbound::security::Security;
 use smtpmta::outbound::session::{End, Input, Session, Step};
 use smtpmta::outbound::transaction::{Envelope, Recipient, RecipientKey};
 use smtpmta::smtp::path::{Mailbox, ReversePath};
@@ -60,6 +68,7 @@ fn play(script: &str, name: &str) -> String {
         let (mark, rest) = line.split_at_checked(2).unwrap_or((line, ""));
         match mark {
             "> " => play.list.push_back(envelope(rest)),
+            "@ " => play.session = session(rest),
             "S:" | "S+" => {
                 let said = rest.strip_prefix(' ').unwrap_or(rest);
                 match parser.feed(said.as_bytes()) {
@@ -76,6 +85,8 @@ fn play(script: &str, name: &str) -> String {
                 "timeout" => Input::Lost(Trouble::Timeout),
                 "unreadable" => Input::Lost(Trouble::Content("no such file".to_string())),
                 "stop" => Input::NoMore,
+                "tls" => Input::TlsBegun { verified: false },
+                "no tls" => Input::Lost(Trouble::Tls("it does not like ours".to_string())),
                 _ => panic!("{name}: what is {line:?}?"),
             }),
             _ => assert!(
@@ -131,11 +142,39 @@ fn envelope(line: &str) -> Envelope {
                 "8bit" => envelope.eight_bit = true,
                 "binary" => envelope.binary = true,
                 "utf8" => envelope.utf8_header = true,
+                "unsuitable" => envelope.unsuitable = Some("a signature would break".to_string()),
                 _ => panic!("what is {word:?}?"),
             },
         }
     }
     envelope
+}
+
+/// `tls=must login=user:password depth=10 failed`
+fn session(line: &str) -> Session {
+    let peer = Peer {
+        name: "mx.example.org".to_string(),
+        address: "192.0.2.1:25".parse().unwrap(),
+    };
+    let mut security = Security {
+        nonce: "rOprNGfwEbeRWgbNEkqO".to_string(),
+        ..Security::default()
+    };
+    let mut depth = 2;
+    for word in line.split_whitespace() {
+        match word.split_once('=') {
+            Some(("tls", level)) => security.level = TlsLevel::from_word(level).unwrap(),
+            Some(("login", login)) => {
+                let (user, password) = login.split_once(':').unwrap();
+                let (user, password) = (user.to_string(), password.to_string());
+                security.login = Some(Arc::new(Login { user, password }));
+            }
+            Some(("depth", number)) => depth = number.parse().unwrap(),
+            None if word == "failed" => security.tls_failed = true,
+            _ => panic!("what is {word:?}?"),
+        }
+    }
+    Session::new("mta.example.net", peer, security, depth)
 }
 
 struct Play {
@@ -148,12 +187,8 @@ struct Play {
 
 impl Play {
     fn new() -> Play {
-        let peer = Peer {
-            name: "mx.example.org".to_string(),
-            address: "192.0.2.1:25".parse().unwrap(),
-        };
         Play {
-            session: Session::new("mta.example.net", peer),
+            session: session(""),
             list: VecDeque::new(),
             unsettled: BTreeSet::new(),
             transcript: String::new(),
@@ -164,6 +199,21 @@ impl Play {
     fn line(&mut self, line: &str) {
         self.transcript.push_str(line);
         self.transcript.push('\n');
+    }
+
+    fn converted(&mut self, envelope: Envelope) -> Envelope {
+        if !self.session.must_convert(&envelope) {
+            return Envelope {
+                unsuitable: None,
+                ..envelope
+            };
+        }
+        self.line(&format!("= message {} to be converted", envelope.message.0));
+        Envelope {
+            eight_bit: false,
+            binary: false,
+            ..envelope
+        }
     }
 
     /// What the handler does, without a socket.
@@ -186,7 +236,8 @@ impl Play {
                 }
                 Step::SendBinary(message) => self.line(&format!("C: (content of {} as it is)", message.0)),
                 Step::WantMessage => {
-                    let input = self.list.pop_front().map_or(Input::NoMore, Input::Message);
+                    let next = self.list.pop_front().map(|envelope| self.converted(envelope));
+                    let input = next.map_or(Input::NoMore, Input::Message);
                     if let Input::Message(Envelope {
                         message, recipients, ..
                     }) = &input
@@ -196,7 +247,15 @@ impl Play {
                     }
                     steps.extend(self.session.advance(input));
                 }
-                Step::Settle { message, outcomes } => {
+                Step::BeginTls => self.line("C: (TLS)"),
+                Step::Settle {
+                    message,
+                    outcomes,
+                    in_doubt,
+                } => {
+                    if in_doubt {
+                        self.line(&format!("= message {} in doubt", message.0));
+                    }
                     for (key, outcome) in outcomes {
                         assert!(self.unsettled.remove(&(message, key)), "{key:?} settled twice");
                         self.line(&format!("= {} {}", key.0, described(&outcome)));
@@ -211,6 +270,7 @@ impl Play {
                     self.line(&match end {
                         End::Done => "= done".to_string(),
                         End::Refused(reason) => format!("= refused {}", reasoned(&reason)),
+                        End::WithoutTls(reason) => format!("= without TLS {}", reasoned(&reason)),
                         End::Broken(reason) => format!("= broken {}", reasoned(&reason)),
                     });
                 }

@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use smtpmta::outbound::outcome::{Outcome, Peer, Trouble};
+use smtpmta::outbound::security::Security;
 use smtpmta::outbound::session::{End, Input, Session, Step};
 use smtpmta::outbound::transaction::{Envelope, RecipientKey};
 use smtpmta::smtp::data::Encoder;
@@ -49,7 +50,7 @@ fn send(sink: &Sink, list: &List, patience: Duration) -> Run {
         name: "sink.test".to_string(),
         address: sink.address(),
     };
-    let mut session = Session::new("mta.test", peer);
+    let mut session = Session::new("mta.test", peer, Security::default(), 2);
     let mut parser = ReplyParser::new();
     let mut received: Vec<u8> = Vec::new();
     let mut waiting = (0..)
@@ -70,8 +71,11 @@ fn send(sink: &Sink, list: &List, patience: Duration) -> Run {
                     encoder.finish(&mut encoded);
                     writer.write_all(&encoded)
                 }
+                Step::BeginTls => unreachable!("the sink offers no TLS"),
                 Step::Send(_) | Step::SendContent(_) | Step::SendBinary(_) => Ok(()),
-                Step::Settle { message, outcomes } => {
+                Step::Settle {
+                    message, outcomes, ..
+                } => {
                     for (RecipientKey(key), outcome) in outcomes {
                         let word = match outcome {
                             Outcome::Delivered(_) => "delivered".to_string(),

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Expected, Parsed, domain};
+use crate::config::TlsLevel;
 use crate::domain_list::next_hop::NextHop;
 
 /// The port of SMTP (RFC 5321 4.5.4.2).
@@ -73,11 +74,37 @@ pub fn next_hop(text: &str) -> Parsed<NextHop> {
 pub fn route(text: &str) -> Parsed<(String, NextHop)> {
     let form = || Expected("DOMAIN=HOST[:PORT], such as example.org=mail.example.net:25".into());
     let (domain, host) = text.split_once('=').ok_or_else(form)?;
-    let (dot, name) = match domain.strip_prefix('.') {
-        Some(name) => (".", domain::name(name).map_err(|_| form())?),
-        None => ("", domain::addressed(domain).map_err(|_| form())?),
+    Ok((
+        pattern(domain).map_err(|_| form())?,
+        next_hop(host).map_err(|_| form())?,
+    ))
+}
+
+/// How much TLS: a level, or a domain (as in a route) or host, `=`, and its level.
+///
+/// # Errors
+/// Says the form.
+pub fn tls_level(text: &str) -> Parsed<(Option<String>, TlsLevel)> {
+    let form = || {
+        let words = TlsLevel::WORDS.map(|(word, _)| word).join(", ");
+        Expected(format!(
+            "one of {words}, or DOMAIN=LEVEL, such as example.org=must"
+        ))
     };
-    Ok((format!("{dot}{name}"), next_hop(host).map_err(|_| form())?))
+    let (domain, word) = match text.rsplit_once('=') {
+        Some((domain, word)) => (Some(pattern(domain).map_err(|_| form())?), word),
+        None => (None, text),
+    };
+    Ok((domain, TlsLevel::from_word(word).ok_or_else(form)?))
+}
+
+/// A domain, or `.domain` for what is below it; or an address.
+fn pattern(text: &str) -> Parsed<String> {
+    match (text.strip_prefix('.'), address(text)) {
+        (Some(name), _) => Ok(format!(".{}", domain::name(name)?)),
+        (None, Some(address)) => Ok(address.to_string()),
+        (None, None) => domain::addressed(text),
+    }
 }
 
 /// An IPv4 address, or an IPv6 address in brackets: without them nobody can tell whether `::1:25` has a port.

@@ -434,3 +434,20 @@ fn a_client_is_worth_what_it_has_shown() {
     );
     assert_eq!(stored.worth(), Worth::Proven);
 }
+
+#[test]
+fn the_last_straw_in_a_chunk_forgets_the_content_and_hangs_up() {
+    let mut lines = TO_CONTENT[..3].to_vec();
+    lines.extend(["NONSENSE"; 19]);
+    let (session, _) = after(&lines);
+    let (session, _) = moved(session, said(b"BDAT 5"));
+    let fault = Input::Content(ContentEnd {
+        size: 5,
+        fault: Some(ContentFault::BareLf),
+        hops: 0,
+        kept: Ok(()),
+    });
+    let (session, steps) = moved(session, fault);
+    assert_eq!(codes(&steps), ["Discard", "421", "Close"]);
+    assert!(session.is_closed());
+}

@@ -1,0 +1,107 @@
+//! How a session comes to the point where messages may go: STARTTLS where it is wanted and offered, EHLO once more,
+//! AUTH where we have a login (RFC 3207, RFC 4954).
+//!
+//! Never says a password where somebody may listen, and never goes on in the clear where TLS is required.
+
+use super::{Due, End, Phase, Session, Step, send};
+use crate::config::TlsLevel;
+use crate::outbound::offered::Offered;
+use crate::outbound::outcome::Reason;
+use crate::sasl::base64;
+use crate::sasl::client::ClientExchange;
+use crate::smtp::reply::Reply;
+
+impl Session {
+    /// EHLO or HELO has been answered: what comes before messages may go.
+    pub(super) fn introduce(&mut self, steps: &mut Vec<Step>) {
+        let level = self.security.level;
+        if self.tls.is_none() && level != TlsLevel::Never {
+            if self.offered.starttls && !self.security.tls_failed {
+                return self.command(Due::StartTls, "STARTTLS\r\n", steps);
+            }
+            if level.is_required() {
+                return self.refuse(&Reason::no_tls(&self.peer), steps);
+            }
+        }
+        if self.security.login.is_some() && self.exchange.is_none() {
+            return self.log_in(steps);
+        }
+        self.phase = Phase::Open;
+    }
+
+    /// TLS is spoken: whatever the peer has said before is forgotten (RFC 3207 4.2).
+    pub(super) fn begin_again(&mut self, verified: bool, steps: &mut Vec<Step>) {
+        self.tls = Some(verified);
+        self.offered = Offered::default();
+        let line = format!("EHLO {}\r\n", self.hostname);
+        self.command(Due::Ehlo, &line, steps);
+    }
+
+    /// Whether the connection, which is at its end, was lost by TLS, and the peer may be spoken to without it.
+    pub(super) fn may_do_without_tls(&self) -> bool {
+        let waits_for_tls = matches!(self.due.front(), None | Some((Due::StartTls, _)));
+        let shaking_hands = self.tls.is_none() && self.offered.starttls && waits_for_tls;
+        (self.tls.is_some() || shaking_hands) && self.security.level == TlsLevel::May
+    }
+
+    fn log_in(&mut self, steps: &mut Vec<Step>) {
+        let Some(login) = self.security.login.clone() else {
+            return;
+        };
+        let nobody_listens = self.tls.is_some()
+            || self.security.level == TlsLevel::Never
+            || self.peer.address.ip().to_canonical().is_loopback();
+        if !nobody_listens {
+            return self.refuse(&Reason::no_login(&self.peer, "it does not offer TLS"), steps);
+        }
+        let verified = self.tls == Some(true) && self.security.level == TlsLevel::Verify;
+        let Some(mechanism) = ClientExchange::choose(&self.offered.auth, verified) else {
+            let why = "it offers no mechanism of AUTH that we know";
+            return self.refuse(&Reason::no_login(&self.peer, why), steps);
+        };
+        let (exchange, initial) =
+            ClientExchange::begin(mechanism, &login.user, &login.password, &self.security.nonce);
+        self.exchange = Some(exchange);
+        let initial = initial.map(|octets| format!(" {}", base64::encode(&octets)));
+        let line = format!("AUTH {}{}\r\n", mechanism.name(), initial.unwrap_or_default());
+        self.command(Due::Auth, &line, steps);
+    }
+
+    /// The peer has answered in an exchange: with a challenge, or with yes. What is a no ends the session before it
+    /// comes here.
+    pub(super) fn authenticate(&mut self, reply: &Reply, steps: &mut Vec<Step>) {
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        if reply.code != 334 {
+            if exchange.is_complete() {
+                self.phase = Phase::Open;
+            } else {
+                let why = "it says that we are logged in, and has not proved that it knows us";
+                self.refuse(&Reason::no_login(&self.peer, why), steps);
+            }
+            return;
+        }
+        let challenge = reply.lines.first().map(String::as_str).unwrap_or_default();
+        let response =
+            base64::decode(challenge.trim().as_bytes()).and_then(|octets| exchange.respond(&octets));
+        match response {
+            Some(response) => {
+                let line = format!("{}\r\n", base64::encode(&response));
+                self.command(Due::Auth, &line, steps);
+            }
+            None => {
+                send(b"*\r\n", steps);
+                let why = "its part of the exchange is not what it should be";
+                self.refuse(&Reason::no_login(&self.peer, why), steps);
+            }
+        }
+    }
+
+    /// We do not go on with this peer, although it would.
+    fn refuse(&mut self, reason: &Reason, steps: &mut Vec<Step>) {
+        send(b"QUIT\r\n", steps);
+        self.give_back(steps);
+        self.close(End::Refused(reason.clone()), steps);
+    }
+}
