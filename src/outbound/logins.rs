@@ -31,8 +31,7 @@ impl fmt::Debug for Login {
 /// All logins of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logins {
-    /// For which host, with its port where one was given; `None` is the relay host.
-    entries: Vec<(Option<(String, Option<u16>)>, Arc<Login>)>,
+    entries: Vec<Entry>,
 }
 
 /// What is wrong with the file.
@@ -113,7 +112,11 @@ impl Logins {
     }
 }
 
-type Entry = (Option<(String, Option<u16>)>, Arc<Login>);
+/// A line of the file: for which host, `None` is the relay host.
+type Entry = (Option<Place>, Arc<Login>);
+
+/// A host, with its port where one was given.
+type Place = (String, Option<u16>);
 
 fn entry(line: &str) -> Option<Entry> {
     let (place, login) = match line.split_once(char::is_whitespace) {
@@ -131,7 +134,7 @@ fn entry(line: &str) -> Option<Entry> {
 }
 
 /// `HOST[:PORT]`; a name may stand in brackets, as Postfix writes it.
-fn place(text: &str) -> Option<(String, Option<u16>)> {
+fn place(text: &str) -> Option<Place> {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((inner, rest)) if !inner.contains(':') => (format!("{inner}{rest}"), rest),
         Some((_, rest)) => (text.to_owned(), rest),
