@@ -177,13 +177,13 @@ impl Resolver {
     }
 
     /// The addresses of a host that the operator named: from the DNS servers, if these were named too, else
-    /// or if they give none from the system (hosts file and all), which may take its own time about it.
+    /// or if they give none from the system (hosts file and all), which may take its own time about it. Names of
+    /// the loopback are nobody's but the system's (RFC 6761 6.3).
     ///
     /// # Errors
     /// What the DNS servers said, or `Temporary` with what the system said.
     pub fn named_host(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, DnsError> {
-        let asked = self
-            .named_servers
+        let asked = (self.named_servers && !is_localhost(host))
             .then(|| self.addresses(host, deadline))
             .transpose();
         if let Ok(Some(found)) = asked {
@@ -250,6 +250,13 @@ impl Resolver {
             .keep(name, rtype, &answer, ttl, self.clock.now());
         Ok(answer)
     }
+}
+
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.rsplit('.')
+        .next()
+        .is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
 /// The servers of a resolv.conf(5); the machine itself, if it names none.
@@ -481,9 +488,13 @@ mod tests {
         server.a("relay.test", "192.0.2.25");
         let named = resolver(&server);
         assert_eq!(named.named_host("relay.test", far()), addresses(&["192.0.2.25"]));
+        // Names that only the hosts file has are asked for first; this one is never.
+        server.a("localhost", "192.0.2.26");
         let found = named.named_host("localhost", far()).unwrap();
         assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
-        assert_eq!(server.queries("localhost", Rtype::A), 1);
+        assert_eq!(server.queries("localhost", Rtype::A), 0);
+        assert!(named.named_host("nowhere.invalid", far()).is_err());
+        assert_eq!(server.queries("nowhere.invalid", Rtype::A), 1);
     }
 
     #[test]
