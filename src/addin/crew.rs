@@ -326,6 +326,7 @@ impl Crew {
             queue: self.queue.clone(),
             resolver: Arc::new(Resolver::new(&config.dns, Clock::System)),
             hosts: HostSettings::from(config),
+            families: Arc::default(),
             hostname: config.hostname.clone(),
             retry: retry(config),
             dispatch: dispatch.clone(),

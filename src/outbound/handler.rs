@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Form, SendError};
 use super::dispatch::{Dispatch, More};
-use super::hosts::{HostSettings, candidates};
+use super::families::Families;
+use super::hosts::{HostSettings, candidates, in_turn};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
 use super::session::{End, Input, Session, Step};
 use super::transaction::{Envelope, Recipient, RecipientKey};
@@ -27,7 +28,7 @@ use crate::work_queue::{
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Connections that are tried for a list without any of them getting a message through.
-const MOST_TRIES: usize = 10;
+const MOST_TRIES: usize = 20;
 
 /// Outcomes that may be on their way to the disk while the next message is being sent.
 const UNRECORDED: usize = 16;
@@ -44,6 +45,8 @@ pub struct OutboundHandler {
     pub resolver: Arc<Resolver>,
     /// Which hosts may be connected to.
     pub hosts: HostSettings,
+    /// Which families of addresses work.
+    pub families: Arc<Families>,
     /// `--hostname`: the name in EHLO.
     pub hostname: String,
     /// When a recipient is tried again.
@@ -72,15 +75,10 @@ impl OutboundHandler {
                 return hand.settle_rest("", &outcome);
             }
         };
-        let peers = hosts.into_iter().flat_map(|host| {
-            let name = host.name;
-            host.addresses.into_iter().map(move |address| Peer {
-                name: name.clone(),
-                address,
-            })
-        });
+        let now = Instant::now();
+        let peers = in_turn(hosts, MOST_TRIES, |address| self.families.is_broken(address, now));
         let mut last: Option<(String, Reason)> = None;
-        for peer in peers.take(MOST_TRIES) {
+        for peer in peers {
             // As long as a peer answers, it is worth another connection.
             loop {
                 if hand.todo.is_empty() || desk.stopping() {
@@ -109,7 +107,9 @@ impl OutboundHandler {
     /// One connection; whether a message got an answer over it.
     fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, desk: &Desk) -> (End, bool) {
         desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
-        match Connection::open(peer) {
+        let opened = Connection::open(peer);
+        self.families.note(peer.address.ip(), &opened, Instant::now());
+        match opened {
             Err(error) => (
                 End::Refused(Reason::no_connection(peer, &error.to_string())),
                 false,
