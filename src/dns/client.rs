@@ -98,10 +98,10 @@ impl Client {
         }
     }
 
-    /// How long this client waits.
+    /// Whom it asks.
     #[must_use]
-    pub fn patience(&self) -> Patience {
-        self.patience
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
     }
 
     /// Asks for the `rtype` of `name`: the first answer that a server gives before `deadline`, and for how
