@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use domain::base::iana::OptRcode;
+use domain::base::iana::{Class, OptRcode};
 use domain::base::name::FlattenInto;
 use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Rtype};
@@ -167,8 +167,11 @@ fn content(message: &Message<[u8]>, no_such_domain: bool) -> Result<Reading, Par
     let mut about_others = false;
     for record in message.answer()? {
         let record = record?;
-        about_others |= record.owner() != owner;
-        if record.rtype() != rtype || record.owner() != owner {
+        if record.class() != Class::IN || record.owner() != owner {
+            about_others = true;
+            continue;
+        }
+        if record.rtype() != rtype {
             continue;
         }
         let ttl = record.ttl().as_secs();

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use self::choice::{by_preference, by_turns, is_allowed, literal};
+use self::choice::{by_preference, by_turns, is_allowed};
 use self::ourselves::Ourselves;
 pub use self::turns::in_turn;
 use super::outcome::{Outcome, Reason};
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::cidr::Cidr;
 use crate::dns::resolver::{DnsError, Mx, MxAnswer, Resolver};
 use crate::domain_list::next_hop::NextHop;
+use crate::smtp::path::address_literal;
 use crate::smtp::reply::EnhancedCode;
 
 mod choice;
@@ -24,6 +25,9 @@ mod ourselves;
 mod turns;
 
 /// The hosts of one domain that are looked up at most; who lists more gets no further by them.
+const MOST_NAMES: usize = 100;
+
+/// Those with addresses among them, after which no more are looked up.
 const MOST_HOSTS: usize = 20;
 
 /// The addresses of one next hop that are given at most.
@@ -149,7 +153,7 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>, NoHosts> {
     match next_hop {
         NextHop::Domain(domain) if domain.starts_with('[') => {
-            let address = literal(domain).ok_or(NoHosts::UnknownLiteral)?;
+            let address = address_literal(domain).ok_or(NoHosts::UnknownLiteral)?;
             settle(&itself(domain), settings, |_| Ok(vec![address]))
         }
         NextHop::Domain(domain) => of_domain(domain, resolver, settings, deadline),
@@ -233,8 +237,9 @@ fn settle(
     let mut room = MOST_ADDRESSES;
     let mut trouble = None;
     let mut refused = None;
-    for Mx { preference, host } in hosts.iter().take(MOST_HOSTS) {
-        if room == 0 || ours.is_some_and(|ours| *preference >= ours) {
+    for Mx { preference, host } in hosts.iter().take(MOST_NAMES) {
+        let enough = room == 0 || candidates.len() == MOST_HOSTS;
+        if enough || ours.is_some_and(|ours| *preference >= ours) {
             break;
         }
         match look_up(host) {

@@ -71,15 +71,6 @@ pub(super) fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     ordered
 }
 
-/// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3).
-pub(super) fn literal(domain: &str) -> Option<IpAddr> {
-    let inner = domain.strip_prefix('[')?.strip_suffix(']')?;
-    match inner.get(..5) {
-        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner[5..].parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        _ => inner.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,26 +161,6 @@ mod tests {
         assert!(is_allowed("127.0.0.1".parse().unwrap(), &allowed));
         assert!(is_allowed("::ffff:127.0.0.1".parse().unwrap(), &allowed));
         assert!(!is_allowed("::1".parse().unwrap(), &allowed));
-    }
-
-    #[test]
-    fn literals_are_read() {
-        assert_eq!(literal("[192.0.2.1]"), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(
-            literal("[ipv6:2001:db8::1]"),
-            Some("2001:db8::1".parse().unwrap())
-        );
-        for text in [
-            "[]",
-            "[192.0.2]",
-            "[2001:db8::1]",
-            "[ipv6:192.0.2.1]",
-            "[x:y]",
-            "[192.0.2.1",
-            "[äöü]",
-        ] {
-            assert_eq!(literal(text), None, "{text}");
-        }
     }
 
     proptest! {

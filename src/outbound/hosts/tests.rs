@@ -113,15 +113,17 @@ fn where_we_are_among_them_only_better_hosts_count() {
     }
 }
 
+/// So many exchangers, each of another preference.
+fn numbered(n: u16) -> Vec<Mx> {
+    let mx = |preference| Mx {
+        preference,
+        host: format!("h{preference}"),
+    };
+    (0..n).map(mx).collect()
+}
+
 #[test]
 fn hosts_and_addresses_are_bounded() {
-    let numbered = |n: u16| -> Vec<Mx> {
-        let mx = |preference| Mx {
-            preference,
-            host: format!("h{preference}"),
-        };
-        (0..n).map(mx).collect()
-    };
     let mut asked = 0;
     let one_each = settle(&numbered(100), &settings(), |_| {
         asked += 1;
@@ -143,6 +145,22 @@ fn hosts_and_addresses_are_bounded() {
     assert_eq!(numbers.iter().sum::<usize>(), MOST_ADDRESSES);
     assert_eq!(numbers, [MOST_OF_ONE_HOST, MOST_OF_ONE_HOST]);
     assert_eq!(asked, 2);
+}
+
+#[test]
+fn hosts_that_are_gone_do_not_hide_the_next_one_for_a_long_while() {
+    for (gone, expected) in [(99, 1), (100, 0)] {
+        let mut asked = 0;
+        let found = settle(&numbered(200), &settings(), |_| {
+            asked += 1;
+            match asked <= gone {
+                true => Err(DnsError::NoSuchDomain),
+                false => Ok(ips(&["192.0.2.1"])),
+            }
+        });
+        assert_eq!(found.map_or(0, |hosts| hosts.len()), expected);
+        assert_eq!(asked, MOST_NAMES);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Pure. Never drops a host as long as there is a try for each.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::Candidate;
@@ -11,12 +12,15 @@ use crate::outbound::outcome::Peer;
 ///
 /// Host by host, as the list stands (RFC 5321 5.1). If there is more than may be tried, each host gets an equal
 /// share first, so that a host with many dead addresses does not hide the next one; what is left goes to the
-/// first. Addresses that are `last`, because their family is broken here, come after all others.
+/// first. Addresses that are `last`, because their family is broken here, come after all others. One that two hosts
+/// have is tried once.
 #[must_use]
 pub fn in_turn(hosts: Vec<Candidate>, most: usize, last: impl Fn(IpAddr) -> bool) -> Vec<Peer> {
     let (mut sound, mut broken) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
     for Candidate { name, addresses } in hosts {
-        let peers = addresses.into_iter().map(|address| Peer {
+        let fresh = addresses.into_iter().filter(|address| seen.insert(*address));
+        let peers = fresh.map(|address| Peer {
             name: name.clone(),
             address,
         });
@@ -89,10 +93,18 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_two_hosts_is_tried_once() {
+        let mut two = hosts(&[2, 1]);
+        let shared = two[0].addresses[1];
+        two[1].addresses.push(shared);
+        assert_eq!(told(&in_turn(two, 9, never)), "a0 a1 b0");
+    }
+
+    #[test]
     fn a_broken_family_comes_after_all_hosts() {
         let mut both = hosts(&[1, 1]);
-        for host in &mut both {
-            host.addresses.insert(0, "[2001:db8::1]:25".parse().unwrap());
+        for (host, six) in both.iter_mut().zip(["[2001:db8::1]:25", "[2001:db8::2]:25"]) {
+            host.addresses.insert(0, six.parse().unwrap());
         }
         assert_eq!(
             told(&in_turn(both.clone(), 9, |ip| ip.is_ipv6())),
