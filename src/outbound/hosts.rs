@@ -7,7 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::choice::{by_preference, by_turns, is_allowed};
 use self::ourselves::Ourselves;
@@ -35,6 +35,10 @@ const MOST_ADDRESSES: usize = 40;
 
 /// Those of one host among them: the next host is to be found, too.
 const MOST_OF_ONE_HOST: usize = 20;
+
+/// How long DNS is asked for a host once another one is known: one whose DNS is silent must not keep all mail for the
+/// domain waiting.
+const PATIENCE_FOR_FURTHER_HOSTS: Duration = Duration::from_secs(5);
 
 /// What the operator decided about hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +158,7 @@ pub fn candidates(
     match next_hop {
         NextHop::Domain(domain) if domain.starts_with('[') => {
             let address = address_literal(domain).ok_or(NoHosts::UnknownLiteral)?;
-            settle(&itself(domain), settings, |_| Ok(vec![address]))
+            settle(&itself(domain), settings, deadline, |_, _| Ok(vec![address]))
         }
         NextHop::Domain(domain) => of_domain(domain, resolver, settings, deadline),
         NextHop::Host(host, port) => of_operator(host, *port, resolver, deadline),
@@ -168,19 +172,20 @@ fn of_domain(
     settings: &HostSettings,
     deadline: Instant,
 ) -> Result<Vec<Candidate>, NoHosts> {
-    let look_up = |host: &str| match host.parse::<IpAddr>() {
+    let look_up = |host: &str, until: Instant| match host.parse::<IpAddr>() {
         // An address is no name of a host, but what is meant is plain.
         Ok(address) => Ok(vec![address]),
-        // A host whose own DNS is silent must not use up the time of the others.
-        Err(_) => resolver.addresses(host, half_way_to(deadline)),
+        Err(_) => resolver.addresses(host, until),
     };
     match resolver.mx(domain, deadline) {
-        Ok(MxAnswer::Hosts(mx)) => settle(&by_preference(mx, any_below), settings, look_up),
+        Ok(MxAnswer::Hosts(mx)) => settle(&by_preference(mx, any_below), settings, deadline, look_up),
         Ok(MxAnswer::Null) => Err(NoHosts::NullMx),
-        Err(DnsError::NoData) => settle(&itself(domain), settings, look_up).map_err(|none| match none {
-            NoHosts::NoAddress => NoHosts::NeitherMxNorAddress,
-            other => other,
-        }),
+        Err(DnsError::NoData) => {
+            settle(&itself(domain), settings, deadline, look_up).map_err(|none| match none {
+                NoHosts::NoAddress => NoHosts::NeitherMxNorAddress,
+                other => other,
+            })
+        }
         Err(DnsError::NoSuchDomain) => Err(NoHosts::NoSuchDomain),
         Err(DnsError::Temporary(what)) => Err(NoHosts::Temporary(what)),
     }
@@ -194,9 +199,15 @@ fn itself(domain: &str) -> [Mx; 1] {
     }]
 }
 
-fn half_way_to(deadline: Instant) -> Instant {
+/// Until when a host is looked up: half of the time that is left is for those behind it.
+fn patience(deadline: Instant, others_are_known: bool) -> Instant {
     let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / 2
+    let left = deadline.saturating_duration_since(now) / 2;
+    now + if others_are_known {
+        left.min(PATIENCE_FOR_FURTHER_HOSTS)
+    } else {
+        left
+    }
 }
 
 /// The host that the operator named. It may be anywhere, and whatever is wrong with it is no reason to bounce
@@ -226,7 +237,8 @@ fn of_operator(
 fn settle(
     hosts: &[Mx],
     settings: &HostSettings,
-    mut look_up: impl FnMut(&str) -> Result<Vec<IpAddr>, DnsError>,
+    deadline: Instant,
+    mut look_up: impl FnMut(&str, Instant) -> Result<Vec<IpAddr>, DnsError>,
 ) -> Result<Vec<Candidate>, NoHosts> {
     let ourselves = Ourselves::new(&settings.hostname, &settings.listeners);
     let mut ours = hosts
@@ -242,7 +254,7 @@ fn settle(
         if enough || ours.is_some_and(|ours| *preference >= ours) {
             break;
         }
-        match look_up(host) {
+        match look_up(host, patience(deadline, !candidates.is_empty())) {
             Ok(found) => {
                 let (allowed, others): (Vec<_>, Vec<_>) = found
                     .into_iter()

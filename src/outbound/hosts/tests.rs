@@ -7,6 +7,10 @@ use crate::dns::dns_server::{DnsServer, Fault};
 use domain::base::Rtype;
 use std::time::Duration;
 
+fn later(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
 fn settings() -> HostSettings {
     HostSettings {
         hostname: "us.test".to_string(),
@@ -45,7 +49,7 @@ fn ask_with(
     settings: &HostSettings,
 ) -> Result<Vec<Candidate>, NoHosts> {
     let resolver = Resolver::new(&[server.address()], Clock::System);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = later(60);
     candidates(next_hop, &resolver, settings, deadline)
 }
 
@@ -63,7 +67,7 @@ fn settled(looked_up: &[LookedUp<'_>]) -> Result<Vec<Candidate>, NoHosts> {
     };
     let hosts: Vec<Mx> = looked_up.iter().map(mx).collect();
     let found = |name: &str| looked_up.iter().find(|(_, host, _)| *host == name).unwrap();
-    settle(&hosts, &settings(), |host| found(host).2.clone())
+    settle(&hosts, &settings(), later(60), |host, _| found(host).2.clone())
 }
 
 fn sleeps() -> Result<Vec<IpAddr>, DnsError> {
@@ -125,7 +129,7 @@ fn numbered(n: u16) -> Vec<Mx> {
 #[test]
 fn hosts_and_addresses_are_bounded() {
     let mut asked = 0;
-    let one_each = settle(&numbered(100), &settings(), |_| {
+    let one_each = settle(&numbered(100), &settings(), later(60), |_, _| {
         asked += 1;
         Ok(vec![IpAddr::from([192, 0, 2, asked])])
     });
@@ -133,7 +137,7 @@ fn hosts_and_addresses_are_bounded() {
     assert_eq!(usize::from(asked), MOST_HOSTS);
 
     asked = 0;
-    let thirty_each = settle(&numbered(100), &settings(), |_| {
+    let thirty_each = settle(&numbered(100), &settings(), later(60), |_, _| {
         asked += 1;
         Ok((0..30u8).map(|k| IpAddr::from([192, 0, asked, k])).collect())
     });
@@ -148,10 +152,37 @@ fn hosts_and_addresses_are_bounded() {
 }
 
 #[test]
+fn a_host_whose_dns_is_silent_leaves_time_for_the_others() {
+    let (before, mut until) = (Instant::now(), Vec::new());
+    let found = settle(
+        &numbered(4),
+        &settings(),
+        before + Duration::from_secs(60),
+        |_, end| {
+            until.push((end - before).as_secs_f32());
+            match until.len() {
+                3 => Ok(ips(&["192.0.2.1"])),
+                _ => sleeps(),
+            }
+        },
+    );
+    assert_eq!(found.unwrap().len(), 1);
+    // Half of what is left as long as nobody is known; less for the rest.
+    let [first, second, third, last] = until[..] else {
+        panic!("{until:?}")
+    };
+    assert!(
+        (29.0..40.0).contains(&first) && (29.0..40.0).contains(&second),
+        "{until:?}"
+    );
+    assert!(third > 29.0 && last < 10.0, "{until:?}");
+}
+
+#[test]
 fn hosts_that_are_gone_do_not_hide_the_next_one_for_a_long_while() {
     for (gone, expected) in [(99, 1), (100, 0)] {
         let mut asked = 0;
-        let found = settle(&numbered(200), &settings(), |_| {
+        let found = settle(&numbered(200), &settings(), later(60), |_, _| {
             asked += 1;
             match asked <= gone {
                 true => Err(DnsError::NoSuchDomain),
@@ -284,7 +315,7 @@ fn a_failing_dns_is_no_reason_to_give_up() {
         ] {
             server.fault(of, rtype, fault);
             let asked = if of == "own.test" { of } else { "mx.test" };
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = later(60);
             let found = candidates(&domain(asked), &resolver, &settings(), deadline);
             server.repair(of, rtype);
             let outcome = found.unwrap_err().outcome(&domain(asked));
