@@ -30,6 +30,7 @@ mod rooms {
     mod console;
     mod contents;
     mod generated;
+    mod hosts;
     mod inbound_auth;
     mod inbound_dialogues;
     mod inbound_limits;

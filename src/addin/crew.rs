@@ -337,6 +337,7 @@ impl Crew {
             queue: self.queue.clone(),
             resolver: Arc::new(Resolver::new(&config.dns, Clock::System)),
             hosts: HostSettings::from(config),
+            families: Arc::default(),
             hostname: config.hostname.clone(),
             security: SecurityRules::new(config, self.logins.clone()),
             trust: self.trust.clone(),

@@ -16,6 +16,9 @@ const LONGEST_POSITIVE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that "there is none" is kept: somebody who repairs a domain should not wait for hours.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(15 * 60);
 
+/// An answer of more records than this is not kept: hardly anybody needs them, and they might fill the memory.
+const MOST_RECORDS: usize = 50;
+
 /// Answers by name and type.
 #[derive(Debug)]
 pub struct Cache {
@@ -54,13 +57,14 @@ impl Cache {
         entry.is_fresh(now).then(|| entry.answer.clone())
     }
 
-    /// Keeps `answer` for `ttl`, within our own bounds; a `ttl` of zero is not kept.
+    /// Keeps `answer` for `ttl`, within our own bounds; a `ttl` of zero is not kept, nor is what is very large.
     pub fn keep(&mut self, name: &DnsName, rtype: Rtype, answer: &Answer, ttl: Duration, now: Stamp) {
         let longest = match answer {
             Answer::Records(_) | Answer::Alias(_) => LONGEST_POSITIVE,
             Answer::NoData | Answer::NoSuchDomain => LONGEST_NEGATIVE,
         };
-        if ttl.is_zero() || self.limit == 0 {
+        let too_large = matches!(answer, Answer::Records(records) if records.len() > MOST_RECORDS);
+        if ttl.is_zero() || too_large || self.limit == 0 {
             return;
         }
         let key = (name.clone(), rtype);
@@ -98,7 +102,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::message::name;
+    use crate::dns::message::{Record, name};
 
     const START: Stamp = Stamp(1_000_000_000_000);
 
@@ -148,6 +152,22 @@ mod tests {
         keep(&mut cache, "example.org", &alias(), 1_000_000);
         assert!(cache.find(&n("example.org"), Rtype::A, after(86_399)).is_some());
         assert!(cache.find(&n("example.org"), Rtype::A, after(86_400)).is_none());
+    }
+
+    #[test]
+    fn very_many_records_are_not_kept() {
+        let mut cache = Cache::new(10);
+        let record = Record::Address([192, 0, 2, 1].into());
+        for (number, kept) in [(MOST_RECORDS, true), (MOST_RECORDS + 1, false)] {
+            keep(
+                &mut cache,
+                "example.org",
+                &Answer::Records(vec![record.clone(); number]),
+                60,
+            );
+            assert_eq!(cache.find(&n("example.org"), Rtype::A, START).is_some(), kept);
+            cache = Cache::new(10);
+        }
     }
 
     #[test]

@@ -17,12 +17,16 @@ use domain::base::iana::OptRcode;
 use super::message::{self, Answer, DnsName, Reading};
 
 /// How often one server is asked before the question fails.
-const TRIES: usize = 2;
+const TRIES: u32 = 2;
+
+/// Datagrams that are not the answer, after which somebody seems to be guessing (RFC 5452 9): nobody guesses a
+/// TCP connection.
+const MOST_FORGED: usize = 16;
 
 /// How long we wait for servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For one answer from one server; the way over TCP has as much again.
+    /// For the first answer from one server, twice that for the second; the way over TCP has as much again.
     pub per_try: Duration,
     /// For one question, all servers and tries together.
     pub in_all: Duration,
@@ -94,10 +98,10 @@ impl Client {
         }
     }
 
-    /// How long this client waits.
+    /// Whom it asks.
     #[must_use]
-    pub fn patience(&self) -> Patience {
-        self.patience
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
     }
 
     /// Asks for the `rtype` of `name`: the first answer that a server gives before `deadline`, and for how
@@ -121,21 +125,27 @@ impl Client {
             server: None,
             trouble: Trouble::Silence,
         };
-        for _ in 0..TRIES {
+        for turn in 1..=TRIES {
+            let patience = self.patience.per_try * turn;
             let mut again = Vec::new();
             for i in turns {
                 if Instant::now() >= deadline {
                     return Err(failure);
                 }
                 let octets = message::question(random_id(), name, rtype, edns[i]);
-                match self.try_server(self.servers[i], &octets, deadline) {
+                match self.try_server(self.servers[i], &octets, patience, deadline) {
                     Ok(answer) => {
                         self.first.store(i, Ordering::Relaxed);
                         return Ok(answer);
                     }
                     Err(trouble) => {
                         match trouble {
-                            Trouble::Silence | Trouble::Unreachable(_) => again.push(i),
+                            // What is on the way may drop questions with EDNS, or answers that are large.
+                            Trouble::Silence => {
+                                edns[i] = false;
+                                again.push(i);
+                            }
+                            Trouble::Unreachable(_) => again.push(i),
                             // RFC 6891 6.2.2: it may not know EDNS.
                             Trouble::Refusal(OptRcode::FORMERR | OptRcode::NOTIMP | OptRcode::BADVERS)
                                 if edns[i] =>
@@ -162,9 +172,10 @@ impl Client {
         &self,
         server: SocketAddr,
         question: &[u8],
+        patience: Duration,
         deadline: Instant,
     ) -> Result<(Answer, Duration), Trouble> {
-        let until = || deadline.min(Instant::now() + self.patience.per_try);
+        let until = || deadline.min(Instant::now() + patience);
         let mut reading = over_udp(server, question, until())?;
         if reading == Reading::Truncated {
             reading = over_tcp(server, question, until())?;
@@ -190,17 +201,19 @@ fn over_udp(server: SocketAddr, question: &[u8], until: Instant) -> Result<Readi
     socket.connect(server)?;
     socket.send(question)?;
     let mut octets = [0; 4096];
-    loop {
+    let mut forged = 0;
+    while forged < MOST_FORGED {
         socket.set_read_timeout(Some(left(until)?))?;
         match socket.recv(&mut octets) {
             Ok(length) => match message::read(question, &octets[..length]) {
-                Reading::NotOurs => {}
+                Reading::NotOurs => forged += 1,
                 reading => return Ok(reading),
             },
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(Reading::Truncated)
 }
 
 fn over_tcp(server: SocketAddr, question: &[u8], until: Instant) -> Result<Reading, Trouble> {
@@ -315,17 +328,55 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_know_edns_is_asked_without() {
+    fn who_is_flooded_with_forged_answers_asks_over_tcp() {
         let server = server();
-        server.fault("example.org", Rtype::A, Fault::FormErrOnEdns);
+        server.fault("example.org", Rtype::A, Fault::ForgedFlood);
         assert_eq!(ask(&[&server], LONG), Ok(found()));
-        assert_eq!(server.queries("example.org", Rtype::A), 2);
+        assert_eq!(server.tcp_queries(), 1);
+    }
+
+    #[test]
+    fn a_server_that_does_not_know_edns_is_asked_without() {
+        for (fault, patience) in [
+            (Fault::FormErrOnEdns, LONG),
+            (Fault::NotImpOnEdns, LONG),
+            (Fault::SilenceOnEdns, SHORT),
+        ] {
+            let server = server();
+            server.fault("example.org", Rtype::A, fault);
+            assert_eq!(ask(&[&server], patience), Ok(found()), "{fault:?}");
+            assert_eq!(server.queries("example.org", Rtype::A), 2);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_fetched_over_tcp_is_no_answer() {
+        let server = server();
+        server.fault("example.org", Rtype::A, Fault::TruncateAlways);
+        let failure = ask(&[&server], LONG).unwrap_err();
+        assert!(matches!(failure.trouble, Trouble::Garbled(_)), "{failure}");
+        server.fault("example.org", Rtype::A, Fault::TruncateAndHangUp);
+        let failure = ask(&[&server], LONG).unwrap_err();
+        assert!(matches!(failure.trouble, Trouble::Unreachable(_)), "{failure}");
+    }
+
+    #[test]
+    fn an_answer_from_another_address_is_not_heard() {
+        let server = server();
+        server.fault("example.org", Rtype::A, Fault::ElsewhereOnly);
+        assert_eq!(ask(&[&server], SHORT).unwrap_err().trouble, Trouble::Silence);
     }
 
     #[test]
     fn the_next_server_is_asked_when_one_refuses() {
         let (bad, good) = (server(), server());
-        for fault in [Fault::ServFail, Fault::Refused, Fault::BrokenRecord] {
+        for fault in [
+            Fault::ServFail,
+            Fault::Refused,
+            Fault::NotImp,
+            Fault::BrokenRecord,
+            Fault::OtherName,
+        ] {
             bad.fault("example.org", Rtype::A, fault);
             assert_eq!(ask(&[&bad, &good], LONG), Ok(found()));
         }

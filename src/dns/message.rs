@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use domain::base::iana::OptRcode;
+use domain::base::iana::{Class, OptRcode};
 use domain::base::name::FlattenInto;
 use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Rtype};
@@ -15,7 +15,7 @@ use domain::rdata::{A, Aaaa, Cname, Mx, Ptr, Soa};
 pub type DnsName = Name<Vec<u8>>;
 
 /// The aliases that are followed for one question: inside an answer, and again from answer to answer.
-pub const LONGEST_ALIAS_CHAIN: usize = 8;
+pub const LONGEST_ALIAS_CHAIN: usize = 16;
 
 /// The largest answer that we ask for over UDP: it passes every usual path in one piece (RFC 6891 6.2.5).
 const UDP_PAYLOAD: u16 = 1232;
@@ -164,9 +164,14 @@ fn content(message: &Message<[u8]>, no_such_domain: bool) -> Result<Reading, Par
     }
 
     let mut records = Vec::new();
+    let mut about_others = false;
     for record in message.answer()? {
         let record = record?;
-        if record.rtype() != rtype || record.owner() != owner {
+        if record.class() != Class::IN || record.owner() != owner {
+            about_others = true;
+            continue;
+        }
+        if record.rtype() != rtype {
             continue;
         }
         let ttl = record.ttl().as_secs();
@@ -207,6 +212,9 @@ fn content(message: &Message<[u8]>, no_such_domain: bool) -> Result<Reading, Par
         Reading::Answer(Answer::NoData, seconds(keep.min(negative)))
     } else if steps > 0 {
         Reading::Answer(Answer::Alias(owner), seconds(keep))
+    } else if about_others {
+        // "No MX" is too much to read into this.
+        Reading::Garbled("records of another name")
     } else if message.header_counts().nscount() > 0 && !message.header().aa() {
         // Other servers are named instead of an answer. Whoever took this for "no MX" would bounce mail
         // because of a wrong `--dns`.
@@ -379,6 +387,68 @@ mod tests {
         a.push((n("org"), 60, domain::rdata::Ns::new(n("ns.test"))))
             .unwrap();
         assert!(matches!(read(&q, &a.finish()), Reading::Garbled(_)));
+    }
+
+    #[test]
+    fn an_answer_about_another_name_alone_is_not_taken_for_no_data() {
+        let q = asked(Rtype::MX);
+        let mut a = answer(&q, Rcode::NOERROR);
+        a.push((n("example.com"), 60, Mx::new(0, n("evil.test"))))
+            .unwrap();
+        assert!(matches!(read(&q, &a.clone().finish()), Reading::Garbled(_)));
+        let mut a = a.authority();
+        a.push((n("org"), 60, soa(60))).unwrap();
+        let no_data = Reading::Answer(Answer::NoData, Duration::from_secs(60));
+        assert_eq!(read(&q, &a.finish()), no_data);
+    }
+
+    #[test]
+    fn a_long_chain_of_aliases_is_followed() {
+        let q = asked(Rtype::A);
+        let mut a = answer(&q, Rcode::NOERROR);
+        let names: Vec<DnsName> = (0..12).map(|i| n(&format!("a{i}.test"))).collect();
+        a.push((n("example.org"), 60, Cname::new(names[0].clone())))
+            .unwrap();
+        for pair in names.windows(2) {
+            a.push((pair[0].clone(), 60, Cname::new(pair[1].clone())))
+                .unwrap();
+        }
+        a.push((names[11].clone(), 60, A::from_octets(192, 0, 2, 1)))
+            .unwrap();
+        let record = Record::Address("192.0.2.1".parse().unwrap());
+        assert_eq!(
+            read(&q, &a.finish()),
+            Reading::Answer(Answer::Records(vec![record]), Duration::from_secs(60))
+        );
+    }
+
+    #[test]
+    fn a_name_that_points_to_itself_is_a_broken_record() {
+        let q = asked(Rtype::MX);
+        let mut a = answer(&q, Rcode::NOERROR).finish();
+        a[7] = 1;
+        let here = a.len() as u8;
+        // The owner is a pointer to this very pointer; or to the one behind it, which points back.
+        for to in [here, here + 2] {
+            let mut octets = a.clone();
+            octets.extend([0xc0, to, 0xc0, here]);
+            octets.extend([0, 15, 0, 1, 0, 0, 0, 60, 0, 4, 0, 10, 0xc0, 12]);
+            assert!(matches!(read(&q, &octets), Reading::Garbled(_)), "{to}");
+        }
+    }
+
+    #[test]
+    fn the_case_in_which_the_question_comes_back_does_not_matter() {
+        let q = asked(Rtype::A);
+        let mut a = answer(&q, Rcode::NOERROR);
+        a.push((n("eXAMPLE.oRG"), 60, A::from_octets(192, 0, 2, 1)))
+            .unwrap();
+        let mut octets = a.finish();
+        octets[13..20].make_ascii_uppercase();
+        assert!(matches!(
+            read(&q, &octets),
+            Reading::Answer(Answer::Records(_), _)
+        ));
     }
 
     #[test]

@@ -5,33 +5,28 @@
 //! `outbound::hosts`.
 
 use std::fmt;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use domain::base::Rtype;
 use parking_lot::Mutex;
-use resolv_conf::ScopedIp;
 
 use super::cache::Cache;
-use super::client::{Client, Patience};
+use super::client::Patience;
 use super::message::{self, Answer, DnsName, LONGEST_ALIAS_CHAIN, Record};
+use super::servers::Servers;
 use crate::clock::Clock;
 
 /// The answers that are kept at most: some megabytes.
 const CACHE_LIMIT: usize = 10_000;
 
-/// The servers that are taken from resolv.conf: as many as the C library takes.
-const MOST_SYSTEM_SERVERS: usize = 3;
-
 /// Finds mail exchangers and addresses.
 #[derive(Debug)]
 pub struct Resolver {
-    client: Client,
+    servers: Servers,
+    patience: Patience,
     cache: Mutex<Cache>,
     clock: Clock,
-    /// Whether the operator named the servers, so that they come before the system's own ways.
-    named_servers: bool,
 }
 
 /// One mail exchanger of a domain.
@@ -74,7 +69,7 @@ impl fmt::Display for DnsError {
 }
 
 impl Resolver {
-    /// A resolver that asks `servers`, or, if there are none, those of /etc/resolv.conf as it reads now.
+    /// A resolver that asks `servers`, or, if there are none, those of /etc/resolv.conf as it reads then.
     #[must_use]
     pub fn new(servers: &[SocketAddr], clock: Clock) -> Resolver {
         Resolver::with_patience(servers, clock, Patience::default())
@@ -83,17 +78,11 @@ impl Resolver {
     /// The same, with other waiting times.
     #[must_use]
     pub fn with_patience(servers: &[SocketAddr], clock: Clock, patience: Patience) -> Resolver {
-        let named_servers = !servers.is_empty();
-        let servers = if named_servers {
-            servers.to_vec()
-        } else {
-            system_servers(&fs::read("/etc/resolv.conf").unwrap_or_default())
-        };
         Resolver {
-            client: Client::new(servers, patience),
+            servers: Servers::new(servers, patience),
+            patience,
             cache: Mutex::new(Cache::new(CACHE_LIMIT)),
             clock,
-            named_servers,
         }
     }
 
@@ -124,7 +113,7 @@ impl Resolver {
     /// Whether the operator named the servers (`--dns`): these may know what is nobody else's business.
     #[must_use]
     pub fn has_named_servers(&self) -> bool {
-        self.named_servers
+        self.servers.are_named()
     }
 
     /// The names that DNS has for an address, in the order in which they came; at least one. Lower case,
@@ -166,7 +155,7 @@ impl Resolver {
         }
         // Some servers never answer for AAAA: whoever has an IPv4 address does not wait long for them.
         let patient = match &ipv4 {
-            Ok(_) => deadline.min(Instant::now() + self.client.patience().per_try),
+            Ok(_) => deadline.min(Instant::now() + self.patience.per_try),
             Err(_) => deadline,
         };
         match (ipv4, self.family(host, Rtype::AAAA, patient)) {
@@ -177,13 +166,13 @@ impl Resolver {
     }
 
     /// The addresses of a host that the operator named: from the DNS servers, if these were named too, else
-    /// or if they give none from the system (hosts file and all), which may take its own time about it.
+    /// or if they give none from the system (hosts file and all), which may take its own time about it. Names of
+    /// the loopback are nobody's but the system's (RFC 6761 6.3).
     ///
     /// # Errors
     /// What the DNS servers said, or `Temporary` with what the system said.
     pub fn named_host(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, DnsError> {
-        let asked = self
-            .named_servers
+        let asked = (self.has_named_servers() && !is_localhost(host))
             .then(|| self.addresses(host, deadline))
             .transpose();
         if let Ok(Some(found)) = asked {
@@ -242,7 +231,8 @@ impl Resolver {
             return Ok(answer);
         }
         let (answer, ttl) = self
-            .client
+            .servers
+            .client()
             .ask(name, rtype, deadline)
             .map_err(|failure| DnsError::Temporary(format!("{rtype} of {name}: {failure}")))?;
         self.cache
@@ -252,35 +242,11 @@ impl Resolver {
     }
 }
 
-/// The servers of a resolv.conf(5); the machine itself, if it names none.
-fn system_servers(resolv_conf: &[u8]) -> Vec<SocketAddr> {
-    let (config, _) = resolv_conf::Config::parse_with_errors(resolv_conf);
-    let mut servers: Vec<SocketAddr> = config
-        .nameservers
-        .iter()
-        .take(MOST_SYSTEM_SERVERS)
-        .map(|server| match server {
-            ScopedIp::V4(address) => SocketAddr::from((*address, 53)),
-            ScopedIp::V6(address, scope) => {
-                let scope = scope.as_deref().map_or(0, interface_number);
-                SocketAddrV6::new(*address, 53, 0, scope).into()
-            }
-        })
-        .collect();
-    if servers.is_empty() {
-        servers.push((Ipv4Addr::LOCALHOST, 53).into());
-    }
-    servers
-}
-
-/// The number of a network interface, given by name or number; 0 if there is none.
-fn interface_number(interface: &str) -> u32 {
-    interface.parse().unwrap_or_else(|_| {
-        fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))
-            .ok()
-            .and_then(|number| number.trim().parse().ok())
-            .unwrap_or(0)
-    })
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.rsplit('.')
+        .next()
+        .is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
 #[cfg(test)]
@@ -481,29 +447,19 @@ mod tests {
         server.a("relay.test", "192.0.2.25");
         let named = resolver(&server);
         assert_eq!(named.named_host("relay.test", far()), addresses(&["192.0.2.25"]));
+        // Names that only the hosts file has are asked for first; this one is never.
+        server.a("localhost", "192.0.2.26");
         let found = named.named_host("localhost", far()).unwrap();
         assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
-        assert_eq!(server.queries("localhost", Rtype::A), 1);
+        assert_eq!(server.queries("localhost", Rtype::A), 0);
+        assert!(named.named_host("nowhere.invalid", far()).is_err());
+        assert_eq!(server.queries("nowhere.invalid", Rtype::A), 1);
     }
 
     #[test]
     fn without_named_servers_a_named_host_is_the_systems_matter() {
         let found = Resolver::new(&[], Clock::System).named_host("localhost", far());
         assert!(found.unwrap().iter().all(IpAddr::is_loopback));
-    }
-
-    #[test]
-    fn the_systems_servers_come_from_resolv_conf() {
-        let servers = |text: &str| {
-            let servers = system_servers(text.as_bytes());
-            servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(servers(""), ["127.0.0.1:53"]);
-        assert_eq!(
-            servers("search a.test\nnonsense\nnameserver 192.0.2.1\nnameserver fe80::1%7\n"),
-            ["192.0.2.1:53", "[fe80::1%7]:53"]
-        );
-        assert_eq!(servers(&"nameserver 192.0.2.1\n".repeat(9)).len(), 3);
     }
 
     #[test]

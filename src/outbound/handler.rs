@@ -11,7 +11,8 @@ use data_encoding::BASE64_NOPAD;
 
 use super::connection::{Connection, Form, SendError};
 use super::dispatch::{Dispatch, More};
-use super::hosts::{HostSettings, candidates};
+use super::families::Families;
+use super::hosts::{HostSettings, candidates, in_turn};
 use super::outcome::{Outcome, Peer, Reason, Trouble};
 use super::security::{Security, SecurityRules};
 use super::session::{End, Input, Session, Step};
@@ -34,7 +35,10 @@ use crate::work_queue::{
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Connections that are tried for a list without any of them getting a message through.
-const MOST_TRIES: usize = 10;
+const MOST_TRIES: usize = 20;
+
+/// After so long no further host is tried: who waits for so many gets no further by it.
+const TRYING: Duration = Duration::from_secs(5 * 60);
 
 /// Messages that are on their way at once at most.
 const MOST_IN_FLIGHT: usize = 128;
@@ -63,6 +67,8 @@ pub struct OutboundHandler {
     pub resolver: Arc<Resolver>,
     /// Which hosts may be connected to.
     pub hosts: HostSettings,
+    /// Which families of addresses work.
+    pub families: Arc<Families>,
     /// `--hostname`: the name in EHLO.
     pub hostname: String,
     /// How each next hop is spoken to.
@@ -95,22 +101,17 @@ impl OutboundHandler {
                 return hand.settle_rest("", &outcome);
             }
         };
-        let mut peers = hosts
-            .into_iter()
-            .flat_map(|host| {
-                let name = host.name;
-                host.addresses.into_iter().map(move |address| Peer {
-                    name: name.clone(),
-                    address,
-                })
-            })
-            .take(MOST_TRIES)
-            .peekable();
+        let began = Instant::now();
+        let peers = in_turn(hosts, MOST_TRIES, |address| self.families.is_broken(address, began));
+        let mut peers = peers.into_iter().peekable();
         let mut last: Option<(String, Reason)> = None;
         while let Some(peer) = peers.next() {
             hand.begin_host(peers.peek().is_some());
             if hand.todo.is_empty() || desk.stopping() {
                 return;
+            }
+            if last.is_some() && began.elapsed() > TRYING {
+                break;
             }
             if let Some(reason) = self.try_host(&mut hand, &peer, desk) {
                 log::debug!("list {}: {}", hand.list.id, reason.text);
@@ -151,7 +152,9 @@ impl OutboundHandler {
     /// One connection; whether another one to the same host may bring more.
     fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, security: &Security, desk: &Desk) -> (End, bool) {
         desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
-        match Connection::open(peer) {
+        let opened = Connection::open(peer);
+        self.families.note(peer.address.ip(), &opened, Instant::now());
+        match opened {
             Err(error) => (
                 End::Refused(Reason::no_connection(peer, &error.to_string())),
                 false,

@@ -10,7 +10,7 @@ use crate::support::sink::{Sink, Stage};
 use crate::support::world::{PATIENCE, World};
 
 /// Two next hops on one port, as hosts found by MX have: 127.0.0.2 and 127.0.0.3.
-fn two_sinks() -> (Sink, Sink) {
+pub(super) fn two_sinks() -> (Sink, Sink) {
     // The port that the one finds free is most likely free on the other address too.
     (0..20)
         .find_map(|_| {

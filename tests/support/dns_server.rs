@@ -43,6 +43,22 @@ pub enum Fault {
     ForgedFirst,
     /// FORMERR to questions with an OPT record.
     FormErrOnEdns,
+    /// NOTIMP to questions with an OPT record.
+    NotImpOnEdns,
+    /// No answer to questions with an OPT record.
+    SilenceOnEdns,
+    /// NOTIMP.
+    NotImp,
+    /// Over UDP, many answers with wrong IDs and nothing else; the true one over TCP.
+    ForgedFlood,
+    /// TC without records, over TCP too.
+    TruncateAlways,
+    /// TC over UDP; over TCP the connection is closed without an answer.
+    TruncateAndHangUp,
+    /// The true answer, from another port.
+    ElsewhereOnly,
+    /// A record of another name, as the answer to the right question.
+    OtherName,
     /// The alias alone, although the zone knows what it stands for.
     AliasAlone,
 }
@@ -226,7 +242,13 @@ fn serve_udp(socket: &UdpSocket, state: &Mutex<State>) {
             return;
         }
         if let Ok((length, from)) = received {
-            for answer in lock(state).answers(&octets[..length], false) {
+            let (answers, elsewhere) = lock(state).datagrams(&octets[..length]);
+            let other = elsewhere.then(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
+            let socket = other
+                .as_ref()
+                .and_then(|other| other.as_ref().ok())
+                .unwrap_or(socket);
+            for answer in answers {
                 let _ = socket.send_to(&answer, from);
             }
         }
@@ -259,6 +281,16 @@ fn serve_stream(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result
 }
 
 impl State {
+    /// The datagrams that answer `octets`, and whether they come from another port.
+    fn datagrams(&mut self, octets: &[u8]) -> (Vec<Vec<u8>>, bool) {
+        let asked = Message::from_slice(octets).ok().and_then(|question| {
+            let asked = question.sole_question().ok()?;
+            Some((asked.qname().to_vec(), asked.qtype()))
+        });
+        let fault = asked.and_then(|asked| self.faults.get(&asked).copied());
+        (self.answers(octets, false), fault == Some(Fault::ElsewhereOnly))
+    }
+
     /// The datagrams, or messages of a stream, that answer `octets`.
     fn answers(&mut self, octets: &[u8], tcp: bool) -> Vec<Vec<u8>> {
         let Ok(question) = Message::from_slice(octets) else {
@@ -280,7 +312,23 @@ impl State {
             Some(Fault::ServFail) => code(Rcode::SERVFAIL),
             Some(Fault::Refused) => code(Rcode::REFUSED),
             Some(Fault::FormErrOnEdns) if question.opt().is_some() => code(Rcode::FORMERR),
+            Some(Fault::NotImpOnEdns) if question.opt().is_some() => code(Rcode::NOTIMP),
+            Some(Fault::SilenceOnEdns) if question.opt().is_some() => Vec::new(),
+            Some(Fault::NotImp) => code(Rcode::NOTIMP),
             Some(Fault::Silence) => Vec::new(),
+            Some(Fault::TruncateAndHangUp) if tcp => Vec::new(),
+            Some(Fault::TruncateAlways | Fault::TruncateAndHangUp) => {
+                vec![message(question, Rcode::NOERROR, &[], None, true)]
+            }
+            Some(Fault::ForgedFlood) if !tcp => {
+                let mut forged = truth();
+                forged[0] ^= 0xff;
+                vec![forged; 40]
+            }
+            Some(Fault::OtherName) => {
+                let other = (name("other.test"), 60, A::from_octets(203, 0, 113, 66).into());
+                vec![message(question, Rcode::NOERROR, &[other], None, false)]
+            }
             Some(Fault::Garbage) => vec![b"this is no message".to_vec()],
             Some(Fault::Truncate) if !tcp => vec![message(question, Rcode::NOERROR, &[], None, true)],
             Some(Fault::BrokenRecord) => {

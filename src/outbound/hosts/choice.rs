@@ -20,19 +20,6 @@ pub(super) fn by_preference(mut exchangers: Vec<Mx>, mut pick: impl FnMut(usize)
     exchangers
 }
 
-/// Drops ourselves and everybody who is not better than we are (RFC 5321 5.1): they would give the mail to us.
-pub(super) fn better_than_ourselves(mut exchangers: Vec<Mx>, hostname: &str) -> Vec<Mx> {
-    let ours = exchangers
-        .iter()
-        .filter(|mx| is_same_host(&mx.host, hostname))
-        .map(|mx| mx.preference)
-        .min();
-    if let Some(ours) = ours {
-        exchangers.retain(|mx| mx.preference < ours);
-    }
-    exchangers
-}
-
 /// Whether two names are one: case and a dot at the end do not count.
 pub(super) fn is_same_host(one: &str, other: &str) -> bool {
     let plain = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
@@ -43,19 +30,27 @@ pub(super) fn is_same_host(one: &str, other: &str) -> bool {
 /// neighbours on the wire, unless the operator allows it.
 pub(super) fn is_allowed(address: IpAddr, allowed: &[Cidr]) -> bool {
     let refused = match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            // 0.0.0.0/8 is "this host on this network" (RFC 1122 3.2.1.3): Linux takes it for loopback.
-            v4.octets()[0] == 0
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-        }
+        IpAddr::V4(v4) => is_near(v4),
         IpAddr::V6(v6) => {
-            v6.is_unspecified() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_multicast()
+            v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast()
+                || embedded(v6).is_some_and(is_near)
         }
     };
     !refused || allowed.iter().any(|block| block.contains(address))
+}
+
+fn is_near(v4: Ipv4Addr) -> bool {
+    // 0.0.0.0/8 is "this host on this network" (RFC 1122 3.2.1.3): Linux takes it for loopback.
+    v4.octets()[0] == 0 || v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast()
+}
+
+/// The IPv4 address to which a translator would carry this one (64:ff9b::/96, RFC 6052 2.1).
+fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bits = v6.to_bits();
+    (bits >> 32 == 0x0064_ff9b << 64).then_some(Ipv4Addr::from_bits(bits as u32))
 }
 
 /// The addresses of one host without doubles, IPv6 and IPv4 by turns: where one family is broken, the other
@@ -74,15 +69,6 @@ pub(super) fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
         ordered.extend(four.next());
     }
     ordered
-}
-
-/// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3).
-pub(super) fn literal(domain: &str) -> Option<IpAddr> {
-    let inner = domain.strip_prefix('[')?.strip_suffix(']')?;
-    match inner.get(..5) {
-        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner[5..].parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        _ => inner.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    }
 }
 
 #[cfg(test)]
@@ -120,13 +106,6 @@ mod tests {
     }
 
     #[test]
-    fn we_and_those_who_are_not_better_are_dropped() {
-        let list = || vec![mx(5, "a"), mx(10, "b"), mx(10, "us.test"), mx(20, "c")];
-        assert_eq!(names(&better_than_ourselves(list(), "US.test.")), ["a"]);
-        assert_eq!(better_than_ourselves(list(), "other.test").len(), 4);
-    }
-
-    #[test]
     fn families_take_turns_and_ipv6_begins() {
         let turns = by_turns(ips(&[
             "192.0.2.1",
@@ -159,6 +138,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:0.0.0.0",
             "::ffff:169.254.1.1",
+            "64:ff9b::127.0.0.1",
         ] {
             assert!(!is_allowed(text.parse().unwrap(), &[]), "{text}");
         }
@@ -169,6 +149,7 @@ mod tests {
             "2001:db8::1",
             "fd00::1",
             "::ffff:192.0.2.1",
+            "64:ff9b::192.0.2.1",
         ] {
             assert!(is_allowed(text.parse().unwrap(), &[]), "{text}");
         }
@@ -180,26 +161,6 @@ mod tests {
         assert!(is_allowed("127.0.0.1".parse().unwrap(), &allowed));
         assert!(is_allowed("::ffff:127.0.0.1".parse().unwrap(), &allowed));
         assert!(!is_allowed("::1".parse().unwrap(), &allowed));
-    }
-
-    #[test]
-    fn literals_are_read() {
-        assert_eq!(literal("[192.0.2.1]"), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(
-            literal("[ipv6:2001:db8::1]"),
-            Some("2001:db8::1".parse().unwrap())
-        );
-        for text in [
-            "[]",
-            "[192.0.2]",
-            "[2001:db8::1]",
-            "[ipv6:192.0.2.1]",
-            "[x:y]",
-            "[192.0.2.1",
-            "[äöü]",
-        ] {
-            assert_eq!(literal(text), None, "{text}");
-        }
     }
 
     proptest! {
