@@ -3,7 +3,7 @@
 //! Bounded. Takes only what can go as it is: no octet above 127, no line that is too long. Never changes a field but
 //! Content-Transfer-Encoding, and adds what MIME asks for (RFC 2045 4, 5, 6).
 
-use memchr::{memchr3, memmem};
+use memchr::{memchr_iter, memchr3};
 
 use super::field::{self, ContentType, Encoding};
 use super::{Coding, LONGEST_LINE, Unsuitable};
@@ -80,8 +80,9 @@ impl Header {
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = &self.lines[..];
         std::iter::from_fn(move || {
-            let end = memmem::find_iter(rest, b"\r\n")
-                .map(|at| at + 2)
+            // No LF stands anywhere else.
+            let end = memchr_iter(b'\n', rest)
+                .map(|at| at + 1)
                 .find(|&end| !matches!(rest.get(end), Some(b' ' | b'\t')))
                 .unwrap_or(rest.len());
             let (this, after) = rest.split_at(end);
