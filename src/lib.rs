@@ -15,7 +15,7 @@
 //! | [`console`] | what the operator says and sees |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
-//! share), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`]
+//! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`]
 //! and [`clock`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
@@ -35,6 +35,7 @@ pub mod inbound;
 pub mod latest;
 pub mod log_book;
 pub mod mailbox;
+pub mod mime;
 pub mod named_file;
 pub mod outbound;
 pub mod sasl;

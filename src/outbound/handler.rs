@@ -20,6 +20,7 @@ use super::transaction::{Envelope, Recipient, RecipientKey};
 use crate::config::TlsLevel;
 use crate::dns::resolver::Resolver;
 use crate::latest::Latest;
+use crate::mime::{Plan, Unsuitable};
 use crate::smtp::dsn::OriginalRecipient;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::table::{Desk, Rest};
@@ -102,7 +103,9 @@ impl OutboundHandler {
             }
         };
         let began = Instant::now();
-        let peers = in_turn(hosts, MOST_TRIES, |address| self.families.is_broken(address, began));
+        let peers = in_turn(hosts, MOST_TRIES, |address| {
+            self.families.is_broken(address, began)
+        });
         let mut peers = peers.into_iter().peekable();
         let mut last: Option<(String, Reason)> = None;
         while let Some(peer) = peers.next() {
@@ -179,6 +182,7 @@ impl OutboundHandler {
                     peer,
                     host: peer.to_string(),
                     tls: None,
+                    plans: HashMap::new(),
                     wanted: false,
                     timed_out: false,
                     broken: None,
@@ -207,6 +211,8 @@ struct Talk<'t> {
     host: String,
     /// What TLS has agreed upon.
     tls: Option<TlsFacts>,
+    /// How content in flight is converted for the peer.
+    plans: HashMap<MessageId, Plan>,
     /// The session wants a message.
     wanted: bool,
     /// The peer was silent for too long.
@@ -236,22 +242,17 @@ impl Talk<'_> {
                         outcomes,
                         in_doubt,
                     } => {
-                        let spoken = Spoken {
-                            host: &self.host,
-                            tls: self.tls.as_ref(),
-                            reports: self.session.offered().dsn,
+                        self.plans.remove(&message);
+                        let doubt = Doubt {
+                            interrupted,
+                            in_doubt,
                         };
-                        hand.settle(
-                            message,
-                            outcomes,
-                            spoken,
-                            Doubt {
-                                interrupted,
-                                in_doubt,
-                            },
-                        );
+                        hand.settle(message, outcomes, self.spoken(), doubt);
                     }
-                    Step::GiveBack(id) => hand.give_back(id),
+                    Step::GiveBack(id) => {
+                        self.plans.remove(&id);
+                        hand.give_back(id);
+                    }
                     Step::WantMessage => self.wanted = true,
                     Step::Close(how) => end = Some(how),
                 }
@@ -271,8 +272,7 @@ impl Talk<'_> {
         if self.broken.is_none() && self.wanted {
             if !desk.stopping() && hand.has_next(&self.session) {
                 self.wanted = false;
-                let next = hand.next(&self.host, desk);
-                return next.map_or(Input::NoMore, Input::Message);
+                return self.next_message(hand, desk);
             }
             if !self.session.is_waiting() {
                 self.wanted = false;
@@ -333,6 +333,43 @@ impl Talk<'_> {
         }
     }
 
+    /// The next message, in a form that the peer takes, as far as it has one (RFC 6152 3, RFC 3030 3).
+    fn next_message(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
+        while let Some(mut envelope) = hand.next(&self.host, desk) {
+            if !self.session.must_convert(&envelope) {
+                return Input::Message(envelope);
+            }
+            let id = envelope.message;
+            match self.plan(id) {
+                Ok(plan) => {
+                    (envelope.eight_bit, envelope.binary) = (false, false);
+                    match plan {
+                        Ok(plan) => {
+                            envelope.size = plan.size();
+                            self.plans.insert(id, plan);
+                        }
+                        Err(why) => envelope.unsuitable = Some(why.to_string()),
+                    }
+                    return Input::Message(envelope);
+                }
+                Err(error) => {
+                    hand.note_damage(id, &error);
+                    let trouble = Trouble::Content(UNREADABLE.to_owned());
+                    let outcome = Outcome::TryLater(Reason::trouble(self.peer, None, &trouble));
+                    let recipients = envelope.recipients.into_iter();
+                    let outcomes = recipients.map(|r| (r.key, outcome.clone())).collect();
+                    hand.settle(id, outcomes, self.spoken(), Doubt::default());
+                }
+            }
+        }
+        Input::NoMore
+    }
+
+    fn plan(&self, id: MessageId) -> Result<Result<Plan, Unsuitable>, QueueError> {
+        let queue = &self.handler.queue;
+        Plan::of(queue.content(id)?).map_err(|error| unreadable(queue, error))
+    }
+
     /// Sends the content of a message in flight. What is wrong on our side is no business of the peer or of the
     /// sender: they are told that it was not there, and the operator why.
     fn send_content(&mut self, hand: &mut Hand<'_>, id: MessageId, form: Form) {
@@ -340,15 +377,15 @@ impl Talk<'_> {
             return;
         }
         let queue = &self.handler.queue;
-        let size = hand
-            .in_flight
-            .iter()
-            .find(|message| message.id == id)
-            .map_or(0, |message| message.size);
-        let error = match queue
-            .content(id)
-            .map(|content| self.connection.send_content(form, content, size))
-        {
+        let plan = self.plans.get(&id);
+        let whole = hand.in_flight.iter().find(|message| message.id == id);
+        let size = plan.map_or(whole.map_or(0, |message| message.size), Plan::size);
+        let connection = &mut self.connection;
+        let sent = queue.content(id).map(|content| match plan {
+            Some(plan) => connection.send_content(form, plan.apply(content), size),
+            None => connection.send_content(form, content, size),
+        });
+        let error = match sent {
             Ok(Ok(())) => return,
             Ok(Err(SendError::Peer(trouble))) => {
                 self.broken = Some(trouble);
@@ -358,22 +395,32 @@ impl Talk<'_> {
                 size: size_now,
                 whole: size,
             },
-            Ok(Err(SendError::Content(error))) => QueueError::File {
-                path: queue.spool().join("content"),
-                error,
-            },
+            Ok(Err(SendError::Content(error))) => unreadable(queue, error),
             Err(error) => error,
         };
-        log::error!("id={id} its content can not be sent: {error}");
-        // The peer is not at fault: the rest of the list is worth another connection.
-        hand.answered += 1;
-        if !error.will_pass() {
-            hand.damaged = Some((id, error.to_string()));
-        }
+        hand.note_damage(id, &error);
         // What stands before it has to go out.
         self.flush();
-        let trouble = || Trouble::Content("it can not be read just now".to_owned());
+        let trouble = || Trouble::Content(UNREADABLE.to_owned());
         self.broken.get_or_insert_with(trouble);
+    }
+
+    fn spoken(&self) -> Spoken<'_> {
+        Spoken {
+            host: &self.host,
+            tls: self.tls.as_ref(),
+            reports: self.session.offered().dsn,
+        }
+    }
+}
+
+/// What others hear of content of ours that cannot be read.
+const UNREADABLE: &str = "it can not be read just now";
+
+fn unreadable(queue: &WorkQueue, error: std::io::Error) -> QueueError {
+    QueueError::File {
+        path: queue.spool().join("content"),
+        error,
     }
 }
 
@@ -605,6 +652,16 @@ impl<'h> Hand<'h> {
         });
     }
 
+    /// The content of a message in flight can not be used. The peer is not at fault: the rest of the list is worth
+    /// another connection.
+    fn note_damage(&mut self, id: MessageId, error: &QueueError) {
+        log::error!("id={id} its content can not be sent: {error}");
+        self.answered += 1;
+        if !error.will_pass() {
+            self.damaged = Some((id, error.to_string()));
+        }
+    }
+
     fn give_back(&mut self, id: MessageId) {
         if let Some(place) = self.in_flight.iter().position(|message| message.id == id) {
             self.todo.push_front(self.in_flight.remove(place));
@@ -763,7 +820,7 @@ struct PutOff {
 }
 
 /// What may be behind the outcomes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Doubt {
     /// The connection was cut by our own stop; what that did to a message is no attempt.
     interrupted: bool,

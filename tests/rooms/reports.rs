@@ -12,8 +12,12 @@ const LETTER: &[u8] = b"From: bsmith@mta.test\r\nSubject: asking\r\n\r\nthe body
 /// Who shall get a message, and what RCPT said beyond the path.
 type To<'t> = (&'t str, Option<&'t str>, Option<&'t str>);
 
-/// A world in which ibm.com is `sink`, and this message has come, with what MAIL said of it.
+/// A world in which ibm.com is `sink`, and [`LETTER`] has come, with what MAIL said of it.
 fn world_with(sink: &Sink, to: &[To<'_>], mail: &str) -> World {
+    world_with_letter(sink, to, mail, LETTER)
+}
+
+fn world_with_letter(sink: &Sink, to: &[To<'_>], mail: &str, letter: &[u8]) -> World {
     let route = format!("ibm.com={}", sink.address());
     let world = World::load(&["--route", &route]);
     let mut client = Client::of(&world);
@@ -25,9 +29,9 @@ fn world_with(sink: &Sink, to: &[To<'_>], mail: &str) -> World {
         assert!(reply.starts_with("250"), "{path}: {reply}");
     }
     client
-        .send(format!("BDAT {} LAST\r\n", LETTER.len()).as_bytes())
+        .send(format!("BDAT {} LAST\r\n", letter.len()).as_bytes())
         .unwrap();
-    client.send(LETTER).unwrap();
+    client.send(letter).unwrap();
     assert!(client.reply().starts_with("250"));
     world
 }
@@ -206,11 +210,42 @@ fn binary_content_goes_in_one_chunk_to_a_host_that_takes_it() {
 }
 
 #[test]
-fn binary_content_is_bounced_where_the_host_would_take_it_for_lines() {
+fn content_is_converted_for_a_host_that_takes_only_lines_of_seven_bits() {
+    let text = "Subject: inside\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGr\u{fc}\u{df}e\r\n.\r\n";
+    let nested = format!(
+        "Subject: asking\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\r\n--x\r\nContent-Type: message/rfc822\r\n\r\n{text}\r\n--x--\r\n"
+    );
     let sink = Sink::start();
-    let binary = format!("MAIL FROM:<{SENDER}> BODY=BINARYMIME");
+    sink.offer(&["PIPELINING", "SIZE 100000", "CHUNKING"]);
+    for (number, mail) in [(1, " BODY=8BITMIME"), (2, " BODY=BINARYMIME")] {
+        let mail = format!("MAIL FROM:<{SENDER}>{mail}");
+        let world = world_with_letter(&sink, &[("far@ibm.com", None, None)], &mail, nested.as_bytes());
+        sink.wait_for(|seen| seen.accepted().count() == number, PATIENCE);
+        nothing_waits(&world);
+        sink.look(|seen| {
+            let got = &seen.messages[number - 1];
+            assert!(got.content.is_ascii());
+            let message = parse_mail(&got.content).unwrap();
+            let inside = parse_mail(message.subparts[0].raw_bytes).unwrap();
+            let inside = inside.get_body().unwrap();
+            assert!(inside.contains("Gr=C3=BC=C3=9Fe"), "{inside}");
+            assert_eq!(got.parameters, format!("SIZE={}", got.content.len()));
+        });
+    }
+}
+
+#[test]
+fn content_that_a_signature_keeps_from_being_converted_is_bounced() {
+    let signed = "Subject: asking\r\nMIME-Version: 1.0\r\n\
+                  Content-Type: multipart/signed; boundary=x; protocol=\"application/pgp-signature\"\r\n\r\n\
+                  --x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+                  Gr\u{fc}\u{df}e\r\n--x\r\nContent-Type: application/pgp-signature\r\n\r\n==\r\n--x--\r\n";
+    let sink = Sink::start();
+    sink.offer(&["PIPELINING"]);
+    let mail = format!("MAIL FROM:<{SENDER}> BODY=BINARYMIME");
     let to = [("far@ibm.com", None, None), ("jdoe@mta.test", None, None)];
-    let world = world_with(&sink, &to, &binary);
+    let world = world_with_letter(&sink, &to, &mail, signed.as_bytes());
     let letters = world.wait_for_letters(SENDER, 1);
     let (fields, along) = report(&letters[0]);
     assert!(fields.contains("Action: failed\nStatus: 5.6.3\n"), "{fields}");

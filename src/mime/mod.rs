@@ -1,0 +1,104 @@
+//! What MIME content becomes for a next hop that takes only 7-bit lines: one that does not offer 8BITMIME
+//! (RFC 6152 3) or BINARYMIME (RFC 3030 3).
+//!
+//! [`Plan`] is the door: it is made in one pass over the content, and tells the size; [`SevenBit`] is what comes out
+//! in a second. The way through a message is that of `structure.rs`, which both go.
+//!
+//! What 7bit does not allow (RFC 2045 2.7: octets above 127, NUL, CR and LF that end no line, lines over 998) goes as
+//! quoted-printable where it is text, else as base64. Everything else stays as it is, to the octet: fields, parts
+//! that are clean whatever their label says, delimiters. So content that is 7-bit already comes out unchanged.
+//!
+//! Pure and bounded: never touches a socket, a clock or the queue, and holds no more of a message than one header.
+//! Never changes what a signature vouches for (RFC 1847 2.1); encrypted parts and PKCS #7 are data like any other,
+//! since what protects them is inside. Never touches a header field with octets above 127: what they stand for nobody
+//! knows, and an encoded word is not allowed everywhere (RFC 2047 5). Other MTAs let such fields pass; a peer that did
+//! not ask for eight bits gets none from us.
+
+use std::fmt;
+
+mod base64;
+mod body;
+mod field;
+mod header;
+mod lines;
+mod plan;
+mod quoted_printable;
+mod seven_bit;
+mod structure;
+
+pub use plan::Plan;
+pub use seven_bit::SevenBit;
+
+/// The longest line of 7bit content, without its CRLF (RFC 2045 2.7, RFC 5322 2.1.1).
+const LONGEST_LINE: usize = 998;
+
+/// In which form a section of a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    AsItIs,
+    /// A multipart or a message with something in it that changes.
+    SevenBit,
+    QuotedPrintable,
+    Base64,
+    /// A preamble or an epilogue: nobody reads it, and it cannot be encoded.
+    Dropped,
+}
+
+impl Coding {
+    /// What Content-Transfer-Encoding says of it, if the header changes at all.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Coding::AsItIs | Coding::Dropped => None,
+            Coding::SevenBit => Some("7bit"),
+            Coding::QuotedPrintable => Some("quoted-printable"),
+            Coding::Base64 => Some("base64"),
+        }
+    }
+}
+
+/// Why content cannot become 7-bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsuitable {
+    /// A header field holds octets above 127: it needs SMTPUTF8 (RFC 6531 3.2), or is broken.
+    EightBitField,
+    /// A header field holds NUL, or a CR or LF that ends no line.
+    BrokenField,
+    /// A line of a header field is longer than 998 octets.
+    LongField,
+    /// A header is larger than 512 KiB.
+    LargeHeader,
+    /// There are more parts than anybody makes.
+    TooManyParts,
+    /// Something that would have to change is nested more than 50 deep.
+    TooDeep,
+    /// Something would have to change that a signature vouches for (RFC 1847 2.1).
+    Signed,
+    /// A message/partial or message/external-body is not 7-bit (RFC 2046 5.2.2, 5.2.3).
+    Fragment,
+    /// A part says that it is quoted-printable or base64, and is not.
+    Misencoded,
+    /// A multipart has no parts, and yet something in it.
+    NoParts,
+}
+
+impl fmt::Display for Unsuitable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unsuitable::EightBitField => "a header field holds 8-bit octets",
+            Unsuitable::BrokenField => "a header field holds NUL, or a bare CR or LF",
+            Unsuitable::LongField => "a line of the header is longer than 998 octets",
+            Unsuitable::LargeHeader => "a header is larger than 512 KiB",
+            Unsuitable::TooManyParts => "it has too many parts",
+            Unsuitable::TooDeep => "its parts are nested too deep",
+            Unsuitable::Signed => "it is signed",
+            Unsuitable::Fragment => "it has a message/partial or message/external-body that is not 7-bit",
+            Unsuitable::Misencoded => "a part of it is not encoded as its header says",
+            Unsuitable::NoParts => "it has a multipart without parts",
+        })
+    }
+}
+
+impl std::error::Error for Unsuitable {}
+
+#[cfg(test)]
+mod tests;
