@@ -46,6 +46,7 @@ mod rooms {
     mod readme;
     mod relaying;
     mod reports;
+    mod sink;
     mod standing;
     mod upgrade;
 }
