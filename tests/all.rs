@@ -39,6 +39,7 @@ mod rooms {
     mod inbound_tls;
     mod mailbox;
     mod manual_queue;
+    mod next_hops;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
     mod outcomes;

@@ -221,29 +221,25 @@ impl Sink {
     /// # Errors
     /// When it is.
     pub fn start_on(address: &str) -> io::Result<Sink> {
-        Sink::with(address, Settings::default())
+        let few = ["PIPELINING", "SIZE 0", "8BITMIME", "ENHANCEDSTATUSCODES"];
+        Sink::with(
+            address,
+            Settings {
+                offers: few.map(str::to_owned).to_vec(),
+                max_recipients: 100_000,
+                max_sessions: 1000,
+                ..Settings::default()
+            },
+        )
     }
 
-    /// A sink of these settings, but for the address and, unless they say otherwise, fewer offers.
+    /// A sink of these settings, but for the address.
     ///
     /// # Errors
     /// When the address is taken.
     pub fn with(address: &str, settings: Settings) -> io::Result<Sink> {
-        let few = ["PIPELINING", "SIZE 0", "8BITMIME", "ENHANCEDSTATUSCODES"];
-        let is_standard = settings.offers == Settings::default().offers;
         let settings = Settings {
             listen: vec![address.parse().unwrap()],
-            offers: if is_standard {
-                few.map(str::to_owned).to_vec()
-            } else {
-                settings.offers
-            },
-            max_sessions: 1000,
-            max_recipients: if is_standard && settings.max_recipients == 1000 {
-                100_000
-            } else {
-                settings.max_recipients
-            },
             ..settings
         };
         let memory = Arc::new(Memory::default());
