@@ -13,6 +13,7 @@
 //! | [`outbound`] | osesctl and oseshlrN: carry the lists to their next hops |
 //! | [`delivery_report`] | drt: bounces, delay notices, statistics |
 //! | [`console`] | what the operator says and sees |
+//! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
 //! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`]
@@ -39,6 +40,7 @@ pub mod mime;
 pub mod named_file;
 pub mod outbound;
 pub mod sasl;
+pub mod sink;
 pub mod smtp;
 pub mod tasks;
 pub mod tls;

@@ -8,7 +8,7 @@ use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
-use smtpmta::{addin, console, log_book};
+use smtpmta::{addin, console, log_book, sink};
 
 /// The names under which sendmail is known: started so, the program is that command.
 const SENDMAIL_NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
@@ -31,6 +31,11 @@ fn main() -> ExitCode {
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
             Ok(line) => print(&line),
             Err(wrong) => complain(wrong.exit(), &format!("smtpmta: passwd: {wrong}")),
+        },
+        Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
+        Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {
+            Ok(()) => Exit::Done.into(),
+            Err(wrong) => complain(wrong.exit(), &format!("smtpmta: sink: {wrong}")),
         },
         Command::Run => run(invocation),
     }

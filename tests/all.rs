@@ -40,6 +40,7 @@ mod rooms {
     mod inbound_tls;
     mod mailbox;
     mod manual_queue;
+    mod next_hops;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
     mod outcomes;
@@ -47,6 +48,7 @@ mod rooms {
     mod readme;
     mod relaying;
     mod reports;
+    mod sink;
     mod standing;
     mod upgrade;
 }

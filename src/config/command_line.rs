@@ -15,6 +15,7 @@ use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
 use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
+use crate::sink;
 
 /// What a command line asks for.
 pub(super) struct Asked {
@@ -109,6 +110,15 @@ impl Asked {
                 "",
                 format!("{name}: this command is not available in this version"),
             );
+        }
+        if known.name == "sink" {
+            // It has a table of its own.
+            return match sink::options::parse(rest) {
+                Ok(asked) => self.command = Command::Sink(asked),
+                Err(wrong) => wrong
+                    .iter()
+                    .for_each(|wrong| self.wrong("", format!("sink: {wrong}"))),
+            };
         }
         let mut options = Options::new();
         options.optflagmulti("h", "help", "");

@@ -641,6 +641,12 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Ask for a password and print it as the accounts file wants it: as argon2id, sha512-crypt, \
          sha256-crypt, scram-sha-256 or plain.",
     ),
+    now(
+        "sink",
+        "[OPTIONS]",
+        false,
+        "Receive mail for tests and trials, and misbehave to order. sink --help tells how.",
+    ),
     later(
         "queue",
         "VERB",
@@ -672,12 +678,6 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
     later("verify", "DIR", false, "Check a copy of the work queues."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
-    later(
-        "sink",
-        "",
-        false,
-        "Receive mail for tests and trials, and misbehave to order.",
-    ),
 ];
 
 #[cfg(test)]

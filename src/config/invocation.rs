@@ -11,6 +11,7 @@ use super::decision::{Decisions, decide, given_by_file};
 use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
+use crate::sink;
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -52,6 +53,8 @@ pub enum Command {
     },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
+    /// `sink`: receive mail for tests and trials.
+    Sink(sink::options::Asked),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
     Passwd {
         /// `--scheme`.
@@ -136,7 +139,8 @@ impl Source {
             // Whoever asks for help gets it, whatever else is wrong.
             return Ok(self.invocation(Config::embedded(&self.machine), asked.command, Vec::new(), None));
         }
-        if matches!(asked.command, Command::Passwd { .. }) && asked.problems.is_empty() {
+        let needs_none = matches!(asked.command, Command::Passwd { .. } | Command::Sink(_));
+        if needs_none && asked.problems.is_empty() {
             // It needs no configuration, and whoever makes a password may not be allowed to read it.
             return Ok(self.invocation(Config::embedded(&self.machine), asked.command, Vec::new(), None));
         }

@@ -141,7 +141,7 @@ fn roff(text: &str) -> String {
 }
 
 /// Lines of at most [`WIDTH`], each behind `indent`, broken at blanks.
-fn wrapped(text: &str, indent: &str) -> String {
+pub(crate) fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = String::new();
     let mut line = String::new();
     for word in text.split(' ') {

@@ -9,8 +9,11 @@ use std::fmt;
 const MAX_LINE: usize = 512;
 /// Most octets of a peer's line that are kept.
 const MAX_TEXT: usize = 500;
-/// Most lines of one reply that a peer may send.
+/// Most lines of one reply that are kept.
 const MAX_LINES: usize = 100;
+/// Most lines of one reply that a peer may send. What it grants it has granted, in however many words: to leave it for
+/// the 101st line would send a message twice.
+const MAX_TALK: usize = 20_000;
 
 /// An enhanced status code, `class.subject.detail` (RFC 3463 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,7 +188,7 @@ pub enum ReplyError {
     Code(u16),
     /// A line with another code than the one before it.
     MixedCodes(u16, u16),
-    /// More than 100 lines.
+    /// More than 20,000 lines.
     TooManyLines,
 }
 
@@ -195,7 +198,7 @@ impl fmt::Display for ReplyError {
             ReplyError::Malformed => f.write_str("malformed reply"),
             ReplyError::Code(code) => write!(f, "reply with the impossible code {code:03}"),
             ReplyError::MixedCodes(first, other) => write!(f, "reply with two codes, {first} and {other}"),
-            ReplyError::TooManyLines => write!(f, "reply of more than {MAX_LINES} lines"),
+            ReplyError::TooManyLines => write!(f, "reply of more than {MAX_TALK} lines"),
         }
     }
 }
@@ -206,6 +209,8 @@ impl std::error::Error for ReplyError {}
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     unfinished: Option<Reply>,
+    /// Lines of the unfinished reply that were not kept.
+    dropped: usize,
 }
 
 impl ReplyParser {
@@ -225,13 +230,13 @@ impl ReplyParser {
     ///
     /// An enhanced code is recognised, and taken off the text, only where its class is that of the reply
     /// (RFC 2034 4); the first one counts. Lines are cut at 500 octets, and whatever is not printable ASCII
-    /// becomes `?`.
+    /// becomes `?`. Of many lines the first 100 are kept.
     ///
     /// # Errors
     /// When the line cannot be part of this reply; the reply begun so far is forgotten.
     pub fn feed(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
         let unfinished = self.unfinished.take();
-        let (code, is_last, text) = split_line(line)?;
+        let (code, is_last, text) = split_line(line).inspect_err(|_| self.dropped = 0)?;
         let text: String = text
             .iter()
             .take(MAX_TEXT)
@@ -247,8 +252,18 @@ impl ReplyParser {
                 enhanced,
                 lines: vec![text],
             },
-            Some(begun) if begun.code != code => return Err(ReplyError::MixedCodes(begun.code, code)),
-            Some(begun) if begun.lines.len() >= MAX_LINES => return Err(ReplyError::TooManyLines),
+            Some(begun) if begun.code != code => {
+                self.dropped = 0;
+                return Err(ReplyError::MixedCodes(begun.code, code));
+            }
+            Some(begun) if begun.lines.len() >= MAX_LINES => {
+                self.dropped += 1;
+                if MAX_LINES + self.dropped > MAX_TALK {
+                    self.dropped = 0;
+                    return Err(ReplyError::TooManyLines);
+                }
+                begun
+            }
             Some(mut begun) => {
                 begun.enhanced = begun.enhanced.or(enhanced);
                 begun.lines.push(text);
@@ -256,6 +271,7 @@ impl ReplyParser {
             }
         };
         if is_last {
+            self.dropped = 0;
             return Ok(Some(reply));
         }
         self.unfinished = Some(reply);

@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{ServerConfig, ServerSessionMemoryCache};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::pem::{self, PemFault};
 use super::{end_point, provider};
@@ -111,6 +111,26 @@ impl Identity {
         Ok(Identity {
             end_point: end_point::binding(&end_entity),
             config: Arc::new(server_config(provider, CertifiedKey::new(chain, signer))),
+            end_entity,
+        })
+    }
+
+    /// The identity of this chain and key, for a certificate that stands in no file.
+    ///
+    /// # Errors
+    /// The key can not be used, or is not that of the first certificate.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Identity, rustls::Error> {
+        let provider = provider();
+        let signer = provider.key_provider.load_private_key(key)?;
+        let certified = CertifiedKey::new(chain, signer);
+        certified.keys_match()?;
+        let end_entity = certified.end_entity_cert()?.clone().into_owned();
+        Ok(Identity {
+            end_point: end_point::binding(&end_entity),
+            config: Arc::new(server_config(provider, certified)),
             end_entity,
         })
     }

@@ -85,10 +85,20 @@ fn what_is_no_reply_is_refused() {
     assert_eq!(read(&["199 x"]), Err(ReplyError::Code(199)));
     assert_eq!(read(&["600 x"]), Err(ReplyError::Code(600)));
     assert_eq!(read(&["250-a", "251 b"]), Err(ReplyError::MixedCodes(250, 251)));
-    assert_eq!(read(&["250-a"; 101]), Err(ReplyError::TooManyLines));
-    let mut hundred = ["250-a"; 100];
-    hundred[99] = "250 a";
-    assert_eq!(read(&hundred).unwrap().unwrap().lines.len(), 100);
+}
+
+#[test]
+fn of_a_long_reply_the_beginning_is_kept_and_the_end_is_found() {
+    for (length, kept) in [(100, 100), (101, 100), (20_000, 100)] {
+        let mut lines = vec!["250-a"; length];
+        lines[length - 1] = "250 a";
+        assert_eq!(read(&lines).unwrap().unwrap().lines.len(), kept, "{length}");
+    }
+    assert_eq!(read(&["250-a"; 20_001]), Err(ReplyError::TooManyLines));
+    assert_eq!(
+        read(&[&["250-a"; 200][..], &["550 a"]].concat()),
+        Err(ReplyError::MixedCodes(250, 550))
+    );
 }
 
 #[test]

@@ -1,0 +1,327 @@
+//! `smtpmta sink` as a program: what it prints, what it stores, how it ends; and what goes wrong to order.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use smtpmta::sink::options::TABLE;
+
+use crate::support::world::PATIENCE;
+
+/// A sink that runs as a program of its own; killed when it is dropped.
+struct Program {
+    child: Child,
+    console: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Program {
+    #[track_caller]
+    fn run(args: &[&str]) -> Program {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(["sink", "--listen", "127.0.0.1:0"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut console = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        console.read_line(&mut line).unwrap();
+        let address = line
+            .strip_prefix("smtpmta sink: listening on ")
+            .unwrap_or_else(|| panic!("{line:?}"));
+        Program {
+            address: address.trim().parse().unwrap(),
+            child,
+            console,
+        }
+    }
+
+    fn call(&self) -> Caller {
+        Caller::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// What it prints up to its end, and its exit status.
+    fn hear_out(mut self) -> (String, Option<i32>) {
+        let mut rest = String::new();
+        self.console.read_to_string(&mut rest).unwrap();
+        (rest, self.child.wait().unwrap().code())
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Fails where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client.
+struct Caller(BufReader<TcpStream>);
+
+impl Caller {
+    fn new(stream: TcpStream) -> Caller {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Caller(BufReader::new(stream))
+    }
+
+    /// The next reply, its lines in one; empty at the end.
+    fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = Vec::new();
+            if self.0.read_until(b'\n', &mut line).unwrap_or(0) == 0 {
+                return reply;
+            }
+            let line = String::from_utf8_lossy(&line).into_owned();
+            reply += &line;
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return reply;
+            }
+        }
+    }
+
+    fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Says these lines one after the other; the beginning of each reply, the greeting first.
+    fn say(&mut self, lines: &[&str]) -> Vec<String> {
+        let short = |reply: String| reply.chars().take(3).collect::<String>();
+        let mut replies = vec![short(self.reply())];
+        for line in lines {
+            self.send(&format!("{line}\r\n"));
+            replies.push(short(self.reply()));
+        }
+        replies
+    }
+}
+
+const MESSAGE: [&str; 5] = [
+    "EHLO a.example",
+    "MAIL FROM:<bob@a.example> BODY=8BITMIME",
+    "RCPT TO:<alice@b.example>",
+    "DATA",
+    "Subject: x\r\n\r\n..dot\r\n.",
+];
+
+#[test]
+fn a_message_is_taken_stored_and_told_and_after_enough_of_them_it_ends() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("got").display().to_string();
+    let program = Program::run(&["--dir", &dir, "--max-messages", "1"]);
+    let mut caller = program.call();
+    assert_eq!(caller.say(&MESSAGE), ["220", "250", "250", "250", "354", "250"]);
+    caller.send("QUIT\r\n");
+    assert_eq!(caller.reply(), "221 2.0.0 Goodbye\r\n");
+    drop(caller);
+    let (told, status) = program.hear_out();
+    assert_eq!(
+        told,
+        "message 1 (session 0): <bob@a.example> to <alice@b.example>, 20 octets: 250 2.0.0 OK, 20 octets\n\
+         smtpmta sink: 1 sessions, 1 messages, 1 recipients, 20 octets\n"
+    );
+    assert_eq!(status, Some(0));
+    let stored = fs::read_to_string(format!("{dir}/1.eml")).unwrap();
+    assert_eq!(stored, "Subject: x\r\n\r\n.dot\r\n");
+    let envelope = fs::read_to_string(format!("{dir}/1.env")).unwrap();
+    for line in [
+        "from <bob@a.example> BODY=8BITMIME\n",
+        "to <alice@b.example>\n",
+        "client 127.0.0.1:",
+    ] {
+        assert!(envelope.contains(line), "{envelope}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_with_the_sums_whoever_stalls() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let program = Program::run(&["--fault", "ehlo=stall", "--fault", "mail=drop@50", "--seed", "7"]);
+        let mut caller = program.call();
+        caller.reply();
+        caller.send("EHLO a.example\r\n");
+        // Another one is served meanwhile, and has been greeted when the first one stalls.
+        assert_eq!(program.call().say(&["HELO a.example"]), ["220", "250"]);
+        program.signal(signal);
+        assert_eq!(caller.reply(), "");
+        let (told, status) = program.hear_out();
+        assert!(
+            told.starts_with("smtpmta sink: lots are drawn with --seed 7\n"),
+            "{told}"
+        );
+        assert!(told.contains("smtpmta sink: 2 sessions, 0 messages,"), "{told}");
+        assert!(
+            told.contains("smtpmta sink: to order: mail=drop@50: 0 of 0 times\n"),
+            "{told}"
+        );
+        assert_eq!(status, Some(0));
+    }
+}
+
+#[test]
+fn what_is_ordered_is_done() {
+    for (order, replies) in [
+        ("greeting=refuse", &["554", "503"][..]),
+        ("greeting=drop", &["", ""]),
+        ("connect=drop", &["", ""]),
+        ("ehlo=502 5.5.1 what?", &["220", "502", "503"]),
+        ("ehlo=defer", &["220", "421", ""]),
+        ("mail=early", &["220", "250", "250", "250"]),
+        ("mail[bob@*]=refuse", &["220", "250", "550", "503"]),
+        ("mail[alice@*]=refuse", &["220", "250", "250", "250"]),
+        ("rcpt=552 5.2.2 full", &["220", "250", "250", "552", "554"]),
+        ("rcpt=slow:1", &["220", "250", "250", "250", "354", "250"]),
+        ("data=late:1", &["220", "250", "250", "250", "354", "250"]),
+        ("data=reset", &["220", "250", "250", "250", ""]),
+        ("content=refuse", &["220", "250", "250", "250", "354", "554"]),
+        ("content=drop", &["220", "250", "250", "250", "354", ""]),
+        ("content=slow:1", &["220", "250", "250", "250", "354", "250"]),
+        ("dot=early", &["220", "250", "250", "250", "354", "250"]),
+        ("dot#2=drop", &["220", "250", "250", "250", "354", "250"]),
+        ("dot=close-after", &["220", "250", "250", "250", "354", "250"]),
+        (r"dot=250-a\n550 b", &["220", "250", "250", "250", "354", "250"]),
+        (
+            "dot=garbage",
+            &["220", "250", "250", "250", "354", "\u{16}\u{3}\u{1}"],
+        ),
+    ] {
+        let program = Program::run(&["--quiet", "--fault", order]);
+        let mut caller = program.call();
+        let lines = &MESSAGE[..replies.len() - 1];
+        let said = if replies[0].is_empty() {
+            vec![caller.reply(), caller.reply()]
+        } else {
+            caller.say(lines)
+        };
+        assert_eq!(said, replies, "{order}");
+        if order == "dot=close-after" {
+            assert_eq!(caller.reply(), "");
+        }
+    }
+}
+
+#[test]
+fn tls_is_made_up_and_can_fail() {
+    // A handshake is not tried here: the rooms of tls and outbound do that.
+    let program = Program::run(&[
+        "--starttls",
+        "--fault",
+        "handshake#1=garbage",
+        "--fault",
+        "handshake#2=drop",
+    ]);
+    for heard in ["\u{16}\u{3}\u{1}", ""] {
+        let mut caller = program.call();
+        assert_eq!(caller.say(&["EHLO a.example", "STARTTLS"]), ["220", "250", "220"]);
+        assert!(caller.reply().starts_with(heard));
+    }
+    let mut caller = program.call();
+    caller.say(&["EHLO a.example", "STARTTLS"]);
+    // This is no TLS: an alert comes, and then the end.
+    caller.send("EHLO a.example\r\n");
+    let mut alert = Vec::new();
+    caller.0.read_to_end(&mut alert).unwrap();
+    assert_eq!(alert.first(), Some(&21), "{alert:?}");
+}
+
+#[test]
+fn no_more_sessions_than_allowed_are_served_at_once() {
+    let program = Program::run(&["--max-sessions", "1"]);
+    let mut first = program.call();
+    assert!(first.reply().starts_with("220 "));
+    let mut second = program.call();
+    second
+        .0
+        .get_ref()
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    assert_eq!(second.reply(), "");
+    second.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(first);
+    assert!(second.reply().starts_with("220 "));
+}
+
+#[test]
+fn a_stalled_session_ends_with_its_client() {
+    let program = Program::run(&["--max-sessions", "1", "--fault", "greeting#1=stall"]);
+    drop(program.call());
+    let began = Instant::now();
+    assert!(program.call().reply().starts_with("220 "));
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn it_tells_what_keeps_it_from_starting() {
+    let run = |args: &[&str]| {
+        let run = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .arg("sink")
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&run.stdout), "");
+        (String::from_utf8(run.stderr).unwrap(), run.status.code())
+    };
+    let program = Program::run(&[]);
+    let (told, status) = run(&["--listen", &program.address.to_string()]);
+    assert!(
+        told.starts_with("smtpmta: sink: can not listen on 127.0.0.1:"),
+        "{told}"
+    );
+    assert_eq!(status, Some(75));
+    let (told, status) = run(&[
+        "--starttls",
+        "--tls-cert",
+        "/nonexistent/c",
+        "--tls-key",
+        "/nonexistent/k",
+    ]);
+    assert!(
+        told.starts_with("smtpmta: sink: TLS certificate file /nonexistent/c can not be read"),
+        "{told}"
+    );
+    assert_eq!(status, Some(78));
+    let (told, status) = run(&["--fault", "rcpt=explode", "--size", "x"]);
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(
+        told.contains("smtpmta: sink: --fault: \"rcpt=explode\": expected at the stage rcpt one of"),
+        "{told}"
+    );
+    assert_eq!(status, Some(64));
+}
+
+#[test]
+fn help_needs_no_configuration_and_the_manual_page_has_every_option() {
+    let run = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+        .args(["-c", "/nonexistent/conf", "sink", "--help"])
+        .output()
+        .unwrap();
+    assert!(run.status.success());
+    let help = String::from_utf8(run.stdout).unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/smtpmta-sink.8");
+    let page = fs::read_to_string(page).unwrap();
+    for row in TABLE {
+        assert!(help.contains(&format!("  --{}", row.name)), "{}", row.name);
+        let value = if row.value.is_empty() {
+            String::new()
+        } else {
+            format!(" Ar {}", row.value)
+        };
+        let item = format!("\n.It Fl \\-{}{value}\n", row.name.replace('-', "\\-"));
+        assert!(page.contains(&item), "{item:?} is not in the manual page");
+    }
+    let items = page.matches("\n.It Fl ").count();
+    assert_eq!(items, TABLE.len());
+}
