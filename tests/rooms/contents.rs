@@ -127,22 +127,17 @@ fn a_message_that_is_kept_in_a_file_goes_through_unharmed_and_the_file_goes_with
 }
 
 #[test]
-fn a_host_that_takes_8_bit_is_told_of_it_and_one_that_does_not_gets_the_same_octets() {
+fn a_host_that_takes_8_bit_is_told_of_it_and_gets_the_same_octets() {
     let eight_bit = "Subject: Hello\r\n\r\n\u{e4}\u{f6}\u{fc}\r\n".as_bytes();
-    for (offers, parameters) in [
-        (&["PIPELINING", "8BITMIME"][..], "BODY=8BITMIME"),
-        (&["PIPELINING"], ""),
-    ] {
-        let sink = Sink::start();
-        sink.offer(offers);
-        let world = world_with(&sink);
-        Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], eight_bit);
-        sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
-        sink.look(|seen| {
-            assert_eq!(seen.messages[0].parameters, parameters);
-            assert_eq!(relayed(seen), eight_bit);
-        });
-    }
+    let sink = Sink::start();
+    sink.offer(&["PIPELINING", "8BITMIME"]);
+    let world = world_with(&sink);
+    Client::of(&world).mail("bsmith@univac.com", &["jdoe@ibm.com"], eight_bit);
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    sink.look(|seen| {
+        assert_eq!(seen.messages[0].parameters, "BODY=8BITMIME");
+        assert_eq!(relayed(seen), eight_bit);
+    });
 }
 
 #[test]
