@@ -184,17 +184,25 @@ impl<'s> Handler<'s> {
             self.flush()?;
             return self.cut_off();
         }
-        for stage in answer
-            .stages
-            .iter()
-            .flat_map(|stage| self.shared.draw_early(*stage))
-        {
-            self.note(&Event::Misbehaves(stage));
-            let reply = format!("{}\r\n", stage.consent()).into_bytes();
-            self.said_early.push((stage, self::code(&reply)));
-            self.say(&reply)?;
+        for stage in answer.stages {
+            self.say_early(*stage)?;
         }
         Ok(self.session.answered(code))
+    }
+
+    /// Says what is ordered to be said before it is asked: together with the reply at `stage`.
+    fn say_early(&mut self, stage: Stage) -> Result<(), Over> {
+        for early in self.shared.draw_early(stage) {
+            // Once is enough, until it is asked.
+            if self.said_early.iter().any(|(said, _)| *said == early) {
+                continue;
+            }
+            self.note(&Event::Misbehaves(early));
+            let reply = format!("{}\r\n", early.consent()).into_bytes();
+            self.said_early.push((early, code(&reply)));
+            self.say(&reply)?;
+        }
+        Ok(())
     }
 
     /// Tells of a message that is about to be answered, before the client knows.
@@ -286,6 +294,7 @@ impl<'s> Handler<'s> {
                 Some(Deed::Late(pause)) => return self.pause(pause).map(|()| None),
                 Some(Deed::Say(reply)) => {
                     // That was the answer: nothing will be said to the dot.
+                    self.said_early.retain(|(stage, _)| *stage != Stage::Dot);
                     self.said_early.push((Stage::Dot, code(&reply)));
                     self.say(&reply)?;
                     self.flush()?;

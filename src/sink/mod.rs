@@ -1,6 +1,6 @@
 //! The sink: an SMTP server that takes mail for tests and trials, and misbehaves to order (`smtpmta sink`).
 //!
-//! [`session`] says what is right at each moment, [`faults`] what is ordered instead, [`handler`] says one of the two;
+//! [`session`] says what is right at each moment, [`faults`] what is ordered instead, `handler` says one of the two;
 //! [`server`] is the sink as a whole, also for tests inside the process. Needs no configuration and no spool, and
 //! shares nothing with the MTA but the grammar.
 

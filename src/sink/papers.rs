@@ -2,7 +2,7 @@
 //!
 //! Never touches a file, and is another one each time.
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::settings::Flaw;
@@ -22,6 +22,7 @@ pub fn identity(hostname: &str, flaw: Option<Flaw>) -> Result<Identity, String> 
     };
     let key = KeyPair::generate().map_err(|error| error.to_string())?;
     let mut params = CertificateParams::new([name.to_owned()]).map_err(|error| error.to_string())?;
+    params.distinguished_name.push(DnType::CommonName, name);
     match flaw {
         Some(Flaw::Expired) => {
             params.not_before = date_time_ymd(2020, 1, 1);

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustls::version::TLS13;
 use smtpmta::sink::options::TABLE;
 
+use crate::support::client::Client;
 use crate::support::world::PATIENCE;
 
 /// A sink that runs as a program of its own; killed when it is dropped.
@@ -214,8 +217,7 @@ fn what_is_ordered_is_done() {
 }
 
 #[test]
-fn tls_is_made_up_and_can_fail() {
-    // A handshake is not tried here: the rooms of tls and outbound do that.
+fn a_handshake_can_fail_in_several_ways() {
     let program = Program::run(&[
         "--starttls",
         "--fault",
@@ -235,6 +237,74 @@ fn tls_is_made_up_and_can_fail() {
     let mut alert = Vec::new();
     caller.0.read_to_end(&mut alert).unwrap();
     assert_eq!(alert.first(), Some(&21), "{alert:?}");
+}
+
+#[test]
+fn a_login_in_tls_is_asked_for_and_taken() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().display().to_string();
+    let program = Program::run(&[
+        "--starttls",
+        "--require-tls",
+        "--auth",
+        "bob:sesame",
+        "--hostname",
+        "mx.sink.test",
+        "--dir",
+        &dir,
+    ]);
+    let mut client = Client::try_greet(program.address).unwrap();
+    assert_eq!(
+        client.say("MAIL FROM:<>"),
+        "530 5.7.0 Must issue a STARTTLS command first"
+    );
+    assert_eq!(client.say("STARTTLS"), "220 2.0.0 Ready to start TLS");
+    let mut client = client.begin_tls(&[&TLS13]);
+    // What was said in the clear is forgotten.
+    assert!(client.say("MAIL FROM:<>").starts_with("503 "));
+    let hello = client.say("EHLO a.example");
+    assert!(
+        hello.contains("AUTH PLAIN LOGIN") && !hello.contains("STARTTLS"),
+        "{hello}"
+    );
+    assert!(client.say("MAIL FROM:<>").starts_with("530 "));
+    let login = BASE64.encode(b"\0bob\0sesame");
+    assert_eq!(client.say(&format!("AUTH PLAIN {login}")), "235 2.7.0 Welcome");
+    let reply = client.try_mail("", &["alice@b.example"], b"x\r\n").unwrap();
+    assert_eq!(reply, "250 2.0.0 OK, 3 octets");
+    let envelope = fs::read_to_string(place.path().join("1.env")).unwrap();
+    assert!(envelope.contains("tls TLSv1.3 "), "{envelope}");
+}
+
+#[test]
+fn tls_may_come_first() {
+    let program = Program::run(&["--tls"]);
+    let mut client = Client::connect(program.address).begin_tls(&[&TLS13]);
+    assert!(client.reply().starts_with("220 "));
+    assert!(client.say("EHLO a.example").starts_with("250-"));
+}
+
+#[test]
+fn chunks_come_in_however_they_are_sent_and_can_go_wrong() {
+    let sent = b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nBDAT 5\r\nab\r\ncBDAT 3 LAST\r\nd\r\nRSET\r\n";
+    for (order, replies) in [
+        ("dot=drop@0", &["250", "250", "250", "250", "250"][..]),
+        ("bdat#2=refuse", &["250", "250", "250", "554", "250"]),
+        ("dot=defer", &["250", "250", "250", "451", "250"]),
+        ("bdat#1=defer", &["250", "250", "451", "503", "250"]),
+        ("bdat=drop", &["250", "250", ""]),
+        ("content=drop", &["250", "250", ""]),
+    ] {
+        let program = Program::run(&["--fault", order]);
+        let mut caller = program.call();
+        caller.say(&["EHLO a.example"]);
+        caller.0.get_mut().write_all(sent).unwrap();
+        let heard: Vec<String> = replies
+            .iter()
+            .map(|_| caller.reply().chars().take(3).collect())
+            .collect();
+        assert_eq!(heard, replies, "{order}");
+    }
 }
 
 #[test]

@@ -301,3 +301,23 @@ fn who_was_turned_away_may_only_quit() {
     session.answered(Some(554));
     go_through(&mut session, &[("EHLO a.example", "503 "), ("QUIT", "221 ")]);
 }
+
+proptest::proptest! {
+    /// Whatever is said, and whatever is answered, goes on somehow.
+    #[test]
+    fn no_dialogue_confuses_it(
+        dialogue in proptest::collection::vec(("(EHLO|MAIL|RCPT|DATA|BDAT|RSET|AUTH|STARTTLS|QUIT|x)[ -~]{0,20}", 0..600u16), 0..20)
+    ) {
+        let mut session = session(Settings::default());
+        for (line, code) in dialogue {
+            match session.hear(Line::Whole(line.as_bytes()), false) {
+                Heard::Answer(_) => {}
+                Heard::Chunk(_) => _ = session.end_of_chunk(&ChunkChecker::text()),
+            }
+            if session.answered(Some(code)) == Next::Content {
+                session.end_of_content(0, None);
+                session.answered(Some(code));
+            }
+        }
+    }
+}
