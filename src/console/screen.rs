@@ -193,14 +193,25 @@ pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
 /// `show hops`: the next hops.
 #[must_use]
 pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
-    let mut table = Table::new(["Lists", "Next try", "Last used", "Next hop", "Last error"]);
+    let mut table = Table::new([
+        "Lists",
+        "Next try",
+        "Last used",
+        "Failures",
+        "Down for",
+        "Next hop",
+        "Last error",
+    ]);
     let mut json = Vec::new();
     for row in rows {
-        let error = row.last_error.as_ref();
+        let (error, back_off) = (row.last_error.as_ref(), row.back_off);
+        let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
         table.add([
             row.lists.to_string(),
             until(now, row.due),
             age(now, row.used),
+            or_dash(back_off.map(|back_off| back_off.failures.to_string())),
+            or_dash(back_off.map(|back_off| age(now, back_off.since))),
             row.next_hop.clone(),
             error
                 .map(|(text, at)| format!("{text} ({} ago)", age(now, *at)))
@@ -210,6 +221,9 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
             "next_hop": row.next_hop, "lists": row.lists, "next_attempt": row.due.map(Stamp::to_console),
             "last_used": row.used.to_console(), "last_error": error.map(|(text, _)| text),
             "last_error_at": error.map(|(_, at)| at.to_console()),
+            "failures": back_off.map_or(0, |back_off| back_off.failures),
+            "down_since": back_off.map(|back_off| back_off.since.to_console()),
+            "next_probe": back_off.map(|back_off| back_off.next_probe.to_console()),
         }));
     }
     Screen {

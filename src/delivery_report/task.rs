@@ -16,8 +16,11 @@ use crate::tasks::Task;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
 use crate::work_queue::{
-    Arrival, Concerned, Content, Due, News, Notice, Origin, QueueError, THRESHOLD, Telling, WorkQueue,
+    Arrival, Concerned, Content, Due, News, Notice, Origin, QueueError, Round, THRESHOLD, Telling, WorkQueue,
 };
+
+/// How long the attempt that falls due when the time of a message is over may take to be made.
+const LAST_ATTEMPT: Duration = Duration::from_secs(600);
 
 /// Messages that are reported about in one transaction.
 const BATCH: usize = 50;
@@ -158,16 +161,15 @@ impl DeliveryReport {
     /// The safety net below the retries: no message outlives its time, whatever keeps it from being tried. An
     /// attempt that falls due at the very end is let go first.
     fn expire(&self, stop: &Stop) -> Result<(), QueueError> {
-        let cutoff = self.queue.now().minus(self.expire + self.expire / 10);
-        let mut given_up = 0;
-        while !stop.is_given() {
-            let (step, more) = self.queue.expire(cutoff)?;
-            given_up += step;
-            if !more {
-                break;
-            }
+        let cutoff = self
+            .queue
+            .now()
+            .minus(self.expire + (self.expire / 10).min(LAST_ATTEMPT));
+        let mut round = Round::default();
+        while !stop.is_given() && !round.is_done {
+            round = self.queue.expire(cutoff, round)?;
         }
-        if given_up > 0 {
+        if round.given_up > 0 {
             self.report_failures(stop)
         } else {
             Ok(())

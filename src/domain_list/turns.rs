@@ -70,6 +70,12 @@ impl Turns {
         }
     }
 
+    /// Whether `hop` has answered for a message in one of the sessions that are under way.
+    #[must_use]
+    pub fn is_answering(&self, hop: HopId) -> bool {
+        self.answering.contains(&hop)
+    }
+
     /// The next hops that may have hung: several sessions, and no answer yet. They do not get the last handlers.
     #[must_use]
     pub fn silent(&self) -> HashSet<HopId> {

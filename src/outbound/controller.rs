@@ -24,6 +24,10 @@ const LISTS_A_PASS: usize = 32;
 /// How long to wait after the queue refused to do its part.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
+/// How long a handler may have a list in hand. Every step of a session has its deadline, so that none needs as long:
+/// whoever does has hung, and its messages must not.
+const LEASE: Duration = Duration::from_secs(24 * 3600);
+
 /// What a pass came to.
 enum Progress {
     /// There may be more to do at once.
@@ -103,7 +107,7 @@ impl OutboundController {
     }
 
     /// The safety net below the handlers: a list that nobody has, and that yet is there, would keep its messages
-    /// locked for ever.
+    /// locked for ever, and so would a handler that hangs.
     fn take_lost_lists_apart(&self, suspects: &mut Vec<ListId>) {
         let lists = match self.queue.lists() {
             Ok(lists) => lists,
@@ -121,6 +125,13 @@ impl OutboundController {
             }
         }
         *suspects = unknown;
+        let overdue = self.queue.lists_in_hand_since(self.queue.now().minus(LEASE));
+        for list in overdue.unwrap_or_default() {
+            log::error!("list {list} has been in the hands of a handler for a day: it is taken apart");
+            if let Err(error) = self.queue.end_list(list) {
+                log::error!("list {list}: {error}");
+            }
+        }
     }
 
     fn rest(&self, stop: &Stop, pause: Duration) {

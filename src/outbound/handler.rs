@@ -20,7 +20,8 @@ use crate::tasks::table::{Desk, Rest};
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{
-    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Terms, WorkQueue,
+    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Silence, Terms,
+    WorkQueue,
 };
 
 /// How long DNS may be asked for the hosts of a next hop.
@@ -68,8 +69,10 @@ impl OutboundHandler {
         let hosts = match candidates(&hand.list.next_hop, &self.resolver, &self.hosts, deadline) {
             Ok(hosts) => hosts,
             Err(none) => {
-                let outcome = none.outcome(&hand.list.next_hop);
-                return hand.settle_rest("", &outcome);
+                return match none.outcome(&hand.list.next_hop) {
+                    Outcome::TryLater(reason) => hand.back_off("", reason),
+                    outcome => hand.settle_rest("", &outcome),
+                };
             }
         };
         let peers = hosts.into_iter().flat_map(|host| {
@@ -102,7 +105,7 @@ impl OutboundHandler {
         if let Some((host, reason)) = last
             && !desk.stopping()
         {
-            hand.settle_rest(&host, &Outcome::TryLater(reason));
+            hand.back_off(&host, reason);
         }
     }
 
@@ -364,11 +367,11 @@ impl<'h> Hand<'h> {
             let _ = self.insist(|queue| queue.hold_listed(list, id, &reason));
             return;
         }
-        if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
+        if outcomes.iter().any(|(_, outcome)| outcome.is_answer()) {
             let hop = self.list.hop;
             self.handler.dispatch.with(|turns| turns.answers(hop));
         }
-        self.answered += usize::from(outcomes.iter().any(|(_, outcome)| is_answer(outcome)));
+        self.answered += usize::from(outcomes.iter().any(|(_, outcome)| outcome.is_answer()));
         // RFC 5321 4.5.3.1.10: whom the host had no room for in this transaction gets one of his own.
         let delivered = outcomes
             .iter()
@@ -391,6 +394,35 @@ impl<'h> Hand<'h> {
     fn give_back(&mut self, id: MessageId) {
         if let Some(place) = self.in_flight.iter().position(|message| message.id == id) {
             self.todo.push_front(self.in_flight.remove(place));
+        }
+    }
+
+    /// No host has taken what is left. If none has answered for any message, in no session of this next hop, all
+    /// mail for it waits together; else each goes its own way.
+    fn back_off(&mut self, host: &str, reason: Reason) {
+        let hop = self.list.hop;
+        if self.answered > 0 || self.handler.dispatch.with(|turns| turns.is_answering(hop)) {
+            return self.settle_rest(host, &Outcome::TryLater(reason));
+        }
+        // What ended on its own must not be taken for the rest.
+        while !self.unrecorded.is_empty() {
+            self.wait_for_record();
+        }
+        for message in std::mem::take(&mut self.todo) {
+            for recipient in &message.recipients {
+                let (id, to) = (message.id, &recipient.path);
+                log::info!("id={id} to=<{to}> deferred with its next hop {}", reason.text);
+            }
+        }
+        let silence = Silence {
+            list: self.list.id,
+            host: host.to_owned(),
+            reason,
+            retry: self.handler.retry.clone(),
+        };
+        let settled = self.insist(|queue| queue.back_off(&silence));
+        if settled.is_some_and(|settled| settled.given_up > 0) {
+            self.handler.bells.drt.kick();
         }
     }
 
@@ -455,6 +487,9 @@ impl<'h> Hand<'h> {
         });
         if recorded.is_some_and(|settled| settled.given_up + settled.to_tell > 0) {
             self.handler.bells.drt.kick();
+        }
+        if recorded.is_some_and(|settled| settled.released) {
+            self.handler.bells.osesctl.kick();
         }
         recorded.is_some()
     }
@@ -539,17 +574,6 @@ fn recipient(listed: &ListedRecipient) -> Recipient {
         mailbox: listed.path.clone(),
         notify: listed.notify,
         original: original.or_else(|| listed.notify.and_then(|_| added())),
-    }
-}
-
-/// Whether the host has said what it thinks of a recipient. Silence, a lost connection and 421 are no answer: the next
-/// message would fare no better.
-fn is_answer(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Delivered(_) => true,
-        Outcome::TryLater(reason) | Outcome::GiveUp(reason) => {
-            reason.reply.as_ref().is_some_and(|reply| reply.code != 421)
-        }
     }
 }
 

@@ -142,6 +142,7 @@ impl WorkQueue {
             hop,
             next_hop: next_hop.clone(),
             handler: Some(handler),
+            failures: 0,
         };
         let make = move |ledger: &mut Ledger<'_>| make_list(ledger, &terms, now, &chosen);
         self.store.write(make).wait().map(|(list, _)| list)
@@ -238,6 +239,21 @@ impl WorkQueue {
             .read(|db| ledger::rows(db, "SELECT id FROM domain_list", [], |row| row.get(0).map(ListId)))
     }
 
+    /// The lists that handlers got before `cutoff`, and still have.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn lists_in_hand_since(&self, cutoff: Stamp) -> Result<Vec<ListId>, QueueError> {
+        self.store.read(|db| {
+            ledger::rows(
+                db,
+                "SELECT id FROM domain_list WHERE handler IS NOT NULL AND made_at < ?",
+                [cutoff.0],
+                |row| row.get(0).map(ListId),
+            )
+        })
+    }
+
     /// Puts the recipients of message `id` on this list aside, for an operator to look at.
     ///
     /// # Errors
@@ -312,24 +328,29 @@ struct Chosen {
     hop: HopId,
     next_hop: NextHop,
     handler: Option<usize>,
+    /// How often in a row it has not answered. Above 0 its list is a probe: one message, that which is due longest.
+    failures: u32,
 }
 
 /// The next hops that get a list, those that are due longest first, and those whose mail gathers instead. Those
-/// that have enough in hand do not keep the others from being looked at.
+/// that have enough in hand, or back off and have their probe under way, do not keep the others from being looked
+/// at.
 fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>, Vec<HopId>), QueueError> {
     let mut handlers = claim.handlers.iter().copied().peekable();
     let (mut waiting_room, mut spare) = (claim.waiting_room, claim.spare);
     let (mut chosen, mut gathering) = (Vec::new(), Vec::new());
     let mut statement = ledger.db().prepare_cached(
-        "SELECT id, name FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
+        "SELECT id, name, failures, \
+           failures > 0 AND EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id) \
+         FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
     )?;
     let mut rows = statement.query([now.0])?;
     while let Some(row) = rows.next()? {
         if gathering.len() >= MOST_GATHERING {
             break;
         }
-        let hop = HopId(row.get(0)?);
-        if claim.waiting.contains(&hop) {
+        let (hop, failures, is_probed) = (HopId(row.get(0)?), row.get(2)?, row.get(3)?);
+        if claim.waiting.contains(&hop) || is_probed {
             continue;
         }
         if handlers.peek().is_none() && waiting_room == 0 {
@@ -357,6 +378,7 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             hop,
             next_hop,
             handler,
+            failures,
         });
     }
     Ok((chosen, gathering))
@@ -384,8 +406,10 @@ fn make_list(
         hop,
         ref next_hop,
         handler,
+        failures,
     } = *chosen;
-    let mut gather = Gather::new(terms.list_messages);
+    let most = if failures > 0 { 1 } else { terms.list_messages };
+    let mut gather = Gather::new(most);
     let mut strayed = Vec::new();
     let mut damaged = Vec::new();
     {
@@ -434,7 +458,7 @@ fn make_list(
             recipients: gather.recipients().len(),
             handler,
         };
-        Some(write_list(ledger, made, gather.recipients())?)
+        Some(write_list(ledger, made, gather.recipients(), failures)?)
     };
     ledger.run(
         "UPDATE next_hop SET used_at = ? WHERE id = ?",
@@ -448,6 +472,7 @@ fn write_list(
     ledger: &mut Ledger<'_>,
     mut list: DomainList,
     recipients: &[(MessageId, u32)],
+    failures: u32,
 ) -> Result<DomainList, QueueError> {
     ledger.run(
         "INSERT INTO domain_list (hop, messages, recipients, handler, made_at) VALUES (?, ?, ?, ?, ?)",
@@ -466,16 +491,16 @@ fn write_list(
         State::PendingXmit
     };
     debug_assert!(State::PendingXmit.may_become(state));
-    let story = match list.handler {
-        Some(handler) => format!(
-            "list {} for {}, given to oseshlr{handler}",
-            list.id, list.next_hop
-        ),
-        None => format!(
-            "list {} for {}, which waits for a handler",
-            list.id, list.next_hop
-        ),
+    let fate = match list.handler {
+        Some(handler) => format!("given to oseshlr{handler}"),
+        None => "which waits for a handler".to_owned(),
     };
+    let probe = match failures {
+        0 => String::new(),
+        1 => "the probe after a failure, ".to_owned(),
+        many => format!("the probe after {many} failures in a row, "),
+    };
+    let story = format!("list {} for {}, {probe}{fate}", list.id, list.next_hop);
     let mut told = None;
     for (id, n) in recipients {
         ledger.run(
