@@ -152,6 +152,11 @@ impl Crew {
         }
     }
 
+    /// The doorbell of osesctl.
+    pub(super) fn outbound_bell(&self) -> Bell {
+        self.bells.osesctl.clone()
+    }
+
     /// From now on what begins goes by these files; what has begun goes on as it is.
     pub(super) fn take_files(&mut self, files: Files) {
         self.directory.replace(files.directory);

@@ -7,6 +7,7 @@
 
 use super::Config;
 use super::kind::Kind;
+use super::problem::quoted;
 use super::values::Expected;
 
 /// Options that belong together, under a title.
@@ -615,11 +616,12 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Ask for a password and print it as the accounts file wants it: as argon2id, sha512-crypt, \
          sha256-crypt, scram-sha-256 or plain.",
     ),
-    later(
+    now(
         "queue",
-        "VERB",
+        "retry [--hop NAME | ID ...]",
         true,
-        "Look into the work queues and change them.",
+        "Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
+         that, or these, or all.",
     ),
     later(
         "trace",
@@ -653,6 +655,40 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Receive mail for tests and trials, and misbehave to order.",
     ),
 ];
+
+/// The verbs that may follow `queue`, and whether each can be used now.
+static QUEUE_VERBS: [(&str, bool); 12] = [
+    ("retry", true),
+    ("list", false),
+    ("show", false),
+    ("age", false),
+    ("hold", false),
+    ("release", false),
+    ("bounce", false),
+    ("delete", false),
+    ("undelete", false),
+    ("route", false),
+    ("export", false),
+    ("import", false),
+];
+
+/// Whether `queue` can be used with this verb now.
+#[must_use]
+pub fn has_queue_verb(verb: &str) -> bool {
+    QUEUE_VERBS.contains(&(verb, true))
+}
+
+/// Why a word behind `queue`, or none, is no verb that can be used.
+#[must_use]
+pub fn queue_verb_refused(verb: Option<&str>) -> String {
+    match verb {
+        None => "queue: expected a verb behind it: retry".to_owned(),
+        Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {
+            format!("queue {verb}: this verb is not available in this version; there is retry")
+        }
+        Some(verb) => format!("queue: {}: no such verb; there is retry", quoted(verb)),
+    }
+}
 
 #[cfg(test)]
 mod tests {

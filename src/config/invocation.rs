@@ -50,6 +50,13 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `queue VERB …`: the words after `queue`, never none; and whether the answer is to be JSON.
+    Queue {
+        /// The verb, and what it is for.
+        words: Vec<String>,
+        /// `--json`.
+        json: bool,
+    },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
@@ -481,6 +488,14 @@ mod tests {
             asked(&["-s", "/q", "show", "queue", "--json"]).command,
             show(&["queue"], true)
         );
+        let retry = Command::Queue {
+            words: ["retry", "--hop", "a.example"].map(String::from).to_vec(),
+            json: true,
+        };
+        assert_eq!(
+            asked(&["queue", "retry", "--hop=a.example", "--json"]).command,
+            retry
+        );
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);
@@ -508,8 +523,13 @@ mod tests {
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
                 &["queue", "list"],
-                "queue: this command is not available in this version",
+                "queue list: this verb is not available in this version; there is retry",
             ),
+            (
+                &["queue", "dance"],
+                "queue: \"dance\": no such verb; there is retry",
+            ),
+            (&["queue"], "queue: expected a verb behind it: retry"),
             (
                 &["sendmail", "-t"],
                 "sendmail: this command is not available in this version",

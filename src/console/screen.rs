@@ -232,6 +232,19 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
     }
 }
 
+/// `queue retry`: how many messages are due now.
+#[must_use]
+pub fn retried(messages: usize) -> Screen {
+    Screen {
+        text: match messages {
+            0 => "nothing that waits matched\n".to_owned(),
+            1 => "1 message is due now\n".to_owned(),
+            many => format!("{many} messages are due now\n"),
+        },
+        json: json!({ "messages": messages }),
+    }
+}
+
 /// How long ago, in the largest unit that fits.
 fn age(now: Stamp, then: Stamp) -> String {
     span(now.since(then).as_secs())

@@ -79,10 +79,7 @@ impl OutboundController {
             }
             // What falls due or ripens after this moment is waited for: nothing falls between pass and pause.
             let looked = (self.queue.now(), Instant::now());
-            let progress = self.hand_out_waiting().and_then(|fine| match fine {
-                true => self.process_domain_lists(looked.1),
-                false => Ok(Progress::Trouble),
-            });
+            let progress = self.pass(looked.1);
             match progress {
                 Ok(Progress::Made) => {}
                 Ok(Progress::None) => self.rest(stop, self.until_due(looked)),
@@ -99,6 +96,18 @@ impl OutboundController {
             if let Err(error) = self.queue.end_list(list) {
                 log::error!("list {list} waits for the next start: {error}");
             }
+        }
+    }
+
+    /// Hands out what waits, and makes new lists; what let others go before it and may go after all goes last.
+    fn pass(&self, now: Instant) -> Result<Progress, QueueError> {
+        if !self.hand_out_waiting(true, now)? {
+            return Ok(Progress::Trouble);
+        }
+        let progress = self.process_domain_lists(now)?;
+        match progress {
+            Progress::None if !self.hand_out_waiting(false, now)? => Ok(Progress::Trouble),
+            progress => Ok(progress),
         }
     }
 
@@ -167,17 +176,20 @@ impl OutboundController {
             .fold(self.poll_interval, Duration::min)
     }
 
-    /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made.
-    /// Whether the handlers took them.
-    fn hand_out_waiting(&self) -> Result<bool, QueueError> {
+    /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made, but
+    /// with `yielding` not before mail that gathers, has waited longer and has no handler. Whether the handlers took
+    /// them.
+    fn hand_out_waiting(&self, yielding: bool, now: Instant) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
             let spare = self.spare() > 0;
-            let next = self.dispatch.with(|turns| turns.next(self.per_next_hop, spare));
+            let next = self
+                .dispatch
+                .with(|turns| turns.next(self.per_next_hop, spare, yielding));
             let Some(mut list) = next else {
                 break;
             };
             if let Err(error) = self.queue.lock_list(list.id, number) {
-                self.dispatch.with(|turns| turns.put_back(list));
+                self.dispatch.with(|turns| turns.put_back(list, now));
                 return Err(error);
             }
             list.handler = Some(number);
@@ -227,7 +239,7 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
-                self.dispatch.with(|turns| turns.wait(list));
+                self.dispatch.with(|turns| turns.wait(list, now));
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));

@@ -19,6 +19,7 @@ pub mod id;
 mod ledger;
 mod lists;
 mod moves;
+mod operator;
 pub mod outcome;
 mod reports;
 pub mod retry;
@@ -40,6 +41,7 @@ pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
 pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient, Terms};
+pub use operator::Retry;
 pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
 

@@ -309,3 +309,71 @@ fn a_locked_recipient_is_late_too() {
     let (late, ..) = world.queue.delayed(world.queue.now().minus(MINUTE)).unwrap();
     assert_eq!(late.iter().map(|due| due.id).collect::<Vec<_>>(), [id]);
 }
+
+#[test]
+fn an_operator_makes_what_waits_for_a_next_hop_due_and_history_says_who() {
+    let world = World::new();
+    world.fill(1001);
+    let list = world.claim(&[0], 0).remove(0);
+    world.silent(&list);
+    let other = world.put("a@example.org", &["x@ibm.com", "y@ibm.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, other, vec![(0, later()), (1, later())]);
+    world.queue.end_list(list.id).unwrap();
+    assert!(world.claim(&[0], 0).is_empty());
+
+    let hops = |name: &str| Retry::Hops(vec![name.to_owned()]);
+    assert_eq!(world.queue.retry(&hops("nobody.example"), "root").unwrap(), 0);
+    assert_eq!(world.queue.retry(&hops("lotus.com"), "root").unwrap(), 1001);
+    assert_eq!(world.hop("failures"), "0");
+    assert_eq!(
+        world.sql("SELECT count(*) || ' ' || text FROM history WHERE event = 'retried'"),
+        "1001 due now, by root"
+    );
+    assert_eq!(world.claim(&[0], 0)[0].messages, 100);
+    assert_eq!(
+        world.queue.retry(&Retry::Messages(vec![other]), "ann").unwrap(),
+        1
+    );
+    let lists = world.claim(&[1, 2], 0);
+    let names: Vec<_> = lists.iter().map(|list| list.next_hop.to_string()).collect();
+    assert_eq!(names, ["ibm.com", "lotus.com"]);
+}
+
+#[test]
+fn everything_that_waits_can_be_made_due_at_once() {
+    let world = World::new();
+    world.fill(3);
+    world.silent(&world.claim(&[0], 0)[0]);
+    let greylisted = world.put("a@example.org", &["x@ibm.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, greylisted, vec![(0, later())]);
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!(world.queue.retry(&Retry::Everything, "root").unwrap(), 4);
+    assert_eq!(world.claim(&[0, 1], 0).len(), 2);
+}
+
+#[test]
+fn a_message_that_is_retried_by_hand_is_the_next_probe_of_its_next_hop() {
+    let world = World::new();
+    world.fill(10);
+    let last = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    world.silent(&world.claim(&[0], 0)[0]);
+    assert_eq!(
+        world.queue.retry(&Retry::Messages(vec![last]), "root").unwrap(),
+        1
+    );
+    let probe = world.claim(&[0], 0).remove(0);
+    let ids: Vec<_> = world
+        .queue
+        .list_messages(probe.id)
+        .unwrap()
+        .iter()
+        .map(|m| m.id)
+        .collect();
+    assert_eq!(ids, [last]);
+    assert_eq!(world.hop("failures"), "1", "it backs off until it answers");
+}
