@@ -428,6 +428,16 @@ pub static SECTIONS: &[Section] = &[
                 "The most sessions with one next hop at once.",
             ),
             Opt::new(
+                "hop-rate",
+                "DOMAIN=N/T",
+                Nothing("none"),
+                Kind::HopRates(|c| &mut c.hop_rates),
+                "How many messages may go to this next hop in any period of this length, such as \
+                 example.org=60/1m. A domain with a dot before it stands for its subdomains, and * for every next \
+                 hop, each with a rate of its own; the most special one counts. A host that a route or the relay \
+                 host names goes by its own name or address.",
+            ),
+            Opt::new(
                 "retry-schedule",
                 "TIMES",
                 Is(&["5m 15m 30m 1h 2h 4h"]),

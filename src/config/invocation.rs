@@ -343,6 +343,7 @@ mod tests {
                 "--dns",
                 "192.0.2.53",
             ],
+            &["--hop-rate", "*=1000/1h", "--hop-rate", ".example.org=60/1m"],
             &[
                 "--retry-schedule",
                 "1s 90m 1d",
@@ -466,6 +467,7 @@ mod tests {
         assert_eq!(asked(&["--expire", "2h"]).config.delay_warning, None);
         assert!(wrong(&["--tls-cert", "a"]).contains("--tls-cert: expected tls-key beside it"));
         assert!(wrong(&["--route", "a=b", "--route", "A.=c"]).contains("--route: \"A.=c\": expected a once"));
+        assert!(wrong(&["--hop-rate", "A.=1/1s", "--hop-rate", "a=2/1s"]).contains("expected a once"));
         assert!(wrong(&["-l", "127.0.0.1:25", "-l", "127.0.0.1:25"]).contains("expected 127.0.0.1:25 once"));
         assert_eq!(
             asked(&["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"])

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cidr::Cidr;
-use super::values::{self, Expected, Parsed, address, domain, duration, size};
+use super::values::{self, Expected, Parsed, address, domain, duration, rate, size};
 use super::{Config, LogLevel};
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Rate;
 
 /// The way to a field.
 pub type Field<T> = fn(&mut Config) -> &mut T;
@@ -60,6 +61,8 @@ pub enum Kind {
     NextHop(Field<Option<NextHop>>),
     /// Domains, each with the host to send its mail to.
     Routes(Field<Vec<(String, NextHop)>>),
+    /// Domains, each with how many messages in which time may go there.
+    HopRates(Field<Vec<(String, Rate)>>),
     /// How much goes to the log.
     Level(Field<LogLevel>),
 }
@@ -70,7 +73,12 @@ impl Kind {
     pub fn repeatable(&self) -> bool {
         matches!(
             self,
-            Kind::Domains(_) | Kind::Listeners(_) | Kind::DnsServers(_) | Kind::Blocks(_) | Kind::Routes(_)
+            Kind::Domains(_)
+                | Kind::Listeners(_)
+                | Kind::DnsServers(_)
+                | Kind::Blocks(_)
+                | Kind::Routes(_)
+                | Kind::HopRates(_)
         )
     }
 
@@ -121,6 +129,7 @@ impl Kind {
             Kind::Blocks(field) => field(config).push(Cidr::parse(text)?),
             Kind::NextHop(field) => *field(config) = Some(address::next_hop(text)?),
             Kind::Routes(field) => field(config).push(address::route(text)?),
+            Kind::HopRates(field) => field(config).push(rate::hop_rate(text)?),
             Kind::Level(field) => *field(config) = level(text)?,
         }
         Ok(())
@@ -137,6 +146,7 @@ impl Kind {
             Kind::Listeners(field) | Kind::DnsServers(field) => field(config).clear(),
             Kind::Blocks(field) => field(config).clear(),
             Kind::Routes(field) => field(config).clear(),
+            Kind::HopRates(field) => field(config).clear(),
             _ => {}
         }
     }
@@ -170,6 +180,10 @@ impl Kind {
             Kind::Routes(field) => {
                 let routes = field(config).iter();
                 routes.map(|(domain, host)| format!("{domain}={host}")).collect()
+            }
+            Kind::HopRates(field) => {
+                let rates = field(config).iter();
+                rates.map(|(pattern, rate)| rate::text(pattern, rate)).collect()
             }
             Kind::Level(field) => vec![field(config).word().into()],
         }

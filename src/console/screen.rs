@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::clock::Stamp;
+use crate::config::values::duration;
+use crate::domain_list::pace::{Pace, Rate};
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{HopRow, ListRow, QueueRow};
@@ -192,18 +194,20 @@ pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
 
 /// `show hops`: the next hops.
 #[must_use]
-pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
+pub fn hops(rows: &[(HopRow, Pace)], now: Stamp) -> Screen {
     let mut table = Table::new([
         "Lists",
         "Next try",
         "Last used",
         "Failures",
         "Down for",
+        "Sessions",
+        "Rate",
         "Next hop",
         "Last error",
     ]);
     let mut json = Vec::new();
-    for row in rows {
+    for (row, pace) in rows {
         let (error, back_off) = (row.last_error.as_ref(), row.back_off);
         let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
         table.add([
@@ -212,6 +216,14 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
             age(now, row.used),
             or_dash(back_off.map(|back_off| back_off.failures.to_string())),
             or_dash(back_off.map(|back_off| age(now, back_off.since))),
+            match pace.limit {
+                Some(limit) => format!("{} of {limit}", pace.sessions),
+                None => pace.sessions.to_string(),
+            },
+            or_dash(
+                pace.rate
+                    .map(|(rate, free)| format!("{}, {free} free", rate_words(&rate))),
+            ),
             row.next_hop.clone(),
             error
                 .map(|(text, at)| format!("{text} ({} ago)", age(now, *at)))
@@ -224,6 +236,8 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
             "failures": back_off.map_or(0, |back_off| back_off.failures),
             "down_since": back_off.map(|back_off| back_off.since.to_console()),
             "next_probe": back_off.map(|back_off| back_off.next_probe.to_console()),
+            "sessions": pace.sessions, "limit": pace.limit,
+            "rate": pace.rate.map(|(rate, _)| rate_words(&rate)), "rate_free": pace.rate.map(|(_, free)| free),
         }));
     }
     Screen {
@@ -243,6 +257,11 @@ pub fn retried(messages: usize) -> Screen {
         },
         json: json!({ "messages": messages }),
     }
+}
+
+/// `60/1m`.
+fn rate_words(rate: &Rate) -> String {
+    format!("{}/{}", rate.messages, duration::text(rate.per))
 }
 
 /// How long ago, in the largest unit that fits.

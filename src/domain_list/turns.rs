@@ -18,7 +18,21 @@ pub struct Turns {
     in_hand: HashSet<ListId>,
     gathering: HashMap<HopId, Instant>,
     answering: HashSet<HopId>,
+    limits: HashMap<HopId, Limit>,
 }
+
+/// Fewer sessions than the operator allows, since the next hop said that there were too many.
+#[derive(Debug)]
+struct Limit {
+    most: usize,
+    /// Messages that it has answered since.
+    answered: usize,
+    /// Lists up to this one were in hand then: what becomes of them is no news.
+    since: ListId,
+}
+
+/// A next hop that said that there were too many sessions gets one more after it has answered for so many messages.
+const FOR_ONE_MORE: usize = 100;
 
 /// A list that waits for a handler.
 #[derive(Debug)]
@@ -75,6 +89,56 @@ impl Turns {
         if self.busy.contains_key(&hop) {
             self.answering.insert(hop);
         }
+        if let Some(limit) = self.limits.get_mut(&hop) {
+            limit.answered += 1;
+            if limit.answered >= FOR_ONE_MORE {
+                (limit.most, limit.answered) = (limit.most + 1, 0);
+            }
+        }
+    }
+
+    /// The next hop of `list`, which a handler has in hand, said that there are too many of us: half as many sessions
+    /// from now on, never none. What others that are under way hear counts as the same word.
+    pub fn crowded(&mut self, list: &DomainList) {
+        let sessions = self.busy(list.hop);
+        let before = self.limits.get(&list.hop);
+        if before.is_some_and(|limit| list.id <= limit.since) {
+            return;
+        }
+        let sessions = before.map_or(sessions, |limit| limit.most.min(sessions));
+        let limit = Limit {
+            most: (sessions / 2).max(1),
+            answered: 0,
+            since: self.in_hand.iter().max().copied().unwrap_or(list.id),
+        };
+        self.limits.insert(list.hop, limit);
+    }
+
+    /// How many sessions the next hops take that have taught us so; those that take `per_next_hop` again are
+    /// forgotten.
+    pub fn limits(&mut self, per_next_hop: usize) -> HashMap<HopId, usize> {
+        self.limits.retain(|_, limit| limit.most < per_next_hop);
+        self.limits
+            .iter()
+            .map(|(hop, limit)| (*hop, limit.most))
+            .collect()
+    }
+
+    /// How many sessions `hop` takes, as far as it has taught us.
+    #[must_use]
+    pub fn limit(&self, hop: HopId) -> Option<usize> {
+        self.limits.get(&hop).map(|limit| limit.most)
+    }
+
+    /// Whether `hop` has more sessions than it takes: the next one that is through has to end.
+    #[must_use]
+    pub fn has_too_many(&self, hop: HopId, per_next_hop: usize) -> bool {
+        self.busy(hop) > self.most(hop, per_next_hop)
+    }
+
+    fn most(&self, hop: HopId, per_next_hop: usize) -> usize {
+        self.limit(hop)
+            .map_or(per_next_hop, |limit| limit.min(per_next_hop))
     }
 
     /// Whether `hop` has answered for a message in one of the sessions that are under way.
@@ -102,7 +166,7 @@ impl Turns {
     /// another next hop that has gathered for longer and has no handler: that is to get this one.
     pub fn next(&mut self, per_next_hop: usize, spare: bool, yielding: bool) -> Option<DomainList> {
         let place = self.waiting.iter().position(|Waiting { list, .. }| {
-            self.busy(list.hop) < per_next_hop && (spare || !self.is_silent(list.hop))
+            self.busy(list.hop) < self.most(list.hop, per_next_hop) && (spare || !self.is_silent(list.hop))
         })?;
         let Waiting { list, since } = self.waiting.get(place)?;
         let goes_before =
@@ -117,7 +181,9 @@ impl Turns {
     #[must_use]
     pub fn others_wait(&self, hop: HopId, per_next_hop: usize) -> bool {
         let waits = |Waiting { list, .. }: &Waiting| {
-            list.hop != hop && self.busy(list.hop) < per_next_hop && !self.is_silent(list.hop)
+            list.hop != hop
+                && self.busy(list.hop) < self.most(list.hop, per_next_hop)
+                && !self.is_silent(list.hop)
         };
         let starves = |other: &HopId| *other != hop && self.busy(*other) == 0;
         self.waiting.iter().any(waits) || self.gathering.keys().any(starves)
@@ -199,7 +265,9 @@ impl Turns {
         self.busy.clone()
     }
 
-    fn busy(&self, hop: HopId) -> usize {
+    /// How many lists of `hop` are in the hands of handlers.
+    #[must_use]
+    pub fn busy(&self, hop: HopId) -> usize {
         self.busy.get(&hop).copied().unwrap_or(0)
     }
 
@@ -318,6 +386,39 @@ mod tests {
         assert!(!turns.others_wait(HopId(1), 20));
         turns.gather(&[HopId(1), HopId(2)], Instant::now());
         assert!(turns.others_wait(HopId(1), 20));
+    }
+
+    #[test]
+    fn a_next_hop_that_says_too_many_gets_half_the_sessions_and_slowly_more_again() {
+        let lists: Vec<(i64, i64)> = (0..10).map(|id| (id, 1)).collect();
+        let mut turns = turns(&lists);
+        assert_eq!(std::iter::from_fn(|| turns.next(8, true, false)).count(), 8);
+        turns.crowded(&list(3, 1));
+        turns.crowded(&list(7, 1));
+        assert_eq!(turns.limit(HopId(1)), Some(4), "both were under way: one word");
+        assert!(turns.has_too_many(HopId(1), 8));
+        (0..5).for_each(|id| turns.end(&list(id, 1)));
+        assert!(!turns.has_too_many(HopId(1), 8));
+        let fourth = turns.next(8, true, false).unwrap();
+        assert_eq!(turns.next(8, true, false), None);
+        turns.crowded(&fourth);
+        assert_eq!(turns.limit(HopId(1)), Some(2));
+        for _ in 0..FOR_ONE_MORE * 6 {
+            turns.answers(HopId(1));
+        }
+        assert_eq!(turns.limits(20), HashMap::from([(HopId(1), 8)]));
+        assert!(turns.limits(8).is_empty(), "as many as the operator allows");
+    }
+
+    #[test]
+    fn a_next_hop_keeps_one_session_whatever_it_says() {
+        let mut turns = turns(&[(1, 1), (2, 1), (3, 1)]);
+        for _ in 0..3 {
+            let list = turns.next(20, true, false).unwrap();
+            turns.crowded(&list);
+            assert_eq!(turns.limit(HopId(1)), Some(1));
+            turns.end(&list);
+        }
     }
 
     #[test]

@@ -157,7 +157,8 @@ impl OutboundController {
         }
     }
 
-    /// Until the next retry falls due or mail has gathered for long enough, at most a poll interval. What is due
+    /// Until the next retry falls due, mail has gathered for long enough or a next hop may have more of it by its
+    /// rate, at most a poll interval. What is due
     /// and could not be listed waits for a handler, who rings.
     fn until_due(&self, (due_looked, ripe_looked): (Stamp, Instant)) -> Duration {
         let now = self.queue.now();
@@ -170,7 +171,8 @@ impl OutboundController {
         let until_ripe = self
             .dispatch
             .with(|turns| turns.until_ripe(ripe_looked, Instant::now()));
-        [until_due, until_ripe]
+        let until_ready = self.dispatch.until_ready(Instant::now());
+        [until_due, until_ripe, until_ready]
             .into_iter()
             .flatten()
             .fold(self.poll_interval, Duration::min)
@@ -209,6 +211,7 @@ impl OutboundController {
 
     /// One pass of Domain List Processing.
     fn process_domain_lists(&self, now: Instant) -> Result<Progress, QueueError> {
+        self.dispatch.begin_pass(now);
         let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
         let claim = self.dispatch.with(|turns| Claim {
             handlers,
@@ -216,6 +219,7 @@ impl OutboundController {
             waiting: turns.waiting_hops(),
             busy: turns.busy_hops(),
             per_next_hop: self.per_next_hop,
+            limits: turns.limits(self.per_next_hop),
             spare,
             silent: turns.silent(),
             ripe: turns.ripe(now),

@@ -94,6 +94,7 @@ impl OutboundHandler {
                     End::Done => return,
                     End::Refused(reason) | End::Broken(reason) => {
                         log::debug!("list {}: {}", hand.list.id, reason.text);
+                        self.dispatch.heed(&hand.list, &reason);
                         last = Some((peer.to_string(), reason));
                     }
                 }
@@ -453,7 +454,8 @@ impl<'h> Hand<'h> {
                     log::info!("id={} to=<{to}> host={host} transmitted {reply}", message.id);
                 }
                 Outcome::TryLater(reason) => {
-                    log::info!("id={} to=<{to}> deferred {}", message.id, reason.text)
+                    log::info!("id={} to=<{to}> deferred {}", message.id, reason.text);
+                    self.handler.dispatch.heed(&self.list, reason);
                 }
                 Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
             }

@@ -16,6 +16,7 @@ use crate::clock::Stamp;
 use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
 use crate::domain_list::list::{DomainList, HopId, ListId};
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Tokens;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
 
@@ -32,6 +33,8 @@ pub struct Claim {
     pub busy: HashMap<HopId, usize>,
     /// At most so many of them together.
     pub per_next_hop: usize,
+    /// At most so many of these next hops together, as they have taught us.
+    pub limits: HashMap<HopId, usize>,
     /// So many of the handlers may go to next hops that are silent; the rest is for the others.
     pub spare: usize,
     /// Next hops with several sessions and no answer yet.
@@ -47,6 +50,8 @@ pub struct Claim {
 pub struct Terms {
     /// At most so many messages on a list.
     pub list_messages: usize,
+    /// How many messages may go to a next hop now. The tokens of a list that could not be recorded after all are lost.
+    pub tokens: Arc<dyn Tokens>,
     /// The next hop of a recipient, as the configuration says now: nothing about the way is frozen.
     pub router: Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync>,
 }
@@ -353,17 +358,27 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         if claim.waiting.contains(&hop) || is_probed {
             continue;
         }
+        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
+        let most = claim
+            .terms
+            .tokens
+            .free(hop, &next_hop)
+            .min(claim.terms.list_messages);
+        if most == 0 {
+            continue;
+        }
         if handlers.peek().is_none() && waiting_room == 0 {
             gathering.push(hop);
             continue;
         }
         let busy = claim.busy.get(&hop).copied().unwrap_or(0);
         let first = busy == 0 && handlers.peek().is_some();
-        if !first && !claim.ripe.contains(&hop) && !fills_a_list(ledger, claim, hop, now)? {
+        if !first && !claim.ripe.contains(&hop) && !fills_a_list(ledger, most, hop, now)? {
             gathering.push(hop);
             continue;
         }
-        let may_go = busy < claim.per_next_hop && (spare > 0 || !claim.silent.contains(&hop));
+        let limit = claim.limits.get(&hop).copied().unwrap_or(usize::MAX);
+        let may_go = busy < claim.per_next_hop.min(limit) && (spare > 0 || !claim.silent.contains(&hop));
         let handler = if may_go { handlers.next() } else { None };
         spare = spare.saturating_sub(usize::from(handler.is_some()));
         if handler.is_none() {
@@ -373,7 +388,6 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             }
             waiting_room -= 1;
         }
-        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
         chosen.push(Chosen {
             hop,
             next_hop,
@@ -384,15 +398,15 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
     Ok((chosen, gathering))
 }
 
-/// Whether what is due for a next hop is enough for a whole list: then there is nothing to gather for.
-fn fills_a_list(ledger: &Ledger<'_>, claim: &Claim, hop: HopId, now: Stamp) -> Result<bool, QueueError> {
+/// Whether what is due for a next hop is enough for a list of `most` messages: then there is nothing to gather for.
+fn fills_a_list(ledger: &Ledger<'_>, most: usize, hop: HopId, now: Stamp) -> Result<bool, QueueError> {
     let due: Option<usize> = ledger.row(
         "SELECT count(*) FROM (SELECT 1 FROM recipient \
          WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? LIMIT ?)",
-        (hop.0, now.0, claim.terms.list_messages),
+        (hop.0, now.0, most),
         |row| row.get(0),
     )?;
-    Ok(due.unwrap_or(0) >= claim.terms.list_messages)
+    Ok(due.unwrap_or(0) >= most)
 }
 
 /// The list of a next hop, if there is anything for it; and how many recipients turned out to go elsewhere now.
@@ -409,6 +423,10 @@ fn make_list(
         failures,
     } = *chosen;
     let most = if failures > 0 { 1 } else { terms.list_messages };
+    let most = most.min(terms.tokens.free(hop, next_hop));
+    if most == 0 {
+        return Ok((None, 0));
+    }
     let mut gather = Gather::new(most);
     let mut strayed = Vec::new();
     let mut damaged = Vec::new();
@@ -450,6 +468,7 @@ fn make_list(
     let list = if gather.recipients().is_empty() {
         None
     } else {
+        terms.tokens.take(hop, next_hop, gather.messages());
         let made = DomainList {
             id: ListId(0),
             hop,

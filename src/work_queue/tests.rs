@@ -11,6 +11,7 @@ use super::outcome::Success;
 use super::retry::RetryPolicy;
 use super::*;
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Unlimited;
 use crate::outbound::outcome::{Outcome, Reason};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::{EnhancedCode, Reply};
@@ -169,11 +170,13 @@ fn claim(handlers: &[usize], waiting_room: usize) -> Claim {
         waiting: HashSet::new(),
         busy: HashMap::new(),
         per_next_hop: 20,
+        limits: HashMap::new(),
         spare: 100,
         silent: HashSet::new(),
         ripe: (0..100).map(HopId).collect(),
         terms: Terms {
             list_messages: 100,
+            tokens: Arc::new(Unlimited),
             router: Arc::new(hop_of),
         },
     }
@@ -284,6 +287,7 @@ fn a_long_queue_becomes_lists_of_bounded_length_one_for_each_pass() {
             .claim(Claim {
                 terms: Terms {
                     list_messages: 3,
+                    tokens: Arc::new(Unlimited),
                     router: Arc::new(hop_of),
                 },
                 ..claim(&[0], 0)
@@ -653,6 +657,7 @@ fn a_route_that_changed_moves_what_is_pending() {
     let claim = Claim {
         terms: Terms {
             list_messages: 100,
+            tokens: Arc::new(Unlimited),
             router: Arc::new(move |_| rerouted.clone()),
         },
         ..claim(&[0], 0)

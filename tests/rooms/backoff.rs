@@ -1,7 +1,7 @@
 //! Next hops that do not answer: they wait as a whole, cost one connection an interval, and delay nobody else.
 
 use crate::support::client::{Client, letter};
-use crate::support::sink::{Sink, Stage};
+use crate::support::sink::{Rule, Sink, Stage};
 use crate::support::world::{PATIENCE, World, eventually};
 
 const SENDER: &str = "bsmith@mta.test";
@@ -192,4 +192,54 @@ fn a_flood_for_one_next_hop_lets_a_message_for_another_go_after_a_list() {
     let order = world.sql("SELECT recipient FROM history WHERE event = 'transmitted' ORDER BY stamp");
     let before = order.lines().position(|to| to == "x@live.test");
     assert!(before.is_some_and(|before| before <= 5), "{before:?}");
+}
+
+#[test]
+fn no_more_messages_go_to_a_next_hop_than_its_rate_allows_and_others_are_not_slowed_down() {
+    let (slow, live) = (Sink::start(), Sink::listen("127.0.0.2:0"));
+    let world = load(
+        &routes(&slow, &live),
+        &["--hop-rate", "[127.0.0.1]=4/1s", "-O", "1"],
+    );
+    world.tell("smtpmta stop outbound transport");
+    send(&world, 10, "x@dead.test");
+    send(&world, 20, "x@live.test");
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "30");
+    world.tell("smtpmta start outbound transport");
+    live.wait_for(|seen| seen.accepted().count() == 20, PATIENCE);
+    assert!(slow.look(|seen| seen.accepted().count()) < 9);
+    let hops: serde_json::Value = serde_json::from_str(&world.ask("show hops --json").text).unwrap();
+    let rates: Vec<_> = hops.as_array().unwrap().iter().map(|hop| &hop["rate"]).collect();
+    assert!(
+        rates.contains(&&"4/1s".into()) && rates.contains(&&serde_json::Value::Null),
+        "{hops}"
+    );
+    slow.wait_for(|seen| seen.accepted().count() == 10, PATIENCE);
+    let listed = format!(
+        "SELECT stamp FROM history WHERE event = 'listed' AND text LIKE '%{}%' ORDER BY stamp",
+        slow.address()
+    );
+    let listed: Vec<i64> = world
+        .sql(&listed)
+        .lines()
+        .map(|stamp| stamp.parse().unwrap())
+        .collect();
+    assert_eq!(listed.len(), 10);
+    for period in listed.windows(5) {
+        assert!(
+            period[4] - period[0] > 900_000,
+            "five in less than a second: {listed:?}"
+        );
+    }
+}
+
+#[test]
+fn a_next_hop_that_says_too_many_gets_fewer_sessions_and_show_hops_says_so() {
+    let (busy, live) = (Sink::start(), Sink::start());
+    busy.obey(Rule::say(Stage::Mail, "421 4.7.0 too many connections from you").times(1));
+    let world = load(&routes(&busy, &live), &["--retry-schedule", "1s"]);
+    send(&world, 1, "x@dead.test");
+    busy.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    let hops: serde_json::Value = serde_json::from_str(&world.ask("show hops --json").text).unwrap();
+    assert_eq!(hops[0]["limit"], 1, "{hops}");
 }
