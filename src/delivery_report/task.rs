@@ -10,11 +10,13 @@ use std::time::Duration;
 use crossbeam_channel::select;
 
 use super::report::{Kind, Original, Report, ReportedRecipient};
+use crate::clock::Stamp;
 use crate::smtp::dsn::{EnvelopeId, Notify, Return};
 use crate::smtp::path::ReversePath;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
+use crate::work_queue::states::State;
 use crate::work_queue::{
     Arrival, Concerned, Content, Due, News, Notice, Origin, QueueError, Round, THRESHOLD, Telling, WorkQueue,
 };
@@ -256,6 +258,7 @@ struct Facts<'d> {
     recipient: &'d Concerned,
     original: Option<String>,
     remote_mta: Option<String>,
+    last_attempt: Option<String>,
 }
 
 impl<'d> Facts<'d> {
@@ -265,6 +268,7 @@ impl<'d> Facts<'d> {
             recipient,
             original: original.map(|original| original.in_ascii().decoded()),
             remote_mta: remote_mta(&recipient.host),
+            last_attempt: recipient.last_attempt.map(Stamp::to_rfc5322),
         }
     }
 
@@ -276,7 +280,8 @@ impl<'d> Facts<'d> {
             success: self.recipient.success,
             reason: &self.recipient.reason,
             remote_mta: self.remote_mta.as_deref(),
-            last_attempt: None,
+            last_attempt: self.last_attempt.as_deref(),
+            is_held: self.recipient.state == State::Held,
         }
     }
 }

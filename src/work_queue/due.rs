@@ -53,7 +53,7 @@ pub struct Concerned {
     pub notify: Option<Notify>,
     /// The good end that it came to.
     pub success: Option<Success>,
-    /// The host that was tried last; empty where none was reached.
+    /// The host that the reason is from; empty where none was reached.
     pub host: String,
     /// When it was tried last.
     pub last_attempt: Option<Stamp>,
@@ -95,7 +95,8 @@ pub(super) fn due(
     let recipients = ledger::rows(
         db,
         "SELECT r.n, r.path, r.state, ifnull(r.last_host, ''), r.last_status, r.last_error, \
-           ifnull(r.last_reply, ''), r.notify, r.orcpt, r.report_due, p.path, r.attempted_at, \
+           ifnull(r.last_reply, ''), r.notify, r.orcpt, r.report_due, p.path, \
+           ifnull(r.attempted_at, iif(r.state = 10, r.settled_at, NULL)), \
            r.state = 2 AND ifnull(h.failures, 0) > 0, h.last_status, h.last_error \
          FROM recipient r LEFT JOIN recipient p ON p.message = r.message AND p.n = r.parent \
            LEFT JOIN next_hop h ON h.id = r.hop \
@@ -141,18 +142,19 @@ fn concerned(row: &Row<'_>, state: State, success: Option<Success>) -> rusqlite:
         true => (row.get(13)?, row.get(14)?),
         false => (row.get(4)?, row.get(5)?),
     };
-    let reply: String = row.get(6)?;
+    // What another message met at its next hop may have been at another host.
+    let is_own = !backs_off || text == row.get(5)?;
+    let (host, reply): (String, String) = match is_own {
+        true => (row.get(3)?, row.get(6)?),
+        false => Default::default(),
+    };
     let status = status.and_then(|status| EnhancedCode::take(&status).map(|(code, _)| code));
     let reason = Reason {
         status: status.unwrap_or(EnhancedCode(4, 0, 0)),
         text: text.unwrap_or_default(),
-        reply: ReplyParser::default()
-            .feed(reply.as_bytes())
-            .ok()
-            .flatten()
-            .filter(|_| !backs_off),
+        reply: ReplyParser::default().feed(reply.as_bytes()).ok().flatten(),
     };
-    let (n, host, notify) = (row.get(0)?, row.get(3)?, row.get::<_, Option<u8>>(7)?);
+    let (n, notify) = (row.get(0)?, row.get::<_, Option<u8>>(7)?);
     let last_attempt: Option<i64> = row.get(11)?;
     Ok(mailbox_in(row, 1).map(|path| Concerned {
         n,
