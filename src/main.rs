@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Err(wrong) => complain(Exit::Configuration, &wrong.to_string()),
         },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
+        Command::Queue { words, json } => ask(&invocation.config.spool, "queue", words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
             Ok(line) => print(&line),

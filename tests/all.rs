@@ -25,6 +25,7 @@ mod rooms {
     mod addin;
     mod aliases;
     mod architecture;
+    mod backoff;
     mod bad_configs;
     mod bounded;
     mod console;

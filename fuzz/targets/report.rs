@@ -46,6 +46,7 @@ fuzz_target!(|data: &[u8]| {
         reason: &reason,
         remote_mta: Some("mx.example.org").filter(|_| choice & 8 != 0),
         last_attempt: Some("Mon, 1 Jan 2024 00:00:00 +0000"),
+        is_held: false,
     };
     let is_whole = choice & 16 != 0;
     let report = Report {

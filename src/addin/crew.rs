@@ -20,7 +20,9 @@ use crate::conversion::inbound_task::InboundConversion;
 use crate::conversion::outbound_task::OutboundConversion;
 use crate::delivery_report::task::DeliveryReport;
 use crate::dns::resolver::Resolver;
-use crate::domain_list::next_hop::Router;
+use crate::domain_list::list::HopId;
+use crate::domain_list::next_hop::{NextHop, Router};
+use crate::domain_list::pace::{Pace, Rates};
 use crate::inbound::caller::Caller;
 use crate::inbound::client_name::ClientNames;
 use crate::inbound::controller::{InboundController, Listener};
@@ -159,6 +161,16 @@ impl Crew {
             logins: Latest::new(files.logins),
             trust: Latest::new(files.trust),
         }
+    }
+
+    /// How a next hop is served just now.
+    pub(super) fn pace(&self, hop: HopId, name: &str, rates: &Rates) -> Pace {
+        self.dispatch.pace(hop, &NextHop::from_name(name), rates)
+    }
+
+    /// The doorbell of osesctl.
+    pub(super) fn outbound_bell(&self) -> Bell {
+        self.bells.osesctl.clone()
     }
 
     /// From now on what begins goes by these files; what has begun goes on as it is.
@@ -330,6 +342,7 @@ impl Crew {
         let router = router(config);
         let terms = Terms {
             list_messages: config.list_messages,
+            tokens: dispatch.tokens(Rates(config.hop_rates.clone())),
             router: Arc::new(move |path: &Mailbox| router.next_hop(path.domain())),
         };
         let handler = OutboundHandler {

@@ -8,8 +8,9 @@ use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
+use crate::domain_list::pace::Rates;
 use crate::log_book;
-use crate::work_queue::QueueError;
+use crate::work_queue::{QueueError, Retry};
 
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
@@ -24,9 +25,13 @@ impl Addin {
                 status: refusal.exit().status(),
                 text: format!("{refusal}\n"),
             },
+            // A large queue takes its time: the others must not wait for it.
+            Ok(Command::Retry(what)) => {
+                self.retry(what, request);
+                return false;
+            }
             Ok(Command::Show(what)) => match self.show(what) {
-                Ok(screen) if request.json => done(format!("{}\n", screen.json)),
-                Ok(screen) => done(screen.text),
+                Ok(screen) => done(shown(&screen, request.json)),
                 Err(error) => Answer {
                     status: Exit::TryLater.status(),
                     text: format!("{error}\n"),
@@ -60,8 +65,45 @@ impl Addin {
             What::Version => screen::version(),
             What::Queue => screen::queue(&self.queue.queue_rows(ROWS)?, now),
             What::Lists => screen::lists(&self.queue.list_rows(ROWS)?, now),
-            What::Hops => screen::hops(&self.queue.hop_rows(ROWS)?, now),
+            What::Hops => {
+                let rates = Rates(self.invocation.config.hop_rates.clone());
+                let rows = self.queue.hop_rows(ROWS)?.into_iter().map(|row| {
+                    let pace = self.crew.pace(row.hop, &row.next_hop, &rates);
+                    (row, pace)
+                });
+                screen::hops(&rows.collect::<Vec<_>>(), now)
+            }
         })
+    }
+
+    /// Makes messages due now, in a thread of its own, which answers.
+    fn retry(&self, what: Retry, request: &Request) {
+        let (queue, kick) = (self.queue.clone(), self.crew.outbound_bell());
+        let (by, json, answer) = (request.by.clone(), request.json, request.answer.clone());
+        let retry = move || {
+            let answered = match queue.retry(&what, &by) {
+                Ok(messages) => Answer {
+                    status: if messages > 0 { Exit::Done } else { Exit::Refused }.status(),
+                    text: shown(&screen::retried(messages), json),
+                },
+                Err(error) => Answer {
+                    status: Exit::TryLater.status(),
+                    text: format!("{error}\n"),
+                },
+            };
+            kick.kick();
+            // Whoever asked may have hung up.
+            let _ = answer.send(answered);
+        };
+        if let Err(error) = std::thread::Builder::new()
+            .name("queue-retry".to_owned())
+            .spawn(retry)
+        {
+            let _ = request.answer.send(Answer {
+                status: Exit::TryLater.status(),
+                text: format!("{error}\n"),
+            });
+        }
     }
 
     fn start(&mut self, part: Part) -> Answer {
@@ -192,6 +234,13 @@ impl Addin {
                 log::error!("{member} could not be started: {error}");
             }
         }
+    }
+}
+
+fn shown(screen: &Screen, json: bool) -> String {
+    match json {
+        true => format!("{}\n", screen.json),
+        false => screen.text.clone(),
     }
 }
 

@@ -128,6 +128,9 @@ impl Asked {
         if known.name == "passwd" {
             options.optmulti("", "scheme", "", "");
         }
+        if known.name == "queue" {
+            options.optmulti("", "hop", "", "");
+        }
         let matches = match options.parse(rest) {
             Ok(matches) => matches,
             Err(fail) => return self.wrong("", behind(known, &fail)),
@@ -137,6 +140,8 @@ impl Asked {
             self.command = Command::Help;
         } else if known.name == "passwd" {
             self.passwd(&matches.opt_strs("scheme"), &words);
+        } else if known.name == "queue" {
+            self.queue(words, &matches.opt_strs("hop"), matches.opt_present("json"));
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
@@ -148,6 +153,18 @@ impl Asked {
         } else {
             self.command = Command::Tell(words);
         }
+    }
+
+    fn queue(&mut self, mut words: Vec<String>, hops: &[String], json: bool) {
+        for hop in hops {
+            words.extend(["--hop".to_owned(), hop.clone()]);
+        }
+        // What follows the verb is the MTA's to understand.
+        let verb = words.first().map(|verb| verb.to_ascii_lowercase());
+        if !verb.as_deref().is_some_and(flags::has_queue_verb) {
+            self.wrong("", flags::queue_verb_refused(verb.as_deref()));
+        }
+        self.command = Command::Queue { words, json };
     }
 
     fn passwd(&mut self, schemes: &[String], words: &[String]) {

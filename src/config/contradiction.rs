@@ -53,6 +53,12 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
     unreachable_levels(config, decisions, problems);
     let domains: Vec<String> = config.routes.iter().map(|(domain, _)| domain.clone()).collect();
     twice("route", &domains, decisions, problems);
+    let patterns: Vec<String> = config
+        .hop_rates
+        .iter()
+        .map(|(pattern, _)| pattern.clone())
+        .collect();
+    twice("hop-rate", &patterns, decisions, problems);
     twice("listen", &fixed(&config.listen), decisions, problems);
     twice(
         "listen-submission",

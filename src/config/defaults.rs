@@ -79,6 +79,7 @@ impl Config {
             poll_interval: Duration::ZERO,
             list_messages: 0,
             per_next_hop: 0,
+            hop_rates: Vec::new(),
             retry_schedule: Vec::new(),
             expire: Duration::ZERO,
             delay_warning: None,

@@ -7,6 +7,7 @@
 
 use super::Config;
 use super::kind::Kind;
+use super::problem::quoted;
 use super::values::Expected;
 
 /// Options that belong together, under a title.
@@ -436,6 +437,16 @@ pub static SECTIONS: &[Section] = &[
                 "The most sessions with one next hop at once.",
             ),
             Opt::new(
+                "hop-rate",
+                "DOMAIN=N/T",
+                Nothing("none"),
+                Kind::HopRates(|c| &mut c.hop_rates),
+                "How many messages may go to this next hop in any period of this length, such as \
+                 example.org=60/1m. A domain with a dot before it stands for its subdomains, and * for every next \
+                 hop, each with a rate of its own; the most special one counts. A host that a route or the relay \
+                 host names goes by its own name or address.",
+            ),
+            Opt::new(
                 "retry-schedule",
                 "TIMES",
                 Is(&["5m 15m 30m 1h 2h 4h"]),
@@ -647,11 +658,12 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         false,
         "Receive mail for tests and trials, and misbehave to order. sink --help tells how.",
     ),
-    later(
+    now(
         "queue",
-        "VERB",
+        "retry [--hop NAME | ID ...]",
         true,
-        "Look into the work queues and change them.",
+        "Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
+         that, or these, or all.",
     ),
     later(
         "trace",
@@ -679,6 +691,40 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     later("verify", "DIR", false, "Check a copy of the work queues."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
+
+/// The verbs that may follow `queue`, and whether each can be used now.
+static QUEUE_VERBS: [(&str, bool); 12] = [
+    ("retry", true),
+    ("list", false),
+    ("show", false),
+    ("age", false),
+    ("hold", false),
+    ("release", false),
+    ("bounce", false),
+    ("delete", false),
+    ("undelete", false),
+    ("route", false),
+    ("export", false),
+    ("import", false),
+];
+
+/// Whether `queue` can be used with this verb now.
+#[must_use]
+pub fn has_queue_verb(verb: &str) -> bool {
+    QUEUE_VERBS.contains(&(verb, true))
+}
+
+/// Why a word behind `queue`, or none, is no verb that can be used.
+#[must_use]
+pub fn queue_verb_refused(verb: Option<&str>) -> String {
+    match verb {
+        None => "queue: expected a verb behind it: retry".to_owned(),
+        Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {
+            format!("queue {verb}: this verb is not available in this version; there is retry")
+        }
+        Some(verb) => format!("queue: {}: no such verb; there is retry", quoted(verb)),
+    }
+}
 
 #[cfg(test)]
 mod tests {

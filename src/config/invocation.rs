@@ -51,6 +51,13 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `queue VERB …`: the words after `queue`, never none; and whether the answer is to be JSON.
+    Queue {
+        /// The verb, and what it is for.
+        words: Vec<String>,
+        /// `--json`.
+        json: bool,
+    },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
     /// `sink`: receive mail for tests and trials.
@@ -340,6 +347,7 @@ mod tests {
                 "--dns",
                 "192.0.2.53",
             ],
+            &["--hop-rate", "*=1000/1h", "--hop-rate", ".example.org=60/1m"],
             &[
                 "--retry-schedule",
                 "1s 90m 1d",
@@ -463,6 +471,7 @@ mod tests {
         assert_eq!(asked(&["--expire", "2h"]).config.delay_warning, None);
         assert!(wrong(&["--tls-cert", "a"]).contains("--tls-cert: expected tls-key beside it"));
         assert!(wrong(&["--route", "a=b", "--route", "A.=c"]).contains("--route: \"A.=c\": expected a once"));
+        assert!(wrong(&["--hop-rate", "A.=1/1s", "--hop-rate", "a=2/1s"]).contains("expected a once"));
         assert!(wrong(&["-l", "127.0.0.1:25", "-l", "127.0.0.1:25"]).contains("expected 127.0.0.1:25 once"));
         assert_eq!(
             asked(&["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"])
@@ -484,6 +493,14 @@ mod tests {
         assert_eq!(
             asked(&["-s", "/q", "show", "queue", "--json"]).command,
             show(&["queue"], true)
+        );
+        let retry = Command::Queue {
+            words: ["retry", "--hop", "a.example"].map(String::from).to_vec(),
+            json: true,
+        };
+        assert_eq!(
+            asked(&["queue", "retry", "--hop=a.example", "--json"]).command,
+            retry
         );
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
@@ -512,8 +529,13 @@ mod tests {
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
                 &["queue", "list"],
-                "queue: this command is not available in this version",
+                "queue list: this verb is not available in this version; there is retry",
             ),
+            (
+                &["queue", "dance"],
+                "queue: \"dance\": no such verb; there is retry",
+            ),
+            (&["queue"], "queue: expected a verb behind it: retry"),
             (
                 &["sendmail", "-t"],
                 "sendmail: this command is not available in this version",

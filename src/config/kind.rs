@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cidr::Cidr;
-use super::values::{self, Expected, Parsed, address, domain, duration, size};
+use super::values::{self, Expected, Parsed, address, domain, duration, rate, size};
 use super::{Config, LogLevel, TlsLevel};
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Rate;
 
 /// The way to a field.
 pub type Field<T> = fn(&mut Config) -> &mut T;
@@ -62,6 +63,8 @@ pub enum Kind {
     Routes(Field<Vec<(String, NextHop)>>),
     /// How much TLS, for everybody or for a domain.
     TlsLevels(Field<Vec<(Option<String>, TlsLevel)>>),
+    /// Domains, each with how many messages in which time may go there.
+    HopRates(Field<Vec<(String, Rate)>>),
     /// How much goes to the log.
     Level(Field<LogLevel>),
 }
@@ -78,6 +81,7 @@ impl Kind {
                 | Kind::Blocks(_)
                 | Kind::Routes(_)
                 | Kind::TlsLevels(_)
+                | Kind::HopRates(_)
         )
     }
 
@@ -129,6 +133,7 @@ impl Kind {
             Kind::NextHop(field) => *field(config) = Some(address::next_hop(text)?),
             Kind::Routes(field) => field(config).push(address::route(text)?),
             Kind::TlsLevels(field) => field(config).push(address::tls_level(text)?),
+            Kind::HopRates(field) => field(config).push(rate::hop_rate(text)?),
             Kind::Level(field) => *field(config) = level(text)?,
         }
         Ok(())
@@ -146,6 +151,7 @@ impl Kind {
             Kind::Blocks(field) => field(config).clear(),
             Kind::Routes(field) => field(config).clear(),
             Kind::TlsLevels(field) => field(config).clear(),
+            Kind::HopRates(field) => field(config).clear(),
             _ => {}
         }
     }
@@ -186,6 +192,10 @@ impl Kind {
                     None => level.word().to_owned(),
                 };
                 field(config).iter().map(text).collect()
+            }
+            Kind::HopRates(field) => {
+                let rates = field(config).iter();
+                rates.map(|(pattern, rate)| rate::text(pattern, rate)).collect()
             }
             Kind::Level(field) => vec![field(config).word().into()],
         }

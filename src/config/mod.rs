@@ -26,6 +26,7 @@ pub use invocation::{Command, Invocation, Setting, read};
 pub use problem::{ConfigError, Origin};
 
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Rate;
 use cidr::Cidr;
 
 /// Every setting, with a value. Built from the table in `flags`, whose names and defaults these are.
@@ -70,6 +71,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// `--list-messages`, at least 1.
     pub list_messages: usize,
+    /// `--hop-rate`: how many messages in which time may go to a next hop; by domain, `.domain` or `*`.
+    pub hop_rates: Vec<(String, Rate)>,
     /// `--per-next-hop`, at least 1.
     pub per_next_hop: usize,
     /// `--retry-schedule`: never empty; the last repeats.

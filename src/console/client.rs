@@ -1,11 +1,12 @@
-//! The other end of the console: `smtpmta show …` and `smtpmta tell …` ask the MTA that runs on the spool.
+//! The other end of the console: `smtpmta show …`, `smtpmta tell …` and `smtpmta queue …` ask the MTA that runs on the
+//! spool.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::server::{Answer, reachable};
+use super::server::{Answer, reachable, user};
 
 /// How long the MTA may take: it may be stopping a transport.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,7 +21,8 @@ pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let json = if json { "--json " } else { "" };
     let line = words.join(" ").replace(['\r', '\n'], " ");
-    stream.write_all(format!("{json}{line}\n").as_bytes())?;
+    let by = user();
+    stream.write_all(format!("{json}--by={by} {line}\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (status, text) = answer

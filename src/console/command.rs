@@ -3,10 +3,13 @@
 use std::fmt;
 
 use crate::config::exit::Exit;
+use crate::config::flags;
 use crate::tasks::Task;
+use crate::work_queue::Retry;
+use crate::work_queue::id::MessageId;
 
 /// A command, understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `show …`.
     Show(What),
@@ -20,6 +23,8 @@ pub enum Command {
     Refresh,
     /// `tell smtpmta housekeeping`.
     Housekeeping,
+    /// `queue retry …`.
+    Retry(Retry),
 }
 
 /// What can be shown.
@@ -175,6 +180,7 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
     }
     match words {
         ["quit" | "exit"] => Ok(Command::Quit),
+        ["queue", verb @ ..] => queue(verb),
         ["refresh"] => Ok(Command::Refresh),
         ["housekeeping"] => Ok(Command::Housekeeping),
         ["start", part @ ..] => part_named(part).map(Command::Start),
@@ -187,11 +193,44 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
         ["show" | "refresh" | "housekeeping" | "quit" | "exit", .., extra] => {
             refuse(&format!("{}: expected nothing more", shown(extra)))
         }
-        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, quit"),
+        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, queue, quit"),
         [word, ..] => refuse(&format!(
-            "{}: not a command; expected show, start, stop, refresh, housekeeping or quit",
+            "{}: not a command; expected show, start, stop, refresh, housekeeping, queue or quit",
             shown(word)
         )),
+    }
+}
+
+/// `queue retry`, with `--hop NAME` as often as wanted, or with IDs, or for everything.
+fn queue(words: &[&str]) -> Result<Command, Refusal> {
+    let ["retry", rest @ ..] = words else {
+        return refuse(&flags::queue_verb_refused(words.first().copied()));
+    };
+    let (mut hops, mut ids) = (Vec::new(), Vec::new());
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        let name = match word.strip_prefix("--hop") {
+            Some("") => Some(rest.next().copied().unwrap_or_default()),
+            Some(name) => name.strip_prefix('='),
+            None => None,
+        };
+        match (name, word.parse::<MessageId>()) {
+            (Some(""), _) => return refuse("queue retry: --hop: expected the name of a next hop behind it"),
+            (Some(name), _) => hops.push(name.to_owned()),
+            (None, Ok(id)) => ids.push(id),
+            (None, Err(_)) => {
+                let word = shown(word);
+                return refuse(&format!(
+                    "queue retry: {word}: expected --hop NAME, or the ID of a message"
+                ));
+            }
+        }
+    }
+    match (hops.is_empty(), ids.is_empty()) {
+        (true, true) => Ok(Command::Retry(Retry::Everything)),
+        (false, true) => Ok(Command::Retry(Retry::Hops(hops))),
+        (true, false) => Ok(Command::Retry(Retry::Messages(ids))),
+        (false, false) => refuse("queue retry: expected next hops or messages, not both"),
     }
 }
 
@@ -269,6 +308,48 @@ mod tests {
                 refusal.to_string().contains("its controller"),
                 "{line}: {refusal}"
             );
+        }
+    }
+
+    #[test]
+    fn queue_retry_is_for_next_hops_or_messages_or_everything() {
+        let retry = |line: &str| match parse(line) {
+            Ok(Command::Retry(retry)) => Ok(retry),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(refusal) => Err(refusal.to_string()),
+        };
+        let hops = |names: &[&str]| Retry::Hops(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(retry("queue retry"), Ok(Retry::Everything));
+        assert_eq!(retry("queue retry --hop Example.ORG"), Ok(hops(&["example.org"])));
+        assert_eq!(
+            retry("QUEUE RETRY --hop=a.example --hop [::1]:25"),
+            Ok(hops(&["a.example", "[::1]:25"]))
+        );
+        assert_eq!(
+            retry("queue retry 00038D7EA4C68000"),
+            Ok(Retry::Messages(vec![MessageId(0x0003_8D7E_A4C6_8000)]))
+        );
+        for (line, refusal) in [
+            ("queue", "queue: expected a verb behind it: retry"),
+            (
+                "queue hold x",
+                "queue hold: this verb is not available in this version; there is retry",
+            ),
+            ("queue dance", "queue: \"dance\": no such verb; there is retry"),
+            (
+                "queue retry --hop",
+                "queue retry: --hop: expected the name of a next hop behind it",
+            ),
+            (
+                "queue retry x",
+                "queue retry: x: expected --hop NAME, or the ID of a message",
+            ),
+            (
+                "queue retry --hop a 00038D7EA4C68000",
+                "queue retry: expected next hops or messages, not both",
+            ),
+        ] {
+            assert_eq!(retry(line), Err(refusal.to_owned()));
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::clock::Stamp;
+use crate::config::values::duration;
+use crate::domain_list::pace::{Pace, Rate};
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{HopRow, ListRow, QueueRow};
@@ -192,15 +194,36 @@ pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
 
 /// `show hops`: the next hops.
 #[must_use]
-pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
-    let mut table = Table::new(["Lists", "Next try", "Last used", "Next hop", "Last error"]);
+pub fn hops(rows: &[(HopRow, Pace)], now: Stamp) -> Screen {
+    let mut table = Table::new([
+        "Lists",
+        "Next try",
+        "Last used",
+        "Failures",
+        "Down for",
+        "Sessions",
+        "Rate",
+        "Next hop",
+        "Last error",
+    ]);
     let mut json = Vec::new();
-    for row in rows {
-        let error = row.last_error.as_ref();
+    for (row, pace) in rows {
+        let (error, back_off) = (row.last_error.as_ref(), row.back_off);
+        let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
         table.add([
             row.lists.to_string(),
             until(now, row.due),
             age(now, row.used),
+            or_dash(back_off.map(|back_off| back_off.failures.to_string())),
+            or_dash(back_off.map(|back_off| age(now, back_off.since))),
+            match pace.limit {
+                Some(limit) => format!("{} of {limit}", pace.sessions),
+                None => pace.sessions.to_string(),
+            },
+            or_dash(
+                pace.rate
+                    .map(|(rate, free)| format!("{}, {free} free", rate_words(&rate))),
+            ),
             row.next_hop.clone(),
             error
                 .map(|(text, at)| format!("{text} ({} ago)", age(now, *at)))
@@ -210,12 +233,35 @@ pub fn hops(rows: &[HopRow], now: Stamp) -> Screen {
             "next_hop": row.next_hop, "lists": row.lists, "next_attempt": row.due.map(Stamp::to_console),
             "last_used": row.used.to_console(), "last_error": error.map(|(text, _)| text),
             "last_error_at": error.map(|(_, at)| at.to_console()),
+            "failures": back_off.map_or(0, |back_off| back_off.failures),
+            "down_since": back_off.map(|back_off| back_off.since.to_console()),
+            "next_probe": back_off.map(|back_off| back_off.next_probe.to_console()),
+            "sessions": pace.sessions, "limit": pace.limit,
+            "rate": pace.rate.map(|(rate, _)| rate_words(&rate)), "rate_free": pace.rate.map(|(_, free)| free),
         }));
     }
     Screen {
         text: table.text("No next hop has been used yet."),
         json: Value::Array(json),
     }
+}
+
+/// `queue retry`: how many messages are due now.
+#[must_use]
+pub fn retried(messages: usize) -> Screen {
+    Screen {
+        text: match messages {
+            0 => "nothing that waits matched\n".to_owned(),
+            1 => "1 message is due now\n".to_owned(),
+            many => format!("{many} messages are due now\n"),
+        },
+        json: json!({ "messages": messages }),
+    }
+}
+
+/// `60/1m`.
+fn rate_words(rate: &Rate) -> String {
+    format!("{}/{}", rate.messages, duration::text(rate.per))
 }
 
 /// How long ago, in the largest unit that fits.

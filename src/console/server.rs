@@ -1,8 +1,8 @@
 //! The console's ear: takes commands from `control.sock` in the spool, and from the terminal where there is
 //! one, and hands them to the add-in task.
 //!
-//! A request is one line of words, `--json` first if the answer shall be JSON; the answer is a line with the
-//! exit status, then text up to the end. Never obeys anything itself.
+//! A request is one line of words, `--json` first if the answer shall be JSON, then perhaps `--by=NAME`, who asks; the
+//! answer is a line with the exit status, then text up to the end. Never obeys anything itself.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
@@ -41,6 +41,8 @@ pub struct Request {
     pub words: Vec<String>,
     /// Whether the answer shall be JSON.
     pub json: bool,
+    /// Who asks, for history.
+    pub by: String,
     /// Where the answer goes.
     pub answer: Sender<Answer>,
 }
@@ -129,14 +131,46 @@ fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
     if json {
         words.remove(0);
     }
-    let answer = ask(to_addin, words, json);
+    let by = words
+        .first()
+        .and_then(|word| word.strip_prefix("--by="))
+        .map(named);
+    if by.is_some() {
+        words.remove(0);
+    }
+    let by = by.unwrap_or_else(|| "somebody".to_owned());
+    let answer = ask(to_addin, words, json, by);
     let mut stream = stream;
     stream.write_all(format!("{}\n{}", answer.status, answer.text).as_bytes())
 }
 
-fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool) -> Answer {
+/// The user that this process says it belongs to: the one behind sudo, if there is one. Only the owner of the spool
+/// and root can reach the socket, so this is for history, and opens no doors.
+pub(super) fn user() -> String {
+    let known = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    named(&known.unwrap_or_default())
+}
+
+/// A name that may stand in history and in a request: one short word.
+fn named(name: &str) -> String {
+    let clean: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+    if clean.is_empty() {
+        "somebody".to_owned()
+    } else {
+        clean
+    }
+}
+
+fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool, by: String) -> Answer {
     let (answer, answered) = bounded(1);
-    let asked = to_addin.send(Request { words, json, answer });
+    let asked = to_addin.send(Request {
+        words,
+        json,
+        by,
+        answer,
+    });
     asked
         .ok()
         .and_then(|()| answered.recv().ok())
@@ -165,7 +199,7 @@ pub fn read_terminal(to_addin: Sender<Request>, say: fn(&str)) -> io::Result<()>
                 let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
                 if !words.is_empty() {
                     // One by one: what is said is a line, and a line end in it would be shown as such.
-                    ask(&to_addin, words, false).text.lines().for_each(say);
+                    ask(&to_addin, words, false, user()).text.lines().for_each(say);
                 }
             }
         })?;

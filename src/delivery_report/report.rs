@@ -29,7 +29,7 @@ pub enum Kind<'a> {
     Bounce,
     /// Delivery is late.
     Delay {
-        /// The date until which it is tried, as RFC 5322 3.3 writes it.
+        /// The date until which it is tried, or kept if it is held, as RFC 5322 3.3 writes it.
         retry_until: &'a str,
     },
     /// All went well, and the sender had asked to hear of it.
@@ -53,6 +53,8 @@ pub struct ReportedRecipient<'a> {
     pub remote_mta: Option<&'a str>,
     /// The date of the last attempt, as RFC 5322 3.3 writes it.
     pub last_attempt: Option<&'a str>,
+    /// Put aside for an operator: it is late, and not tried by itself.
+    pub is_held: bool,
 }
 
 /// How much of the message goes along.
@@ -221,6 +223,10 @@ impl Report<'_> {
                 Kind::Bounce => {
                     format!("Your message could not be delivered to {whom}. It is not tried again.")
                 }
+                Kind::Delay { retry_until } if self.recipients.iter().all(|r| r.is_held) => format!(
+                    "Your message has not reached {whom} yet. You need not send it again: it has been put aside \
+                     here for an operator to look at, and is kept until {retry_until}."
+                ),
                 Kind::Delay { retry_until } => format!(
                     "Your message has not reached {whom} yet. You need not send it again: \
                      it is tried until {retry_until}."
@@ -295,10 +301,9 @@ impl Report<'_> {
             };
             field(&mut fields, &format!("Action: {action}"));
             let status = recipient.reason.status;
-            field(
-                &mut fields,
-                &format!("Status: {}.{}.{}", status.0, status.1, status.2),
-            );
+            // RFC 3463 2: nothing is final as long as it is only late.
+            let class = if action == "delayed" { 4 } else { status.0 };
+            field(&mut fields, &format!("Status: {class}.{}.{}", status.1, status.2));
             if let Some(host) = recipient.remote_mta {
                 field(&mut fields, &format!("Remote-MTA: dns; {host}"));
             }
@@ -311,7 +316,9 @@ impl Report<'_> {
             if let Some(date) = recipient.last_attempt {
                 field(&mut fields, &format!("Last-Attempt-Date: {date}"));
             }
-            if let Kind::Delay { retry_until } = self.kind {
+            if let Kind::Delay { retry_until } = self.kind
+                && !recipient.is_held
+            {
                 field(&mut fields, &format!("Will-Retry-Until: {retry_until}"));
             }
         }

@@ -10,14 +10,19 @@ use std::time::Duration;
 use crossbeam_channel::select;
 
 use super::report::{Kind, Original, Report, ReportedRecipient};
+use crate::clock::Stamp;
 use crate::smtp::dsn::{EnvelopeId, Notify, Return};
 use crate::smtp::path::ReversePath;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
+use crate::work_queue::states::State;
 use crate::work_queue::{
-    Arrival, Concerned, Content, Due, News, Notice, Origin, QueueError, THRESHOLD, Telling, WorkQueue,
+    Arrival, Concerned, Content, Due, News, Notice, Origin, QueueError, Round, THRESHOLD, Telling, WorkQueue,
 };
+
+/// How long the attempt that falls due when the time of a message is over may take to be made.
+const LAST_ATTEMPT: Duration = Duration::from_secs(600);
 
 /// Messages that are reported about in one transaction.
 const BATCH: usize = 50;
@@ -158,16 +163,15 @@ impl DeliveryReport {
     /// The safety net below the retries: no message outlives its time, whatever keeps it from being tried. An
     /// attempt that falls due at the very end is let go first.
     fn expire(&self, stop: &Stop) -> Result<(), QueueError> {
-        let cutoff = self.queue.now().minus(self.expire + self.expire / 10);
-        let mut given_up = 0;
-        while !stop.is_given() {
-            let (step, more) = self.queue.expire(cutoff)?;
-            given_up += step;
-            if !more {
-                break;
-            }
+        let cutoff = self
+            .queue
+            .now()
+            .minus(self.expire + (self.expire / 10).min(LAST_ATTEMPT));
+        let mut round = Round::default();
+        while !stop.is_given() && !round.is_done {
+            round = self.queue.expire(cutoff, round)?;
         }
-        if given_up > 0 {
+        if round.given_up > 0 {
             self.report_failures(stop)
         } else {
             Ok(())
@@ -254,6 +258,7 @@ struct Facts<'d> {
     recipient: &'d Concerned,
     original: Option<String>,
     remote_mta: Option<String>,
+    last_attempt: Option<String>,
 }
 
 impl<'d> Facts<'d> {
@@ -263,6 +268,7 @@ impl<'d> Facts<'d> {
             recipient,
             original: original.map(|original| original.in_ascii().decoded()),
             remote_mta: remote_mta(&recipient.host),
+            last_attempt: recipient.last_attempt.map(Stamp::to_rfc5322),
         }
     }
 
@@ -274,7 +280,8 @@ impl<'d> Facts<'d> {
             success: self.recipient.success,
             reason: &self.recipient.reason,
             remote_mta: self.remote_mta.as_deref(),
-            last_attempt: None,
+            last_attempt: self.last_attempt.as_deref(),
+            is_held: self.recipient.state == State::Held,
         }
     }
 }

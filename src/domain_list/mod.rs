@@ -5,4 +5,5 @@
 pub mod gather;
 pub mod list;
 pub mod next_hop;
+pub mod pace;
 pub mod turns;

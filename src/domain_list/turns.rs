@@ -13,11 +13,32 @@ use super::list::{DomainList, HopId, ListId};
 /// The lists that wait for a handler, and how many of each next hop are in the hands of handlers.
 #[derive(Debug, Default)]
 pub struct Turns {
-    waiting: VecDeque<DomainList>,
+    waiting: VecDeque<Waiting>,
     busy: HashMap<HopId, usize>,
     in_hand: HashSet<ListId>,
     gathering: HashMap<HopId, Instant>,
     answering: HashSet<HopId>,
+    limits: HashMap<HopId, Limit>,
+}
+
+/// Fewer sessions than the operator allows, since the next hop said that there were too many.
+#[derive(Debug)]
+struct Limit {
+    most: usize,
+    /// Messages that it has answered since.
+    answered: usize,
+    /// Lists up to this one were in hand then: what becomes of them is no news.
+    since: ListId,
+}
+
+/// A next hop that said that there were too many sessions gets one more after it has answered for so many messages.
+const FOR_ONE_MORE: usize = 100;
+
+/// A list that waits for a handler.
+#[derive(Debug)]
+struct Waiting {
+    list: DomainList,
+    since: Instant,
 }
 
 /// How long mail gathers before it is frozen into a list that waits, and a further session may begin.
@@ -32,8 +53,8 @@ const FEW: usize = 5;
 
 impl Turns {
     /// A list has been made and no handler was free: it goes to the end of the queue.
-    pub fn wait(&mut self, list: DomainList) {
-        self.waiting.push_back(list);
+    pub fn wait(&mut self, list: DomainList, since: Instant) {
+        self.waiting.push_back(Waiting { list, since });
     }
 
     /// A handler gets `list` in hand.
@@ -60,7 +81,7 @@ impl Turns {
     /// Whether `list` waits, or a handler has it. A list that is neither has been lost sight of.
     #[must_use]
     pub fn knows(&self, list: ListId) -> bool {
-        self.in_hand.contains(&list) || self.waiting.iter().any(|waiting| waiting.id == list)
+        self.in_hand.contains(&list) || self.waiting.iter().any(|waiting| waiting.list.id == list)
     }
 
     /// `hop` has answered for a message.
@@ -68,6 +89,62 @@ impl Turns {
         if self.busy.contains_key(&hop) {
             self.answering.insert(hop);
         }
+        if let Some(limit) = self.limits.get_mut(&hop) {
+            limit.answered += 1;
+            if limit.answered >= FOR_ONE_MORE {
+                (limit.most, limit.answered) = (limit.most + 1, 0);
+            }
+        }
+    }
+
+    /// The next hop of `list`, which a handler has in hand, said that there are too many of us: half as many sessions
+    /// from now on, never none. What others that are under way hear counts as the same word.
+    pub fn crowded(&mut self, list: &DomainList) {
+        let sessions = self.busy(list.hop);
+        let before = self.limits.get(&list.hop);
+        if before.is_some_and(|limit| list.id <= limit.since) {
+            return;
+        }
+        let sessions = before.map_or(sessions, |limit| limit.most.min(sessions));
+        let limit = Limit {
+            most: (sessions / 2).max(1),
+            answered: 0,
+            since: self.in_hand.iter().max().copied().unwrap_or(list.id),
+        };
+        self.limits.insert(list.hop, limit);
+    }
+
+    /// How many sessions the next hops take that have taught us so; those that take `per_next_hop` again are
+    /// forgotten.
+    pub fn limits(&mut self, per_next_hop: usize) -> HashMap<HopId, usize> {
+        self.limits.retain(|_, limit| limit.most < per_next_hop);
+        self.limits
+            .iter()
+            .map(|(hop, limit)| (*hop, limit.most))
+            .collect()
+    }
+
+    /// How many sessions `hop` takes, as far as it has taught us.
+    #[must_use]
+    pub fn limit(&self, hop: HopId) -> Option<usize> {
+        self.limits.get(&hop).map(|limit| limit.most)
+    }
+
+    /// Whether `hop` has more sessions than it takes: the next one that is through has to end.
+    #[must_use]
+    pub fn has_too_many(&self, hop: HopId, per_next_hop: usize) -> bool {
+        self.busy(hop) > self.most(hop, per_next_hop)
+    }
+
+    fn most(&self, hop: HopId, per_next_hop: usize) -> usize {
+        self.limit(hop)
+            .map_or(per_next_hop, |limit| limit.min(per_next_hop))
+    }
+
+    /// Whether `hop` has answered for a message in one of the sessions that are under way.
+    #[must_use]
+    pub fn is_answering(&self, hop: HopId) -> bool {
+        self.answering.contains(&hop)
     }
 
     /// The next hops that may have hung: several sessions, and no answer yet. They do not get the last handlers.
@@ -85,20 +162,28 @@ impl Turns {
     }
 
     /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand, and is
-    /// not silent unless handlers are to `spare`. It is counted as begun.
-    pub fn next(&mut self, per_next_hop: usize, spare: bool) -> Option<DomainList> {
-        let place = self
-            .waiting
-            .iter()
-            .position(|list| self.busy(list.hop) < per_next_hop && (spare || !self.is_silent(list.hop)))?;
+    /// not silent unless handlers are to `spare`. It is counted as begun. With `yielding` none goes before the mail of
+    /// another next hop that has gathered for longer and has no handler: that is to get this one.
+    pub fn next(&mut self, per_next_hop: usize, spare: bool, yielding: bool) -> Option<DomainList> {
+        let place = self.waiting.iter().position(|Waiting { list, .. }| {
+            self.busy(list.hop) < self.most(list.hop, per_next_hop) && (spare || !self.is_silent(list.hop))
+        })?;
+        let Waiting { list, since } = self.waiting.get(place)?;
+        let goes_before =
+            |(hop, gathers): (&HopId, &Instant)| *hop != list.hop && self.busy(*hop) == 0 && gathers <= since;
+        if yielding && self.gathering.iter().any(goes_before) {
+            return None;
+        }
         self.take(place)
     }
 
     /// Whether another next hop than `hop` waits for a handler: for fairness it has to get one first.
     #[must_use]
     pub fn others_wait(&self, hop: HopId, per_next_hop: usize) -> bool {
-        let waits = |list: &DomainList| {
-            list.hop != hop && self.busy(list.hop) < per_next_hop && !self.is_silent(list.hop)
+        let waits = |Waiting { list, .. }: &Waiting| {
+            list.hop != hop
+                && self.busy(list.hop) < self.most(list.hop, per_next_hop)
+                && !self.is_silent(list.hop)
         };
         let starves = |other: &HopId| *other != hop && self.busy(*other) == 0;
         self.waiting.iter().any(waits) || self.gathering.keys().any(starves)
@@ -107,7 +192,7 @@ impl Turns {
     /// The list of `hop` that waits, for a handler that carries on over the same connection. It is counted as
     /// begun.
     pub fn carry_on(&mut self, hop: HopId) -> Option<DomainList> {
-        let place = self.waiting.iter().position(|list| list.hop == hop)?;
+        let place = self.waiting.iter().position(|waiting| waiting.list.hop == hop)?;
         self.take(place)
     }
 
@@ -151,20 +236,21 @@ impl Turns {
     }
 
     /// A list could not be handed over after all: first in the queue again.
-    pub fn put_back(&mut self, list: DomainList) {
+    pub fn put_back(&mut self, list: DomainList, now: Instant) {
         self.end(&list);
-        self.waiting.push_front(list);
+        let since = self.waiting.front().map_or(now, |first| first.since.min(now));
+        self.waiting.push_front(Waiting { list, since });
     }
 
     /// Takes all waiting lists away, for a stop.
     pub fn clear(&mut self) -> Vec<ListId> {
-        self.waiting.drain(..).map(|list| list.id).collect()
+        self.waiting.drain(..).map(|waiting| waiting.list.id).collect()
     }
 
     /// The next hops of the lists that wait.
     #[must_use]
     pub fn waiting_hops(&self) -> HashSet<HopId> {
-        self.waiting.iter().map(|list| list.hop).collect()
+        self.waiting.iter().map(|waiting| waiting.list.hop).collect()
     }
 
     /// How many lists wait.
@@ -179,12 +265,14 @@ impl Turns {
         self.busy.clone()
     }
 
-    fn busy(&self, hop: HopId) -> usize {
+    /// How many lists of `hop` are in the hands of handlers.
+    #[must_use]
+    pub fn busy(&self, hop: HopId) -> usize {
         self.busy.get(&hop).copied().unwrap_or(0)
     }
 
     fn take(&mut self, place: usize) -> Option<DomainList> {
-        let list = self.waiting.remove(place)?;
+        let list = self.waiting.remove(place)?.list;
         self.begin(&list);
         Some(list)
     }
@@ -208,45 +296,63 @@ mod tests {
 
     fn turns(waiting: &[(i64, i64)]) -> Turns {
         let mut turns = Turns::default();
-        waiting.iter().for_each(|(id, hop)| turns.wait(list(*id, *hop)));
+        waiting
+            .iter()
+            .for_each(|(id, hop)| turns.wait(list(*id, *hop), Instant::now()));
         turns
     }
 
     #[test]
     fn the_list_that_waited_longest_goes_first() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        assert_eq!(turns.next(9, true).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(9, true).map(|l| l.id), Some(ListId(2)));
-        assert_eq!(turns.next(9, true), None);
+        assert_eq!(turns.next(9, true, false).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(9, true, false).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(9, true, false), None);
     }
 
     #[test]
     fn a_next_hop_with_enough_sessions_lets_the_others_pass() {
         let mut turns = turns(&[(1, 1), (2, 1), (3, 2)]);
-        assert_eq!(turns.next(1, true).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(1, true).map(|l| l.id), Some(ListId(3)));
-        assert_eq!(turns.next(1, true), None);
+        assert_eq!(turns.next(1, true, false).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(1, true, false).map(|l| l.id), Some(ListId(3)));
+        assert_eq!(turns.next(1, true, false), None);
         turns.end(&list(1, 1));
-        assert_eq!(turns.next(1, true).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(1, true, false).map(|l| l.id), Some(ListId(2)));
     }
 
     #[test]
     fn a_handler_carries_on_only_when_no_other_next_hop_waits() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
         assert!(turns.others_wait(HopId(1), 20), "next hop 2 waits: fair first");
-        assert_eq!(turns.next(20, true).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(20, true).map(|l| l.id), Some(ListId(2)));
-        turns.wait(list(3, 1));
+        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(2)));
+        turns.wait(list(3, 1), Instant::now());
         assert!(!turns.others_wait(HopId(1), 20));
         assert_eq!(turns.carry_on(HopId(1)).map(|l| l.id), Some(ListId(3)));
     }
 
     #[test]
+    fn a_list_lets_mail_go_before_it_that_has_gathered_for_longer_and_has_no_handler() {
+        let (mut turns, start) = (Turns::default(), Instant::now() + GATHER);
+        turns.gather(&[HopId(1), HopId(2)], start);
+        turns.wait(list(1, 1), start + GATHER);
+        assert_eq!(turns.next(20, true, true), None, "next hop 2 has waited longer");
+        turns.begin(&list(9, 2));
+        assert!(turns.next(20, true, true).is_some(), "it has a handler now");
+        turns.end(&list(9, 2));
+        turns.wait(list(2, 1), start - GATHER);
+        assert!(
+            turns.next(20, true, true).is_some(),
+            "this one has waited longer still"
+        );
+    }
+
+    #[test]
     fn a_list_that_is_put_back_is_the_next_again() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        let first = turns.next(20, true).unwrap();
-        turns.put_back(first);
-        assert_eq!(turns.next(20, true).map(|l| l.id), Some(ListId(1)));
+        let first = turns.next(20, true, false).unwrap();
+        turns.put_back(first, Instant::now());
+        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(1)));
     }
 
     #[test]
@@ -275,7 +381,7 @@ mod tests {
     #[test]
     fn mail_that_gathers_because_no_handler_is_free_comes_before_carrying_on() {
         let mut turns = turns(&[(1, 1)]);
-        let _ = turns.next(20, true);
+        let _ = turns.next(20, true, false);
         turns.gather(&[HopId(1)], Instant::now());
         assert!(!turns.others_wait(HopId(1), 20));
         turns.gather(&[HopId(1), HopId(2)], Instant::now());
@@ -283,17 +389,50 @@ mod tests {
     }
 
     #[test]
+    fn a_next_hop_that_says_too_many_gets_half_the_sessions_and_slowly_more_again() {
+        let lists: Vec<(i64, i64)> = (0..10).map(|id| (id, 1)).collect();
+        let mut turns = turns(&lists);
+        assert_eq!(std::iter::from_fn(|| turns.next(8, true, false)).count(), 8);
+        turns.crowded(&list(3, 1));
+        turns.crowded(&list(7, 1));
+        assert_eq!(turns.limit(HopId(1)), Some(4), "both were under way: one word");
+        assert!(turns.has_too_many(HopId(1), 8));
+        (0..5).for_each(|id| turns.end(&list(id, 1)));
+        assert!(!turns.has_too_many(HopId(1), 8));
+        let fourth = turns.next(8, true, false).unwrap();
+        assert_eq!(turns.next(8, true, false), None);
+        turns.crowded(&fourth);
+        assert_eq!(turns.limit(HopId(1)), Some(2));
+        for _ in 0..FOR_ONE_MORE * 6 {
+            turns.answers(HopId(1));
+        }
+        assert_eq!(turns.limits(20), HashMap::from([(HopId(1), 8)]));
+        assert!(turns.limits(8).is_empty(), "as many as the operator allows");
+    }
+
+    #[test]
+    fn a_next_hop_keeps_one_session_whatever_it_says() {
+        let mut turns = turns(&[(1, 1), (2, 1), (3, 1)]);
+        for _ in 0..3 {
+            let list = turns.next(20, true, false).unwrap();
+            turns.crowded(&list);
+            assert_eq!(turns.limit(HopId(1)), Some(1));
+            turns.end(&list);
+        }
+    }
+
+    #[test]
     fn a_next_hop_that_has_not_answered_gets_a_few_handlers_and_the_last_ones_only_after_it_has() {
         let lists: Vec<(i64, i64)> = (0..7).map(|id| (id, 1)).collect();
         let mut turns = turns(&lists);
-        let taken = std::iter::from_fn(|| turns.next(20, false)).count();
+        let taken = std::iter::from_fn(|| turns.next(20, false, false)).count();
         assert_eq!((taken, turns.silent()), (FEW, HashSet::from([HopId(1)])));
         assert!(
-            turns.next(20, true).is_some(),
+            turns.next(20, true, false).is_some(),
             "while there are handlers to spare"
         );
         turns.answers(HopId(1));
         assert!(turns.silent().is_empty());
-        assert!(turns.next(20, false).is_some());
+        assert!(turns.next(20, false, false).is_some());
     }
 }

@@ -24,6 +24,10 @@ const LISTS_A_PASS: usize = 32;
 /// How long to wait after the queue refused to do its part.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
+/// How long a handler may have a list in hand. Every step of a session has its deadline, so that none needs as long:
+/// whoever does has hung, and its messages must not.
+const LEASE: Duration = Duration::from_secs(24 * 3600);
+
 /// What a pass came to.
 enum Progress {
     /// There may be more to do at once.
@@ -75,10 +79,7 @@ impl OutboundController {
             }
             // What falls due or ripens after this moment is waited for: nothing falls between pass and pause.
             let looked = (self.queue.now(), Instant::now());
-            let progress = self.hand_out_waiting().and_then(|fine| match fine {
-                true => self.process_domain_lists(looked.1),
-                false => Ok(Progress::Trouble),
-            });
+            let progress = self.pass(looked.1);
             match progress {
                 Ok(Progress::Made) => {}
                 Ok(Progress::None) => self.rest(stop, self.until_due(looked)),
@@ -98,12 +99,24 @@ impl OutboundController {
         }
     }
 
+    /// Hands out what waits, and makes new lists; what let others go before it and may go after all goes last.
+    fn pass(&self, now: Instant) -> Result<Progress, QueueError> {
+        if !self.hand_out_waiting(true, now)? {
+            return Ok(Progress::Trouble);
+        }
+        let progress = self.process_domain_lists(now)?;
+        match progress {
+            Progress::None if !self.hand_out_waiting(false, now)? => Ok(Progress::Trouble),
+            progress => Ok(progress),
+        }
+    }
+
     fn pause(&self, stop: &Stop) {
         let _ = stop.heard().recv_timeout(PAUSE_AFTER_TROUBLE);
     }
 
     /// The safety net below the handlers: a list that nobody has, and that yet is there, would keep its messages
-    /// locked for ever.
+    /// locked for ever, and so would a handler that hangs.
     fn take_lost_lists_apart(&self, suspects: &mut Vec<ListId>) {
         let lists = match self.queue.lists() {
             Ok(lists) => lists,
@@ -121,6 +134,13 @@ impl OutboundController {
             }
         }
         *suspects = unknown;
+        let overdue = self.queue.lists_in_hand_since(self.queue.now().minus(LEASE));
+        for list in overdue.unwrap_or_default() {
+            log::error!("list {list} has been in the hands of a handler for a day: it is taken apart");
+            if let Err(error) = self.queue.end_list(list) {
+                log::error!("list {list}: {error}");
+            }
+        }
     }
 
     fn rest(&self, stop: &Stop, pause: Duration) {
@@ -137,7 +157,8 @@ impl OutboundController {
         }
     }
 
-    /// Until the next retry falls due or mail has gathered for long enough, at most a poll interval. What is due
+    /// Until the next retry falls due, mail has gathered for long enough or a next hop may have more of it by its
+    /// rate, at most a poll interval. What is due
     /// and could not be listed waits for a handler, who rings.
     fn until_due(&self, (due_looked, ripe_looked): (Stamp, Instant)) -> Duration {
         let now = self.queue.now();
@@ -150,23 +171,27 @@ impl OutboundController {
         let until_ripe = self
             .dispatch
             .with(|turns| turns.until_ripe(ripe_looked, Instant::now()));
-        [until_due, until_ripe]
+        let until_ready = self.dispatch.until_ready(Instant::now());
+        [until_due, until_ripe, until_ready]
             .into_iter()
             .flatten()
             .fold(self.poll_interval, Duration::min)
     }
 
-    /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made.
-    /// Whether the handlers took them.
-    fn hand_out_waiting(&self) -> Result<bool, QueueError> {
+    /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made, but
+    /// with `yielding` not before mail that gathers, has waited longer and has no handler. Whether the handlers took
+    /// them.
+    fn hand_out_waiting(&self, yielding: bool, now: Instant) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
             let spare = self.spare() > 0;
-            let next = self.dispatch.with(|turns| turns.next(self.per_next_hop, spare));
+            let next = self
+                .dispatch
+                .with(|turns| turns.next(self.per_next_hop, spare, yielding));
             let Some(mut list) = next else {
                 break;
             };
             if let Err(error) = self.queue.lock_list(list.id, number) {
-                self.dispatch.with(|turns| turns.put_back(list));
+                self.dispatch.with(|turns| turns.put_back(list, now));
                 return Err(error);
             }
             list.handler = Some(number);
@@ -186,6 +211,7 @@ impl OutboundController {
 
     /// One pass of Domain List Processing.
     fn process_domain_lists(&self, now: Instant) -> Result<Progress, QueueError> {
+        self.dispatch.begin_pass(now);
         let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
         let claim = self.dispatch.with(|turns| Claim {
             handlers,
@@ -193,6 +219,7 @@ impl OutboundController {
             waiting: turns.waiting_hops(),
             busy: turns.busy_hops(),
             per_next_hop: self.per_next_hop,
+            limits: turns.limits(self.per_next_hop),
             spare,
             silent: turns.silent(),
             ripe: turns.ripe(now),
@@ -216,7 +243,7 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
-                self.dispatch.with(|turns| turns.wait(list));
+                self.dispatch.with(|turns| turns.wait(list, now));
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));

@@ -29,7 +29,8 @@ use crate::tls::wire::TlsFacts;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{
-    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Terms, WorkQueue,
+    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Silence, Terms,
+    WorkQueue,
 };
 
 /// How long DNS may be asked for the hosts of a next hop.
@@ -98,8 +99,10 @@ impl OutboundHandler {
         let hosts = match candidates(&hand.list.next_hop, &self.resolver, &self.hosts, deadline) {
             Ok(hosts) => hosts,
             Err(none) => {
-                let outcome = none.outcome(&hand.list.next_hop);
-                return hand.settle_rest("", &outcome);
+                return match none.outcome(&hand.list.next_hop) {
+                    Outcome::TryLater(reason) => hand.back_off("", reason),
+                    outcome => hand.settle_rest("", &outcome),
+                };
             }
         };
         let began = Instant::now();
@@ -118,13 +121,14 @@ impl OutboundHandler {
             }
             if let Some(reason) = self.try_host(&mut hand, &peer, desk) {
                 log::debug!("list {}: {}", hand.list.id, reason.text);
+                self.dispatch.heed(&hand.list, &reason);
                 last = Some((peer.to_string(), reason));
             }
         }
         if let Some((host, reason)) = last
             && !desk.stopping()
         {
-            hand.settle_rest(&host, &Outcome::TryLater(reason));
+            hand.back_off(&host, reason);
         }
     }
 
@@ -592,11 +596,11 @@ impl<'h> Hand<'h> {
             let _ = self.insist(|queue| queue.hold_listed(list, id, &reason));
             return;
         }
-        if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
+        if outcomes.iter().any(|(_, outcome)| outcome.is_answer()) {
             let hop = self.list.hop;
             self.handler.dispatch.with(|turns| turns.answers(hop));
         }
-        self.answered += usize::from(outcomes.iter().any(|(_, outcome)| is_answer(outcome)));
+        self.answered += usize::from(outcomes.iter().any(|(_, outcome)| outcome.is_answer()));
         // RFC 5321 4.5.3.1.10: whom the host had no room for in this transaction gets one of his own.
         let delivered = outcomes
             .iter()
@@ -668,6 +672,37 @@ impl<'h> Hand<'h> {
         }
     }
 
+    /// No host has taken what is left. If none has answered for any message, in no session of this next hop, all
+    /// mail for it waits together; else each goes its own way.
+    fn back_off(&mut self, host: &str, reason: Reason) {
+        let hop = self.list.hop;
+        if self.answered > 0 || self.handler.dispatch.with(|turns| turns.is_answering(hop)) {
+            return self.settle_rest(host, &Outcome::TryLater(reason));
+        }
+        self.begin_host(false);
+        self.before.clear();
+        // What ended on its own must not be taken for the rest.
+        while !self.unrecorded.is_empty() {
+            self.wait_for_record();
+        }
+        for message in std::mem::take(&mut self.todo) {
+            for recipient in &message.recipients {
+                let (id, to) = (message.id, &recipient.path);
+                log::info!("id={id} to=<{to}> deferred with its next hop {}", reason.text);
+            }
+        }
+        let silence = Silence {
+            list: self.list.id,
+            host: host.to_owned(),
+            reason,
+            retry: self.handler.retry.clone(),
+        };
+        let settled = self.insist(|queue| queue.back_off(&silence));
+        if settled.is_some_and(|settled| settled.given_up > 0) {
+            self.handler.bells.drt.kick();
+        }
+    }
+
     /// The same outcome for all that is left; what a host has put off in words of its own keeps those.
     fn settle_rest(&mut self, host: &str, outcome: &Outcome) {
         self.begin_host(false);
@@ -710,7 +745,8 @@ impl<'h> Hand<'h> {
                     );
                 }
                 Outcome::TryLater(reason) => {
-                    log::info!("id={} to=<{to}> deferred {}", message.id, reason.text)
+                    log::info!("id={} to=<{to}> deferred {}", message.id, reason.text);
+                    self.handler.dispatch.heed(&self.list, reason);
                 }
                 Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
             }
@@ -745,6 +781,9 @@ impl<'h> Hand<'h> {
         });
         if recorded.is_some_and(|settled| settled.given_up + settled.to_tell > 0) {
             self.handler.bells.drt.kick();
+        }
+        if recorded.is_some_and(|settled| settled.released) {
+            self.handler.bells.osesctl.kick();
         }
         recorded.is_some()
     }
@@ -850,17 +889,6 @@ fn recipient(listed: &ListedRecipient) -> Recipient {
         mailbox: listed.path.clone(),
         notify: listed.notify,
         original: original.or_else(|| listed.notify.and_then(|_| added())),
-    }
-}
-
-/// Whether the host has said what it thinks of a recipient. Silence, a lost connection and 421 are no answer: the next
-/// message would fare no better.
-fn is_answer(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Delivered(_) => true,
-        Outcome::TryLater(reason) | Outcome::GiveUp(reason) => {
-            reason.reply.as_ref().is_some_and(|reply| reply.code != 421)
-        }
     }
 }
 

@@ -143,6 +143,39 @@ pub fn judge(peer: &Peer, stage: Stage, reply: &Reply) -> Verdict {
     }
 }
 
+/// Whether a host said with this that it takes no more from us just now, so that fewer sessions fare better: 421, 450,
+/// 451 or 452 with the status 4.3.2 (not accepting now), 4.4.5 (congestion), 4.7.0 or 4.7.28 (what hosts that count
+/// say), or with words of that kind. A greylisted message and too many recipients of one are none of our pace.
+#[must_use]
+pub fn says_too_many(reason: &Reason) -> bool {
+    const WORDS: [&str; 6] = [
+        "too many",
+        "too much mail",
+        "rate limit",
+        "ratelimit",
+        "rate-limit",
+        "throttl",
+    ];
+    let Some(reply) = reason
+        .reply
+        .as_ref()
+        .filter(|reply| matches!(reply.code, 421 | 450..=452))
+    else {
+        return false;
+    };
+    let text = reply.lines.join(" ").to_ascii_lowercase();
+    if ["greylist", "graylist", "recipient"]
+        .iter()
+        .any(|other| text.contains(other))
+    {
+        return false;
+    }
+    let status = reply.enhanced.map(|code| (code.0, code.1, code.2));
+    matches!(status, Some((4, 3, 2) | (4, 4, 5) | (4, 7, 0 | 28)))
+        || WORDS.iter().any(|word| text.contains(word))
+        || (reply.code == 421 && text.contains("try again later"))
+}
+
 impl Reason {
     /// No connection to `peer` could be made: `why` in the system's words. 4.4.1.
     #[must_use]
@@ -342,6 +375,52 @@ mod tests {
                     "{code} in reply to {stage:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_host_that_has_enough_of_us_is_told_from_one_that_has_something_against_a_message() {
+        let said = |code, status, text: &str| {
+            let reply = Reply {
+                code,
+                enhanced: status,
+                lines: vec![text.to_string()],
+            };
+            let (Verdict::TryLater(reason) | Verdict::GiveUp(reason) | Verdict::Ends(reason)) =
+                judge(&peer(), Stage::Mail, &reply)
+            else {
+                panic!("{code}")
+            };
+            says_too_many(&reason)
+        };
+        for (code, status, text) in [
+            (
+                421,
+                None,
+                "Too many concurrent SMTP connections; please try again later.",
+            ),
+            (421, None, "mx Service busy, try again later"),
+            (
+                421,
+                Some(EnhancedCode(4, 7, 0)),
+                "[TSS04] Messages temporarily deferred",
+            ),
+            (421, Some(EnhancedCode(4, 3, 2)), "not now"),
+            (450, Some(EnhancedCode(4, 7, 28)), "unusual"),
+            (451, Some(EnhancedCode(4, 4, 5)), "busy"),
+            (452, None, "Rate limit exceeded"),
+        ] {
+            assert!(said(code, status, text), "{code} {status:?} {text}");
+        }
+        for (code, status, text) in [
+            (421, Some(EnhancedCode(4, 4, 2)), "timeout"),
+            (450, Some(EnhancedCode(4, 2, 0)), "Greylisted, try again later"),
+            (451, Some(EnhancedCode(4, 7, 0)), "greylisting in action"),
+            (452, Some(EnhancedCode(4, 5, 3)), "too many recipients"),
+            (452, Some(EnhancedCode(4, 2, 2)), "mailbox full"),
+            (550, Some(EnhancedCode(5, 7, 0)), "rate limit"),
+        ] {
+            assert!(!said(code, status, text), "{code} {status:?} {text}");
         }
     }
 

@@ -5,6 +5,7 @@ use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
 use crate::clock::Stamp;
+use crate::domain_list::list::HopId;
 
 /// What waits for one next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct ListRow {
 /// A next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HopRow {
+    /// Its number.
+    pub hop: HopId,
     /// The next hop, as it is shown.
     pub next_hop: String,
     /// When its next recipient falls due, of those on no list.
@@ -55,6 +58,19 @@ pub struct HopRow {
     pub last_error: Option<(String, Stamp)>,
     /// When it was last used.
     pub used: Stamp,
+    /// How it backs off, if it does.
+    pub back_off: Option<BackOff>,
+}
+
+/// A next hop that has not answered, and whose mail waits as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackOff {
+    /// Since when.
+    pub since: Stamp,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When the next probe may go.
+    pub next_probe: Stamp,
 }
 
 impl WorkQueue {
@@ -122,18 +138,28 @@ impl WorkQueue {
             ledger::rows(
                 db,
                 "SELECT h.name, h.due, (SELECT count(*) FROM domain_list l WHERE l.hop = h.id), \
-                   h.last_error, h.error_at, h.used_at \
+                   h.last_error, h.error_at, h.used_at, h.id, h.failures, h.down_since, h.retry_at \
                  FROM next_hop h ORDER BY h.used_at DESC LIMIT ?",
                 [limit],
                 |row| {
                     let error: Option<String> = row.get(3)?;
                     let error_at: Option<i64> = row.get(4)?;
+                    let back_off = match (row.get(7)?, row.get(8)?, row.get(9)?) {
+                        (failures, Some(since), Some(next_probe)) if failures > 0 => Some(BackOff {
+                            since: Stamp(since),
+                            failures,
+                            next_probe: Stamp(next_probe),
+                        }),
+                        _ => None,
+                    };
                     Ok(HopRow {
+                        hop: HopId(row.get(6)?),
                         next_hop: row.get(0)?,
                         due: row.get::<_, Option<i64>>(1)?.map(Stamp),
                         lists: row.get(2)?,
                         last_error: error.zip(error_at.map(Stamp)),
                         used: Stamp(row.get(5)?),
+                        back_off,
                     })
                 },
             )

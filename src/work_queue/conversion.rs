@@ -382,9 +382,16 @@ fn defer(
     due: Stamp,
 ) -> Result<(), QueueError> {
     ledger.run(
-        "UPDATE recipient SET attempts = attempts + 1, last_status = ?, last_error = ?, next_attempt = ? \
-         WHERE message = ? AND n = ? AND state = 1",
-        (reason.status.to_string(), &reason.text, due.0, id.0, n),
+        "UPDATE recipient SET attempts = attempts + 1, last_status = ?, last_error = ?, next_attempt = ?, \
+         attempted_at = ? WHERE message = ? AND n = ? AND state = 1",
+        (
+            reason.status.to_string(),
+            &reason.text,
+            due.0,
+            ledger.now().0,
+            id.0,
+            n,
+        ),
     )?;
     ledger.record(id, Some(n), "deferred", &reason.text)?;
     Ok(())
@@ -403,7 +410,7 @@ pub(super) fn put_aside(
 }
 
 /// Works out anew for which conversion a message waits, and until when.
-fn refresh_conversion_due(ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+pub(super) fn refresh_conversion_due(ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
     ledger.run(
         "UPDATE message SET \
          inbound_due = (SELECT min(next_attempt) FROM recipient WHERE message = ?1 AND state = 1 AND in_box = 0), \

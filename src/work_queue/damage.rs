@@ -45,10 +45,9 @@ impl WorkQueue {
     }
 }
 
-/// Holds everything of a damaged message that is not settled.
+/// Holds everything of a damaged message that is not settled; what is held stays so.
 pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
     const REASON: &str = "the rows of this message in queue.db are damaged";
-    log::error!("id={id} held: {REASON}");
     debug_assert!(
         State::ALL
             .iter()
@@ -56,7 +55,7 @@ pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueEr
             .all(|s| s.may_become(State::Held)),
         "whatever waits may be held"
     );
-    ledger.run(
+    let held = ledger.run(
         "UPDATE recipient SET state = 5, list = NULL, last_status = '5.3.0', last_error = ? \
          WHERE message = ? AND state BETWEEN 1 AND 4",
         (REASON, id.0),
@@ -65,7 +64,10 @@ pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueEr
         "UPDATE message SET inbound_due = NULL, box_due = NULL WHERE id = ?",
         [id.0],
     )?;
-    ledger.record(id, None, "held", REASON)?;
+    if held > 0 {
+        log::error!("id={id} held: {REASON}");
+        ledger.record(id, None, "held", REASON)?;
+    }
     // Nobody can be told of what ended well, and it must not be found anew for ever.
     ledger.run(
         "UPDATE recipient SET report_due = NULL WHERE message = ? AND report_due IS NOT NULL",

@@ -10,6 +10,7 @@ use super::id::MessageId;
 use super::ledger;
 use super::outcome::{Reason, Success};
 use super::states::State;
+use crate::clock::Stamp;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::{EnhancedCode, ReplyParser};
@@ -40,6 +41,8 @@ pub struct Due {
 pub struct Concerned {
     /// Its number in the message.
     pub n: u32,
+    /// How it stands.
+    pub state: State,
     /// Whom it is.
     pub path: Mailbox,
     /// The recipient that the client named, where this one was expanded from it.
@@ -50,9 +53,14 @@ pub struct Concerned {
     pub notify: Option<Notify>,
     /// The good end that it came to.
     pub success: Option<Success>,
-    /// The host that was tried last; empty where none was reached.
+    /// The host that the reason is from; empty where none was reached.
     pub host: String,
-    /// How that ended. Of a good end: its status, and what the next hop said.
+    /// When it was tried last.
+    pub last_attempt: Option<Stamp>,
+    /// Whether it waits because its next hop backs off.
+    pub backs_off: bool,
+    /// How the last attempt ended: its own, or the next hop's while that backs off. Of a good end: its status, and
+    /// what the next hop said.
     pub reason: Reason,
 }
 
@@ -86,9 +94,12 @@ pub(super) fn due(
     };
     let recipients = ledger::rows(
         db,
-        "SELECT r.n, r.path, r.state, ifnull(r.last_host, ''), ifnull(r.last_status, ''), \
-         ifnull(r.last_error, ''), ifnull(r.last_reply, ''), r.notify, r.orcpt, r.report_due, p.path \
+        "SELECT r.n, r.path, r.state, ifnull(r.last_host, ''), r.last_status, r.last_error, \
+           ifnull(r.last_reply, ''), r.notify, r.orcpt, r.report_due, p.path, \
+           ifnull(r.attempted_at, iif(r.state = 10, r.settled_at, NULL)), \
+           r.state = 2 AND ifnull(h.failures, 0) > 0, h.last_status, h.last_error \
          FROM recipient r LEFT JOIN recipient p ON p.message = r.message AND p.n = r.parent \
+           LEFT JOIN next_hop h ON h.id = r.hop \
          WHERE r.message = ? ORDER BY r.n",
         [id.0],
         |row| {
@@ -96,7 +107,7 @@ pub(super) fn due(
             let state = State::ALL.into_iter().find(|state| state.number() == number);
             let success = success.map(Success::from_number);
             Ok(match state.filter(|state| wanted(*state, success)) {
-                Some(_) => Some(concerned(row, success)?),
+                Some(state) => Some(concerned(row, state, success)?),
                 None => None,
             })
         },
@@ -125,23 +136,37 @@ pub(super) fn dues(
 }
 
 /// The recipient in a row; `None` where its path is none.
-fn concerned(row: &Row<'_>, success: Option<Success>) -> rusqlite::Result<Option<Concerned>> {
-    let (status, text, reply): (String, String, String) = (row.get(4)?, row.get(5)?, row.get(6)?);
-    let status = EnhancedCode::take(&status).map_or(EnhancedCode(4, 0, 0), |(code, _)| code);
+fn concerned(row: &Row<'_>, state: State, success: Option<Success>) -> rusqlite::Result<Option<Concerned>> {
+    let backs_off: bool = row.get(12)?;
+    let (status, text): (Option<String>, Option<String>) = match backs_off {
+        true => (row.get(13)?, row.get(14)?),
+        false => (row.get(4)?, row.get(5)?),
+    };
+    // What another message met at its next hop may have been at another host.
+    let is_own = !backs_off || text == row.get(5)?;
+    let (host, reply): (String, String) = match is_own {
+        true => (row.get(3)?, row.get(6)?),
+        false => Default::default(),
+    };
+    let status = status.and_then(|status| EnhancedCode::take(&status).map(|(code, _)| code));
     let reason = Reason {
-        status,
-        text,
+        status: status.unwrap_or(EnhancedCode(4, 0, 0)),
+        text: text.unwrap_or_default(),
         reply: ReplyParser::default().feed(reply.as_bytes()).ok().flatten(),
     };
-    let (n, host, notify) = (row.get(0)?, row.get(3)?, row.get::<_, Option<u8>>(7)?);
+    let (n, notify) = (row.get(0)?, row.get::<_, Option<u8>>(7)?);
+    let last_attempt: Option<i64> = row.get(11)?;
     Ok(mailbox_in(row, 1).map(|path| Concerned {
         n,
+        state,
         path,
         expanded_from: mailbox_in(row, 10),
         original: word_in(row, 8),
         notify: notify.map(Notify::from_bits),
         success,
         host,
+        last_attempt: last_attempt.map(Stamp),
+        backs_off,
         reason,
     }))
 }

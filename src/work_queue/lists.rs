@@ -16,6 +16,7 @@ use crate::clock::Stamp;
 use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
 use crate::domain_list::list::{DomainList, HopId, ListId};
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Tokens;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
 
@@ -32,6 +33,8 @@ pub struct Claim {
     pub busy: HashMap<HopId, usize>,
     /// At most so many of them together.
     pub per_next_hop: usize,
+    /// At most so many of these next hops together, as they have taught us.
+    pub limits: HashMap<HopId, usize>,
     /// So many of the handlers may go to next hops that are silent; the rest is for the others.
     pub spare: usize,
     /// Next hops with several sessions and no answer yet.
@@ -47,6 +50,8 @@ pub struct Claim {
 pub struct Terms {
     /// At most so many messages on a list.
     pub list_messages: usize,
+    /// How many messages may go to a next hop now. The tokens of a list that could not be recorded after all are lost.
+    pub tokens: Arc<dyn Tokens>,
     /// The next hop of a recipient, as the configuration says now: nothing about the way is frozen.
     pub router: Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync>,
 }
@@ -142,6 +147,7 @@ impl WorkQueue {
             hop,
             next_hop: next_hop.clone(),
             handler: Some(handler),
+            failures: 0,
         };
         let make = move |ledger: &mut Ledger<'_>| make_list(ledger, &terms, now, &chosen);
         self.store.write(make).wait().map(|(list, _)| list)
@@ -238,6 +244,21 @@ impl WorkQueue {
             .read(|db| ledger::rows(db, "SELECT id FROM domain_list", [], |row| row.get(0).map(ListId)))
     }
 
+    /// The lists that handlers got before `cutoff`, and still have.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn lists_in_hand_since(&self, cutoff: Stamp) -> Result<Vec<ListId>, QueueError> {
+        self.store.read(|db| {
+            ledger::rows(
+                db,
+                "SELECT id FROM domain_list WHERE handler IS NOT NULL AND made_at < ?",
+                [cutoff.0],
+                |row| row.get(0).map(ListId),
+            )
+        })
+    }
+
     /// Puts the recipients of message `id` on this list aside, for an operator to look at.
     ///
     /// # Errors
@@ -312,24 +333,38 @@ struct Chosen {
     hop: HopId,
     next_hop: NextHop,
     handler: Option<usize>,
+    /// How often in a row it has not answered. Above 0 its list is a probe: one message, that which is due longest.
+    failures: u32,
 }
 
 /// The next hops that get a list, those that are due longest first, and those whose mail gathers instead. Those
-/// that have enough in hand do not keep the others from being looked at.
+/// that have enough in hand, or back off and have their probe under way, do not keep the others from being looked
+/// at.
 fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>, Vec<HopId>), QueueError> {
     let mut handlers = claim.handlers.iter().copied().peekable();
     let (mut waiting_room, mut spare) = (claim.waiting_room, claim.spare);
     let (mut chosen, mut gathering) = (Vec::new(), Vec::new());
     let mut statement = ledger.db().prepare_cached(
-        "SELECT id, name FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
+        "SELECT id, name, failures, \
+           failures > 0 AND EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id) \
+         FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at",
     )?;
     let mut rows = statement.query([now.0])?;
     while let Some(row) = rows.next()? {
         if gathering.len() >= MOST_GATHERING {
             break;
         }
-        let hop = HopId(row.get(0)?);
-        if claim.waiting.contains(&hop) {
+        let (hop, failures, is_probed) = (HopId(row.get(0)?), row.get(2)?, row.get(3)?);
+        if claim.waiting.contains(&hop) || is_probed {
+            continue;
+        }
+        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
+        let most = claim
+            .terms
+            .tokens
+            .free(hop, &next_hop)
+            .min(claim.terms.list_messages);
+        if most == 0 {
             continue;
         }
         if handlers.peek().is_none() && waiting_room == 0 {
@@ -338,11 +373,12 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         }
         let busy = claim.busy.get(&hop).copied().unwrap_or(0);
         let first = busy == 0 && handlers.peek().is_some();
-        if !first && !claim.ripe.contains(&hop) && !fills_a_list(ledger, claim, hop, now)? {
+        if !first && !claim.ripe.contains(&hop) && !fills_a_list(ledger, most, hop, now)? {
             gathering.push(hop);
             continue;
         }
-        let may_go = busy < claim.per_next_hop && (spare > 0 || !claim.silent.contains(&hop));
+        let limit = claim.limits.get(&hop).copied().unwrap_or(usize::MAX);
+        let may_go = busy < claim.per_next_hop.min(limit) && (spare > 0 || !claim.silent.contains(&hop));
         let handler = if may_go { handlers.next() } else { None };
         spare = spare.saturating_sub(usize::from(handler.is_some()));
         if handler.is_none() {
@@ -352,25 +388,25 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             }
             waiting_room -= 1;
         }
-        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
         chosen.push(Chosen {
             hop,
             next_hop,
             handler,
+            failures,
         });
     }
     Ok((chosen, gathering))
 }
 
-/// Whether what is due for a next hop is enough for a whole list: then there is nothing to gather for.
-fn fills_a_list(ledger: &Ledger<'_>, claim: &Claim, hop: HopId, now: Stamp) -> Result<bool, QueueError> {
+/// Whether what is due for a next hop is enough for a list of `most` messages: then there is nothing to gather for.
+fn fills_a_list(ledger: &Ledger<'_>, most: usize, hop: HopId, now: Stamp) -> Result<bool, QueueError> {
     let due: Option<usize> = ledger.row(
         "SELECT count(*) FROM (SELECT 1 FROM recipient \
          WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? LIMIT ?)",
-        (hop.0, now.0, claim.terms.list_messages),
+        (hop.0, now.0, most),
         |row| row.get(0),
     )?;
-    Ok(due.unwrap_or(0) >= claim.terms.list_messages)
+    Ok(due.unwrap_or(0) >= most)
 }
 
 /// The list of a next hop, if there is anything for it; and how many recipients turned out to go elsewhere now.
@@ -384,8 +420,14 @@ fn make_list(
         hop,
         ref next_hop,
         handler,
+        failures,
     } = *chosen;
-    let mut gather = Gather::new(terms.list_messages);
+    let most = if failures > 0 { 1 } else { terms.list_messages };
+    let most = most.min(terms.tokens.free(hop, next_hop));
+    if most == 0 {
+        return Ok((None, 0));
+    }
+    let mut gather = Gather::new(most);
     let mut strayed = Vec::new();
     let mut damaged = Vec::new();
     {
@@ -426,6 +468,7 @@ fn make_list(
     let list = if gather.recipients().is_empty() {
         None
     } else {
+        terms.tokens.take(hop, next_hop, gather.messages());
         let made = DomainList {
             id: ListId(0),
             hop,
@@ -434,7 +477,7 @@ fn make_list(
             recipients: gather.recipients().len(),
             handler,
         };
-        Some(write_list(ledger, made, gather.recipients())?)
+        Some(write_list(ledger, made, gather.recipients(), failures)?)
     };
     ledger.run(
         "UPDATE next_hop SET used_at = ? WHERE id = ?",
@@ -448,6 +491,7 @@ fn write_list(
     ledger: &mut Ledger<'_>,
     mut list: DomainList,
     recipients: &[(MessageId, u32)],
+    failures: u32,
 ) -> Result<DomainList, QueueError> {
     ledger.run(
         "INSERT INTO domain_list (hop, messages, recipients, handler, made_at) VALUES (?, ?, ?, ?, ?)",
@@ -466,16 +510,16 @@ fn write_list(
         State::PendingXmit
     };
     debug_assert!(State::PendingXmit.may_become(state));
-    let story = match list.handler {
-        Some(handler) => format!(
-            "list {} for {}, given to oseshlr{handler}",
-            list.id, list.next_hop
-        ),
-        None => format!(
-            "list {} for {}, which waits for a handler",
-            list.id, list.next_hop
-        ),
+    let fate = match list.handler {
+        Some(handler) => format!("given to oseshlr{handler}"),
+        None => "which waits for a handler".to_owned(),
     };
+    let probe = match failures {
+        0 => String::new(),
+        1 => "the probe after a failure, ".to_owned(),
+        many => format!("the probe after {many} failures in a row, "),
+    };
+    let story = format!("list {} for {}, {probe}{fate}", list.id, list.next_hop);
     let mut told = None;
     for (id, n) in recipients {
         ledger.run(

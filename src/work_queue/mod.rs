@@ -5,6 +5,7 @@
 //! nothing outside knows a table.
 
 mod arrival;
+mod backoff;
 mod board;
 mod content;
 mod conversion;
@@ -18,6 +19,7 @@ pub mod id;
 mod ledger;
 mod lists;
 mod moves;
+mod operator;
 pub mod outcome;
 mod reports;
 pub mod retry;
@@ -30,7 +32,8 @@ mod writer;
 
 pub use crate::domain_list::list::{DomainList, HopId, ListId};
 pub use arrival::{Addressee, Arrival, Origin};
-pub use board::{HopRow, ListRow, QueueRow};
+pub use backoff::Silence;
+pub use board::{BackOff, HopRow, ListRow, QueueRow};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
 pub use due::{Concerned, Due};
@@ -38,7 +41,8 @@ pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
 pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient, Terms};
-pub use reports::{News, Notice, Telling};
+pub use operator::Retry;
+pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
 
 #[cfg(test)]

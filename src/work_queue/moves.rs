@@ -80,36 +80,40 @@ pub(super) fn success_due(
     Ok(due > 0)
 }
 
-/// Notes that the next hop `name` has a recipient that is due at `due`; gives its number.
+/// Notes that the next hop `name` has a recipient that is due at `due`, or when its back-off lets it; gives its
+/// number.
 pub(super) fn now_due(ledger: &Ledger<'_>, name: &str, due: Stamp) -> Result<i64, QueueError> {
     let id = ledger.row(
         "INSERT INTO next_hop (name, due, used_at) VALUES (?, ?, ?) \
-         ON CONFLICT (name) DO UPDATE SET due = min(ifnull(due, excluded.due), excluded.due) RETURNING id",
+         ON CONFLICT (name) DO UPDATE SET \
+           due = max(min(ifnull(due, excluded.due), excluded.due), ifnull(retry_at, 0)) RETURNING id",
         (name, due.0, ledger.now().0),
         |row| row.get(0),
     )?;
     id.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))
 }
 
-/// Works out anew when a next hop is due.
+/// Works out anew when a next hop is due; never while it backs off.
 pub(super) fn refresh_due(ledger: &Ledger<'_>, hop: HopId) -> Result<(), QueueError> {
     ledger.run(
-        "UPDATE next_hop SET due = (SELECT min(next_attempt) FROM recipient \
-         WHERE hop = ?1 AND state = 2 AND list IS NULL) WHERE id = ?1",
+        "UPDATE next_hop SET due = max((SELECT min(next_attempt) FROM recipient \
+         WHERE hop = ?1 AND state = 2 AND list IS NULL), ifnull(retry_at, 0)) WHERE id = ?1",
         [hop.0],
     )?;
     Ok(())
 }
 
-/// The reason of a recipient whose time is over.
+/// The reason of a recipient whose time is over, after an attempt that ended so.
 pub(super) fn expired(last: &Reason) -> Reason {
+    too_late("the last attempt ended so: ", last)
+}
+
+/// The reason of a recipient whose time is over; `how` leads to what kept it.
+pub(super) fn too_late(how: &str, what: &Reason) -> Reason {
+    let head = format!("the message could not be delivered in time; {how}");
     Reason {
-        status: EnhancedCode(5, 4, 7),
-        text: format!(
-            "the message could not be delivered in time; the last attempt ended so: {}",
-            last.text
-        ),
-        reply: last.reply.clone(),
+        reply: what.reply.clone(),
+        ..Reason::ours(EnhancedCode(5, 4, 7), &head, &what.text, "")
     }
 }
 

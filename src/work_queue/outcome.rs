@@ -15,6 +15,20 @@ pub enum Outcome {
     GiveUp(Reason),
 }
 
+impl Outcome {
+    /// Whether the host has said what it thinks of a recipient. Silence, a lost connection and 421 are no answer: the
+    /// next message would fare no better.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Outcome::Delivered(_) => true,
+            Outcome::TryLater(reason) | Outcome::GiveUp(reason) => {
+                reason.reply.as_ref().is_some_and(|reply| reply.code != 421)
+            }
+        }
+    }
+}
+
 /// A good end that a sender may want to hear of (NOTIFY=SUCCESS, RFC 3464 2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {

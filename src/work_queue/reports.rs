@@ -3,14 +3,17 @@
 
 use super::WorkQueue;
 use super::arrival::{Arrival, put};
+use super::conversion::refresh_conversion_due;
 use super::damage::hold;
-use super::due::{Due, due, dues};
+use super::due::{Concerned, Due, due, dues};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{expired, give_up, settle_if_done};
+use super::moves::{expired, give_up, settle_if_done, too_late};
+use super::outcome::Reason;
 use super::states::State;
 use rusqlite::Connection;
+use std::time::Duration;
 
 use crate::clock::Stamp;
 
@@ -53,6 +56,23 @@ const DELAY: &str = "delay notices";
 const EXPIRY: &str = "expiry";
 /// Messages that a walk looks at in one step.
 const STEP: usize = 500;
+
+/// How much longer than its time a recipient may stay in somebody's hand, on the wire or in conversion: its end is
+/// the end of that. After it nobody can have it in hand any more, whatever the row says.
+const LEASE: Duration = Duration::from_secs(24 * 3600);
+
+/// A round of the walk through the messages whose time is over. It begins where everything before is settled.
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// How far it has come.
+    reached: Option<Stamp>,
+    /// Something is still in somebody's hand: the next round begins there.
+    is_held_up: bool,
+    /// Recipients that were given up so far.
+    pub given_up: usize,
+    /// Whether there is no more to walk through.
+    pub is_done: bool,
+}
 
 impl WorkQueue {
     /// Up to `limit` messages with recipients that have been given up and whose sender does not know yet.
@@ -99,8 +119,9 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp, bool), QueueError> {
         let (mut dues, damaged, reached) = self.store.read(|db| {
-            let (ids, reached) = walk(db, DELAY, cutoff)?;
-            let late = |state, _| matches!(state, State::PendingXmit | State::LockedForXmit);
+            let (ids, reached) = walk(db, marker(db, DELAY)?, cutoff)?;
+            // Whatever keeps it, on the wire or put aside: it is late all the same.
+            let late = |state: State, _| IN_THE_QUEUE.contains(&state);
             let (dues, damaged) = dues(db, ids, late)?;
             Ok((dues, damaged, reached))
         })?;
@@ -126,41 +147,84 @@ impl WorkQueue {
             .wait()
     }
 
-    /// Gives up the pending recipients of messages that arrived before `cutoff`: a step of the walk. Gives how
-    /// many it gave up, and whether there is more to walk through. Those on the wire end with their attempt.
+    /// Gives up the recipients of messages that arrived before `cutoff`, whatever they wait for: a step of `round`.
+    /// Those in somebody's hand end with that, so that nothing is delivered and returned both; they hold the next
+    /// round up until they have, at most a day.
     ///
     /// # Errors
     /// When the database refused: nothing has changed.
-    pub fn expire(&self, cutoff: Stamp) -> Result<(usize, bool), QueueError> {
-        let (ids, reached) = self.store.read(|db| walk(db, EXPIRY, cutoff))?;
-        let more = ids.len() == STEP;
-        let given_up = self
+    pub fn expire(&self, cutoff: Stamp, mut round: Round) -> Result<Round, QueueError> {
+        let (ids, reached) = self.store.read(|db| {
+            let from = match round.reached {
+                Some(reached) => reached,
+                None => marker(db, EXPIRY)?,
+            };
+            walk(db, from, cutoff)
+        })?;
+        round.is_done = ids.len() < STEP;
+        round.reached = Some(reached);
+        let (was_held_up, overdue) = (round.is_held_up, cutoff.minus(LEASE));
+        let (given_up, held_up_at) = self
             .store
             .write(move |ledger| {
-                let mut given_up = 0;
+                let (mut given_up, mut held_up_at) = (0, None);
                 for id in &ids {
-                    let Some(due) = due(ledger.db(), *id, |state, _| state == State::PendingXmit)? else {
+                    let Some(due) = due(ledger.db(), *id, |state, _| IN_THE_QUEUE.contains(&state))? else {
                         hold(ledger, *id)?;
                         continue;
                     };
+                    let is_overdue = id.arrived() <= overdue;
                     for late in &due.recipients {
+                        if is_in_hand(late.state) && !is_overdue {
+                            held_up_at = held_up_at.or(Some(id.arrived()));
+                            continue;
+                        }
                         let null_sender = due.reverse_path.0.is_none();
-                        give_up(
-                            ledger,
-                            *id,
-                            late.n,
-                            State::PendingXmit,
-                            null_sender,
-                            &expired(&late.reason),
-                        )?;
+                        give_up(ledger, *id, late.n, late.state, null_sender, &time_is_over(late))?;
                         given_up += 1;
                     }
+                    if due
+                        .recipients
+                        .iter()
+                        .any(|late| late.state == State::PendingConversion)
+                    {
+                        refresh_conversion_due(ledger, *id)?;
+                    }
                 }
-                ledger.mark(EXPIRY, reached)?;
-                Ok(given_up)
+                match (was_held_up, held_up_at) {
+                    (true, _) => {}
+                    (false, Some(at)) => ledger.mark(EXPIRY, at.minus(Duration::from_micros(1)))?,
+                    (false, None) => ledger.mark(EXPIRY, reached)?,
+                }
+                Ok((given_up, held_up_at))
             })
             .wait()?;
-        Ok((given_up, more))
+        round.given_up += given_up;
+        round.is_held_up |= held_up_at.is_some();
+        Ok(round)
+    }
+}
+
+/// The states of recipients that are neither settled nor given up.
+const IN_THE_QUEUE: [State; 4] = [
+    State::PendingConversion,
+    State::PendingXmit,
+    State::LockedForXmit,
+    State::Held,
+];
+
+/// Whether somebody may be at work on a recipient in this state, and be through with it at any moment.
+fn is_in_hand(state: State) -> bool {
+    matches!(state, State::PendingConversion | State::LockedForXmit)
+}
+
+/// Why a recipient is given up whose time is over.
+fn time_is_over(late: &Concerned) -> Reason {
+    match late.state {
+        State::Held => too_late("it has been put aside: ", &late.reason),
+        _ if late.backs_off => too_late("its next hop does not answer: ", &late.reason),
+        _ if late.reason.text.is_empty() => too_late("it has not been tried", &late.reason),
+        _ => expired(&late.reason),
     }
 }
 
@@ -235,21 +299,25 @@ fn confirm(ledger: &Ledger<'_>, id: MessageId, reached: &[u32], told: &str) -> R
     Ok(confirmed)
 }
 
-/// The next messages of a walk in the order of arrival, and how far it has come with them.
-fn walk(db: &Connection, name: &'static str, cutoff: Stamp) -> Result<(Vec<MessageId>, Stamp), QueueError> {
-    let from: i64 = ledger::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| {
+/// How far a walk has come.
+fn marker(db: &Connection, name: &'static str) -> Result<Stamp, QueueError> {
+    let reached = ledger::row(db, "SELECT value FROM marker WHERE name = ?", [name], |row| {
         row.get(0)
-    })?
-    .unwrap_or(0);
+    })?;
+    Ok(Stamp(reached.unwrap_or(0)))
+}
+
+/// The next messages of a walk in the order of arrival, and how far it has come with them.
+fn walk(db: &Connection, from: Stamp, cutoff: Stamp) -> Result<(Vec<MessageId>, Stamp), QueueError> {
     let ids = ledger::rows(
         db,
         "SELECT id FROM message WHERE id > ? AND id <= ? AND left_at IS NULL ORDER BY id LIMIT ?",
-        (from, cutoff.0, STEP),
+        (from.0, cutoff.0, STEP),
         |row| row.get(0).map(MessageId),
     )?;
     let reached = match ids.last() {
-        Some(last) if ids.len() == STEP => last.0,
-        _ => cutoff.0.max(from),
+        Some(last) if ids.len() == STEP => last.arrived(),
+        _ => cutoff.max(from),
     };
-    Ok((ids, Stamp(reached)))
+    Ok((ids, reached))
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::error::QueueError;
 
 /// The schema that this version writes; `user_version` of the database.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The tables of a database that is made anew.
 const TABLES: &str = include_str!("schema.sql");
@@ -17,7 +17,7 @@ const TABLES: &str = include_str!("schema.sql");
 const VIEWS: &str = include_str!("views.sql");
 
 /// What leads from each released version, beginning with 1, to the next.
-const UPGRADES: [&str; VERSION as usize - 1] = [include_str!("upgrade-2.sql")];
+const UPGRADES: [&str; VERSION as usize - 1] = [include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")];
 
 /// Makes the schema in an empty database, and upgrades an older one. Either it is all done, or nothing.
 ///
@@ -57,10 +57,11 @@ mod tests {
     use super::*;
 
     const VERSION_1: &str = include_str!("../../tests/fixtures/queue-v1.sql");
+    const VERSION_2: &str = include_str!("../../tests/fixtures/queue-v2.sql");
 
-    fn version_1() -> Connection {
+    fn written_by(version: &str) -> Connection {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(VERSION_1).unwrap();
+        db.execute_batch(version).unwrap();
         db
     }
 
@@ -91,15 +92,17 @@ mod tests {
     fn an_upgraded_database_has_the_form_of_a_new_one() {
         let new = Connection::open_in_memory().unwrap();
         bring_up(&new).unwrap();
-        let old = version_1();
-        assert_ne!(form(&old), form(&new));
-        bring_up(&old).unwrap();
-        assert_eq!(form(&old), form(&new));
-        let version: i64 = old
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .unwrap();
-        assert_eq!(version, VERSION);
-        bring_up(&old).unwrap();
+        for old in [VERSION_1, VERSION_2] {
+            let old = written_by(old);
+            assert_ne!(form(&old), form(&new));
+            bring_up(&old).unwrap();
+            assert_eq!(form(&old), form(&new));
+            let version: i64 = old
+                .pragma_query_value(None, "user_version", |row| row.get(0))
+                .unwrap();
+            assert_eq!(version, VERSION);
+            bring_up(&old).unwrap();
+        }
     }
 
     #[test]
@@ -123,12 +126,12 @@ mod tests {
 
     #[test]
     fn a_newer_database_is_left_alone() {
-        let db = version_1();
+        let db = written_by(VERSION_1);
         db.pragma_update(None, "user_version", VERSION + 1).unwrap();
         let error = bring_up(&db).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "queue.db was written by a newer smtpmta (schema 3, this version knows up to 2)"
+            "queue.db was written by a newer smtpmta (schema 4, this version knows up to 3)"
         );
         assert!(db.is_autocommit());
     }

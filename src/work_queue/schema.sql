@@ -62,6 +62,7 @@ CREATE TABLE recipient (
     orcpt        TEXT,             -- the recipient as the sender first wrote it, type;xtext (RFC 3461 4.2)
     parent       INTEGER,          -- expanded from this n, which the client named; NULL: named by the client itself
     report_due   INTEGER,          -- drt has yet to tell of its good end: 1 delivered, 2 relayed, 3 expanded
+    attempted_at INTEGER,          -- when it was tried last; NULL: never
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient (hop, next_attempt) WHERE state = 2 AND list IS NULL;
@@ -73,10 +74,16 @@ CREATE INDEX recipient_aside ON recipient (state) WHERE state IN (5, 6);
 CREATE TABLE next_hop (
     id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given again: old recipients may name it
     name       TEXT NOT NULL UNIQUE,
-    due        INTEGER,            -- the earliest next_attempt of its recipients that are pending and on no list
+    due        INTEGER,            -- the earliest next_attempt of its recipients that are pending and on no list,
+                                   -- and never before retry_at
     used_at    INTEGER NOT NULL,
     last_error TEXT,
-    error_at   INTEGER
+    error_at   INTEGER,
+    failures   INTEGER NOT NULL DEFAULT 0, -- in a row; above 0 it backs off as a whole
+    down_since INTEGER,            -- when the first of them was
+    failed_at  INTEGER,            -- when the last one was; a list made before it does not count again
+    retry_at   INTEGER,            -- when the next probe may go; NULL: it does not back off
+    last_status TEXT               -- of last_error: RFC 3463 status
 ) STRICT;
 CREATE INDEX next_hop_due ON next_hop (due, used_at) WHERE due IS NOT NULL;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::WorkQueue;
+use super::backoff::heed;
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
@@ -47,6 +48,8 @@ pub struct Settled {
     pub given_up: usize,
     /// Of those transmitted: the delivery report task has to tell the sender so.
     pub to_tell: usize,
+    /// The next hop answered again: what had waited for it is due.
+    pub released: bool,
 }
 
 impl WorkQueue {
@@ -60,7 +63,16 @@ impl WorkQueue {
 
 fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Result<Settled, QueueError> {
     let id = settlement.id;
-    let mut settled = Settled::default();
+    let mut settled = Settled {
+        released: heed(
+            ledger,
+            settlement.list,
+            &settlement.outcomes,
+            &settlement.retry,
+            now,
+        )?,
+        ..Settled::default()
+    };
     for (n, outcome) in &settlement.outcomes {
         let row = ledger.row(
             "SELECT attempts, hop FROM recipient WHERE message = ? AND n = ? AND list = ? AND state = 3",
@@ -73,8 +85,15 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
             Outcome::Delivered(reply) => {
                 ledger.run(
                     "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, attempts = attempts + 1, \
-                     last_host = ? WHERE message = ? AND n = ?",
-                    (State::Transmitted.number(), now.0, &settlement.host, id.0, n),
+                     last_host = ?, attempted_at = ? WHERE message = ? AND n = ?",
+                    (
+                        State::Transmitted.number(),
+                        now.0,
+                        &settlement.host,
+                        now.0,
+                        id.0,
+                        n,
+                    ),
                 )?;
                 let tls = settlement.tls.as_ref().map(|tls| format!(" over {tls}"));
                 let story = format!("{}{} said: {reply}", settlement.host, tls.unwrap_or_default());
@@ -86,7 +105,7 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
                 }
             }
             Outcome::TryLater(reason) => {
-                attempted(ledger, settlement, *n)?;
+                attempted(ledger, settlement, *n, now)?;
                 match settlement.retry.next_attempt(id.arrived(), attempts + 1, now) {
                     Some(next) => {
                         defer(ledger, settlement, *n, hop, reason, next)?;
@@ -107,7 +126,7 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
                 }
             }
             Outcome::GiveUp(reason) => {
-                attempted(ledger, settlement, *n)?;
+                attempted(ledger, settlement, *n, now)?;
                 give_up(
                     ledger,
                     id,
@@ -131,10 +150,10 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
     Ok(settled)
 }
 
-fn attempted(ledger: &Ledger<'_>, settlement: &Settlement, n: u32) -> Result<(), QueueError> {
+fn attempted(ledger: &Ledger<'_>, settlement: &Settlement, n: u32, now: Stamp) -> Result<(), QueueError> {
     ledger.run(
-        "UPDATE recipient SET attempts = attempts + 1, last_host = ? WHERE message = ? AND n = ?",
-        (&settlement.host, settlement.id.0, n),
+        "UPDATE recipient SET attempts = attempts + 1, last_host = ?, attempted_at = ? WHERE message = ? AND n = ?",
+        (&settlement.host, now.0, settlement.id.0, n),
     )?;
     Ok(())
 }
@@ -161,8 +180,15 @@ fn defer(
         ),
     )?;
     ledger.run(
-        "UPDATE next_hop SET due = min(ifnull(due, ?1), ?1), last_error = ?2, error_at = ?3 WHERE id = ?4",
-        (next.0, &reason.text, ledger.now().0, hop.0),
+        "UPDATE next_hop SET due = max(min(ifnull(due, ?1), ?1), ifnull(retry_at, 0)), last_error = ?2, \
+         last_status = ?3, error_at = ?4 WHERE id = ?5",
+        (
+            next.0,
+            &reason.text,
+            reason.status.to_string(),
+            ledger.now().0,
+            hop.0,
+        ),
     )?;
     let story = format!("{}; next attempt {next}", reason.text);
     ledger.record(settlement.id, Some(n), "deferred", &story)?;

@@ -46,14 +46,18 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        h.name AS next_hop, r.list AS list, l.handler AS handler,
        datetime(m.id / 1000000, 'unixepoch', 'localtime') AS arrived,
        r.attempts AS attempts,
-       datetime(nullif(r.next_attempt, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
-       r.last_host AS last_host, r.last_status AS last_status, r.last_error AS last_error,
+       datetime(nullif(max(r.next_attempt, iif(r.state = 2 AND r.list IS NULL, ifnull(h.retry_at, 0), 0)), 0)
+           / 1000000, 'unixepoch', 'localtime') AS next_attempt,
+       r.last_host AS last_host,
+       iif(r.state = 2 AND h.failures > 0, h.last_status, r.last_status) AS last_status,
+       iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error) AS last_error,
        m.subject AS subject, m.header_from AS header_from, m.header_to AS header_to,
        m.message_id AS message_id, m.date AS date, m.attachments AS attachments, m.hops AS hops, m.file AS file,
        m.login AS login, m.tls AS tls,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
-           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify
+           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify,
+       datetime(r.attempted_at / 1000000, 'unixepoch', 'localtime') AS last_attempt
 FROM message m
 JOIN recipient r ON r.message = m.id
     AND (r.state BETWEEN 2 AND 4 OR r.state = 5 AND r.hop IS NOT NULL OR r.report_due IS NOT NULL)
@@ -79,7 +83,10 @@ SELECT h.name AS next_hop,
        datetime(nullif(h.due, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
        h.last_error AS last_error,
        datetime(h.error_at / 1000000, 'unixepoch', 'localtime') AS last_error_at,
-       datetime(h.used_at / 1000000, 'unixepoch', 'localtime') AS last_used
+       datetime(h.used_at / 1000000, 'unixepoch', 'localtime') AS last_used,
+       h.failures AS failures,
+       datetime(h.down_since / 1000000, 'unixepoch', 'localtime') AS down_since,
+       datetime(h.retry_at / 1000000, 'unixepoch', 'localtime') AS next_probe
 FROM next_hop h;
 
 DROP VIEW IF EXISTS dead_mail;

@@ -5,6 +5,7 @@
 use std::net::{Shutdown, TcpStream};
 
 use crate::support::client::{Client, letter, stuffed};
+use crate::support::dns_server::DnsServer;
 use crate::support::sink::{Sink, Stage};
 use crate::support::world::{PATIENCE, World, eventually};
 
@@ -180,21 +181,32 @@ fn connections_that_are_closed_at_once_leave_nothing_behind() {
 
 #[test]
 fn next_hops_that_hang_up_leave_nothing_behind() {
-    let sink = Sink::start();
-    let handlers = HANDLERS.to_string();
+    let (sink, dns) = (Sink::start(), DnsServer::start());
+    let (handlers, port) = (HANDLERS.to_string(), sink.address().port().to_string());
     let flags = [
         "--max-outbound-handlers",
         &handlers,
-        "--per-next-hop",
-        &handlers,
         "--list-messages",
         "1",
+        "--dns",
+        &dns.address().to_string(),
+        "--smtp-port",
+        &port,
+        "--allow-next-hop",
+        "127.0.0.0/8",
     ];
-    let world = World::load(&[&flags[..], &["--relay-host", &sink.address().to_string()]].concat());
+    let world = World::load(&flags);
     let mut client = Client::of(&world);
+    // A next hop for each message: one that hangs up is not tried again so soon.
     let mut send = |number: usize| {
-        for _ in 0..number {
-            client.mail("bsmith@univac.com", &["jdoe@ibm.com"], &letter("dropped"));
+        for number in 0..number {
+            let domain = format!("d{number}.test");
+            dns.a(&domain, "127.0.0.1");
+            client.mail(
+                "bsmith@univac.com",
+                &[&format!("jdoe@{domain}")],
+                &letter("dropped"),
+            );
         }
     };
     // Every handler has been started, and has sent a message.

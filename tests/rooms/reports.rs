@@ -169,6 +169,16 @@ fn a_failure_is_told_to_those_who_want_to_hear_of_it_as_briefly_as_they_want() {
         along.contains("Subject: asking") && !along.contains("the body"),
         "{along}"
     );
+    // RFC 3464 2.3: who said so, in which words, and when.
+    for expected in [
+        "Status: 5.1.1\n",
+        "Remote-MTA: dns; [127.0.0.1]\n",
+        "Diagnostic-Code: smtp; 550 5.1.1 no such user here\n",
+        "Last-Attempt-Date: ",
+    ] {
+        assert!(fields.contains(expected), "no {expected:?} in {fields}");
+    }
+    assert!(!fields.contains("Will-Retry-Until"), "{fields}");
     nothing_waits(&world);
     world.wait_for_sql(
         "SELECT recipient FROM history WHERE event = 'failed' AND text = 'no report wanted' \

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod domain;
 pub mod duration;
+pub mod rate;
 pub mod size;
 
 use std::fmt;

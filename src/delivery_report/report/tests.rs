@@ -35,6 +35,7 @@ fn failed<'a>(address: &'a Mailbox, reason: &'a Reason) -> ReportedRecipient<'a>
         reason,
         remote_mta: None,
         last_attempt: None,
+        is_held: false,
     }
 }
 
@@ -471,4 +472,30 @@ fn addresses_in_utf8_stand_in_their_ascii_form_where_the_report_is_ascii() {
     ] {
         assert!(shown.contains(expected), "no {expected:?} in {shown}");
     }
+}
+
+#[test]
+fn what_is_held_is_late_and_not_tried_by_itself() {
+    let (bob, sender) = (mailbox("bob@example.net"), mailbox("alice@example.org"));
+    let reason = Reason::here(EnhancedCode(5, 3, 0), "its content is cut");
+    let held = ReportedRecipient {
+        is_held: true,
+        ..failed(&bob, &reason)
+    };
+    let kind = Kind::Delay { retry_until: DATE };
+    let late = |recipients: &[ReportedRecipient<'_>]| {
+        let content = report(kind, &sender, recipients, Original::Headers(ORIGINAL)).content();
+        String::from_utf8(content.octets).unwrap()
+    };
+    let text = late(&[held]);
+    assert!(text.contains("put aside here"), "{text}");
+    assert!(
+        text.contains("\r\nAction: delayed\r\nStatus: 4.3.0\r\n"),
+        "{text}"
+    );
+    assert!(!text.contains("Will-Retry-Until"), "{text}");
+    // Beside one that is tried, each has its own fields.
+    let text = late(&[held, failed(&bob, &reason)]);
+    assert_eq!(text.matches("Will-Retry-Until").count(), 1, "{text}");
+    assert!(text.contains("it is tried until"), "{text}");
 }
