@@ -118,7 +118,7 @@ impl<'s> Handler<'s> {
         let cut = self.line()?;
         if self.shared.is_ending() && !matches!(&cut, Cut::Line(line) if line.eq_ignore_ascii_case(b"QUIT")) {
             self.say(b"421 4.3.2 The sink has had enough\r\n")?;
-            return self.close().map(|()| Next::Close);
+            return Ok(Next::Close);
         }
         let more = self.at < self.buffer.len();
         let heard = match &cut {
@@ -162,6 +162,7 @@ impl<'s> Handler<'s> {
                     let code = code(&octets);
                     self.settle(&octets, code);
                     self.flush()?;
+                    self.note(&Event::Says(&octets));
                     for octet in &octets {
                         self.pause(pause)?;
                         self.out.push(*octet);

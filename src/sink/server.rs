@@ -218,6 +218,16 @@ impl Sink {
         &self.addresses
     }
 
+    /// Its certificate, DER, if there is TLS at all: for clients that are to trust it.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let service = self.shared.service();
+        service
+            .identity
+            .as_ref()
+            .map(|identity| identity.end_entity().to_vec())
+    }
+
     /// Adds an order, behind those that there are.
     pub fn order(&self, fault: Fault) {
         self.shared.faults.lock().add(fault);

@@ -132,6 +132,17 @@ impl Terminal {
 
 impl Witness for Terminal {
     fn note(&self, number: usize, event: &Event<'_>) {
+        let is_told = matches!(
+            event,
+            Event::Heard(_)
+                | Event::Says(_)
+                | Event::Misbehaves(_)
+                | Event::Stalls(_)
+                | Event::NotEncrypted(_)
+        );
+        if is_told && self.telling != Telling::Dialogue {
+            return;
+        }
         let mut state = self.state.lock();
         let mut lines = Vec::new();
         match event {

@@ -94,6 +94,8 @@ impl Row {
 
 /// A host that does what is right.
 const GOOD: &str = "";
+/// A host on which nobody listens.
+const CLOSED: &str = "closed";
 
 /// What is said at every stage in turn, and what becomes of the message then.
 fn at_each_stage() -> Vec<Row> {
@@ -153,6 +155,8 @@ fn special() -> Vec<Row> {
         row("fault rcpt=close-after", later("4.4.2")),
         row("fault mail=close-after", later("4.4.2")),
         // Another host of the next hop is better than later.
+        row(CLOSED, later("4.4.1")),
+        row(CLOSED, HERE).then(GOOD),
         row("fault connect=drop", HERE).then(GOOD),
         row("fault greeting=554 5.3.2 go away", HERE).then(GOOD),
         row("fault greeting=421 4.3.2 busy", HERE).then(GOOD),
@@ -294,16 +298,21 @@ fn special() -> Vec<Row> {
     ]
 }
 
-/// The hosts of all rows on one port, each with an address of its own: 127.1.row.host.
-fn hosts(rows: &[Row]) -> Option<Vec<Vec<Sink>>> {
+/// The hosts of all rows on one port, each with an address of its own: 127.1.row.host. `None` where an address is
+/// taken; a host on which nobody listens is none.
+fn hosts(rows: &[Row]) -> Option<Vec<Vec<Option<Sink>>>> {
     let mut port = 0;
     let mut all = Vec::new();
     for (number, row) in rows.iter().enumerate() {
         let mut hosts = Vec::new();
         for (host, options) in row.hosts.iter().enumerate() {
+            if options == CLOSED {
+                hosts.push(None);
+                continue;
+            }
             let sink = start(&address(number, host, port), options)?;
             port = sink.address().port();
-            hosts.push(sink);
+            hosts.push(Some(sink));
         }
         all.push(hosts);
     }
@@ -311,7 +320,11 @@ fn hosts(rows: &[Row]) -> Option<Vec<Vec<Sink>>> {
 }
 
 fn address(row: usize, host: usize, port: u16) -> String {
-    format!("127.1.{row}.{}:{port}", host + 1)
+    format!("{}:{port}", ip(row, host))
+}
+
+fn ip(row: usize, host: usize) -> String {
+    format!("127.1.{row}.{}", host + 1)
 }
 
 /// A sink of these options; `None` where the address is taken.
@@ -367,7 +380,7 @@ fn stories(world: &World) -> HashMap<(String, String), Story> {
 /// A world whose next hops are these rows: row 7 is `r7.test`.
 struct Table {
     world: World,
-    hosts: Vec<Vec<Sink>>,
+    hosts: Vec<Vec<Option<Sink>>>,
     _dns: DnsServer,
     /// The messages of each row.
     ids: Vec<Vec<String>>,
@@ -387,22 +400,25 @@ impl Table {
         let hosts = (0..20)
             .find_map(|_| hosts(rows))
             .expect("a port that is free on all addresses");
+        let port = hosts
+            .iter()
+            .flatten()
+            .flatten()
+            .next()
+            .map_or(25, |sink| sink.address().port());
         let dns = DnsServer::start();
         for (number, hosts) in hosts.iter().enumerate() {
-            for (host, sink) in hosts.iter().enumerate() {
+            for host in 0..hosts.len() {
                 let name = format!("h{host}.r{number}.test");
                 dns.mx(
                     &format!("r{number}.test"),
                     u16::try_from(10 * host).unwrap(),
                     &name,
                 );
-                dns.host(&name, sink.address().ip());
+                dns.a(&name, &ip(number, host));
             }
         }
-        let (dns_address, port) = (
-            dns.address().to_string(),
-            hosts[0][0].address().port().to_string(),
-        );
+        let (dns_address, port) = (dns.address().to_string(), port.to_string());
         let own = [
             "--dns",
             &dns_address,
@@ -474,7 +490,11 @@ impl Table {
             let found = self.differences(number, row, &stories);
             if !found.is_empty() {
                 let shown: String = row.hosts.join(" || ").chars().take(200).collect();
-                let seen: Vec<String> = self.hosts[number].iter().map(|host| host.look(summary)).collect();
+                let seen: Vec<String> = self.hosts[number]
+                    .iter()
+                    .flatten()
+                    .map(|host| host.look(summary))
+                    .collect();
                 let seen: String = seen.join("\n").chars().take(2000).collect();
                 wrong.push(format!("row {number}: {shown}\n  {}\n{seen}", found.join("\n  ")));
             }
@@ -496,7 +516,7 @@ impl Table {
         let mut wrong = Vec::new();
         let mut taken: BTreeMap<String, usize> = BTreeMap::new();
         let mut copies = 0;
-        for host in &self.hosts[number] {
+        for host in self.hosts[number].iter().flatten() {
             host.look(|seen| {
                 // To nobody is no message.
                 for message in seen.accepted().filter(|message| !message.recipients.is_empty()) {

@@ -52,7 +52,8 @@ fn arguments(line: &str) -> Option<Vec<String>> {
     let rest = PROGRAMS.iter().find_map(|program| line.strip_prefix(program))?;
     // Where the output goes is the shell's business.
     let words = rest.split_whitespace().take_while(|word| !word.starts_with('>'));
-    Some(words.map(str::to_owned).collect())
+    // No word in the page holds a blank: quotes keep the shell from its own signs only.
+    Some(words.map(|word| word.trim_matches('\'').to_owned()).collect())
 }
 
 #[test]

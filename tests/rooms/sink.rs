@@ -1,7 +1,7 @@
 //! `smtpmta sink` as a program: what it prints, what it stores, how it ends; and what goes wrong to order.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -213,6 +213,21 @@ fn what_is_ordered_is_done() {
         if order == "dot=close-after" {
             assert_eq!(caller.reply(), "");
         }
+    }
+}
+
+#[test]
+fn a_drop_is_an_end_and_a_reset_is_none() {
+    for (order, expected) in [
+        ("mail=drop", None),
+        ("mail=reset", Some(ErrorKind::ConnectionReset)),
+    ] {
+        let program = Program::run(&["--fault", order]);
+        let mut caller = program.call();
+        caller.say(&["EHLO a.example"]);
+        caller.send("MAIL FROM:<>\r\n");
+        let heard = caller.0.read(&mut [0]);
+        assert_eq!(heard.err().map(|error| error.kind()), expected, "{order}");
     }
 }
 

@@ -17,6 +17,7 @@ use smtpmta::sink::server::{self, StartError};
 use smtpmta::sink::settings::Settings;
 pub use smtpmta::sink::stage::Stage;
 use smtpmta::sink::witness::{Event, Witness};
+use smtpmta::tls::handshake::TlsFacts;
 
 /// A misbehaviour: what to do at a stage, always unless it is narrowed. The first rule that fits counts.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct Session {
     pub turns: usize,
     /// Where it hangs just now.
     pub hangs_at: Option<Stage>,
+    /// What TLS agreed upon, where it was spoken.
+    pub tls: Option<TlsFacts>,
     /// It is over.
     pub ended: bool,
 }
@@ -140,6 +143,7 @@ impl State {
             Event::Waits => session.turns += 1,
             Event::Stalls(stage) => session.hangs_at = Some(*stage),
             Event::GoesOn => session.hangs_at = None,
+            Event::Encrypted(facts) => session.tls = Some((*facts).clone()),
             Event::Ended => session.ended = true,
             Event::Begins(envelope) => _ = self.incoming.insert(number, ((*envelope).clone(), Vec::new())),
             Event::Piece(piece) => {
@@ -168,11 +172,7 @@ impl State {
                     message.accepted = *accepted;
                 }
             }
-            Event::Opened(_)
-            | Event::Encrypted(_)
-            | Event::NotEncrypted(_)
-            | Event::Says(_)
-            | Event::Misbehaves(_) => {}
+            Event::Opened(_) | Event::NotEncrypted(_) | Event::Says(_) | Event::Misbehaves(_) => {}
         }
     }
 }
@@ -268,6 +268,11 @@ impl Sink {
     /// Adds a rule, behind those that there are.
     pub fn obey(&self, rule: Rule) {
         self.server.order(rule.0);
+    }
+
+    /// Its certificate, DER, where it speaks TLS.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        self.server.certificate()
     }
 
     /// Adds an order in the words of `--fault`.
