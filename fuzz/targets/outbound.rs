@@ -145,7 +145,7 @@ impl Play {
                     }
                     steps.extend(self.session.advance(input));
                 }
-                Step::Settle { message, outcomes, .. } => {
+                Step::Settle { message, outcomes } => {
                     for (key, outcome) in outcomes {
                         assert!(
                             self.unsettled.remove(&(message, key)),

@@ -76,8 +76,6 @@ pub enum Step {
         message: MessageId,
         /// All its recipients.
         outcomes: Vec<(RecipientKey, Outcome)>,
-        /// The peer may have it although it has not said so: it got all of the content, and the connection broke.
-        in_doubt: bool,
     },
     /// The message was taken, but the peer has answered nothing of it: as if it had never been taken, no attempt.
     /// Behind a chunk of another message it may have its content, and may get it again.
@@ -373,12 +371,7 @@ impl Session {
         if message.is_settled() {
             // Nothing to do, and all of it done.
             let (message, outcomes) = message.settle(&self.nobody_left());
-            let in_doubt = false;
-            steps.push(Step::Settle {
-                message,
-                outcomes,
-                in_doubt,
-            });
+            steps.push(Step::Settle { message, outcomes });
         } else {
             self.flight.push_back(message);
         }
@@ -541,20 +534,12 @@ impl Session {
 
     /// The first message in flight is through.
     fn settle(&mut self, rest: &Outcome, steps: &mut Vec<Step>) {
-        self.settle_in(false, rest, steps);
-    }
-
-    fn settle_in(&mut self, doubt: bool, rest: &Outcome, steps: &mut Vec<Step>) {
         if let Some(front) = self.flight.pop_front() {
             if front.next == Next::Nothing {
                 self.content_in_flight = self.content_in_flight.saturating_sub(front.envelope.size);
             }
             let (message, outcomes) = front.settle(rest);
-            steps.push(Step::Settle {
-                message,
-                outcomes,
-                in_doubt: doubt,
-            });
+            steps.push(Step::Settle { message, outcomes });
         }
     }
 
@@ -575,21 +560,19 @@ impl Session {
             _ => End::Broken(reason.clone()),
         };
         // The peer answered, or owes us an answer, about the first in flight: that was an attempt.
-        if let Some(front) = self.flight.front()
-            && front.next != Next::Mail
-        {
-            let in_doubt = front.next == Next::Nothing && reason.reply.is_none();
-            self.settle_in(in_doubt, &Outcome::TryLater(reason.clone()), steps);
+        if self.flight.front().is_some_and(|front| front.next != Next::Mail) {
+            self.settle(&Outcome::TryLater(reason.clone()), steps);
         }
         self.give_back(steps);
         self.close(end, steps);
     }
 
-    /// Whatever is in flight was not tried.
+    /// Whatever is in flight was not tried. The last one first, so that each goes in front of those behind it.
     fn give_back(&mut self, steps: &mut Vec<Step>) {
         let untouched = self
             .flight
             .drain(..)
+            .rev()
             .map(|message| Step::GiveBack(message.envelope.message));
         steps.extend(untouched);
     }

@@ -248,14 +248,7 @@ impl Play {
                     steps.extend(self.session.advance(input));
                 }
                 Step::BeginTls => self.line("C: (TLS)"),
-                Step::Settle {
-                    message,
-                    outcomes,
-                    in_doubt,
-                } => {
-                    if in_doubt {
-                        self.line(&format!("= message {} in doubt", message.0));
-                    }
+                Step::Settle { message, outcomes } => {
                     for (key, outcome) in outcomes {
                         assert!(self.unsettled.remove(&(message, key)), "{key:?} settled twice");
                         self.line(&format!("= {} {}", key.0, described(&outcome)));

@@ -212,7 +212,7 @@ proptest! {
                     Step::SendContent(message) | Step::SendBinary(message) => {
                         prop_assert!(sent.insert(message));
                     }
-                    Step::Settle { message, outcomes, .. } => {
+                    Step::Settle { message, outcomes } => {
                         if outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Delivered(_))) {
                             prop_assert!(accepted && sent.contains(&message));
                         }

@@ -1,0 +1,514 @@
+//! The list that a handler has in hand: what is still to be done, what is on its way, and what is not recorded yet.
+//!
+//! Never touches the network.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::OutboundHandler;
+use crate::outbound::dispatch::More;
+use crate::outbound::outcome::{Outcome, Reason};
+use crate::outbound::session::Session;
+use crate::outbound::transaction::{Envelope, Recipient, RecipientKey};
+use crate::smtp::dsn::OriginalRecipient;
+use crate::tasks::bell::Stop;
+use crate::tasks::table::Desk;
+use crate::tls::wire::TlsFacts;
+use crate::work_queue::id::MessageId;
+use crate::work_queue::{
+    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Silence, WorkQueue,
+};
+
+/// Hosts that are asked one after the other to take a message that they put off.
+const MOST_ASKED: usize = 2;
+
+/// Outcomes that may be on their way to the disk while the next message is being sent.
+const UNRECORDED: usize = 16;
+
+/// How long to wait before the queue is asked again to record what it refused to record.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+
+/// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
+pub(super) struct Hand<'h> {
+    handler: &'h OutboundHandler,
+    pub(super) list: DomainList,
+    stop: &'h Stop,
+    number: usize,
+    /// Not taken by a session yet.
+    pub(super) todo: VecDeque<ListedMessage>,
+    /// Taken, and not settled yet.
+    pub(super) in_flight: Vec<ListedMessage>,
+    /// There is another host to try after this one.
+    elsewhere: bool,
+    /// Put off by this host: the next one may take them.
+    put_off: Vec<PutOff>,
+    /// Put off by a host before this one, and in `todo` again or in flight.
+    before: HashMap<MessageId, PutOff>,
+    /// On their way to the disk.
+    unrecorded: VecDeque<(Arc<Settlement>, Pending<Settled>)>,
+    /// The message in flight whose content turned out to be damaged, and how.
+    damaged: Option<(MessageId, String)>,
+    /// Messages that peers have given an answer to so far.
+    pub(super) answered: usize,
+    /// Messages that have come to an end of whatever kind.
+    pub(super) settled: usize,
+    /// Connections that were lost with a message and followed by another one.
+    pub(super) losses: usize,
+}
+
+impl<'h> Hand<'h> {
+    pub(super) fn new(handler: &'h OutboundHandler, list: DomainList, desk: &'h Desk) -> Hand<'h> {
+        Hand {
+            handler,
+            list,
+            stop: desk.stop(),
+            number: desk.number(),
+            todo: VecDeque::new(),
+            in_flight: Vec::new(),
+            elsewhere: false,
+            put_off: Vec::new(),
+            before: HashMap::new(),
+            unrecorded: VecDeque::new(),
+            damaged: None,
+            answered: 0,
+            settled: 0,
+            losses: 0,
+        }
+    }
+
+    pub(super) fn load(&mut self) {
+        let id = self.list.id;
+        self.todo = self
+            .ask(|queue| queue.list_messages(id))
+            .unwrap_or_default()
+            .into();
+    }
+
+    /// From now on another host is spoken to, and perhaps not the last one: what the one before put off is to be
+    /// done again.
+    pub(super) fn begin_host(&mut self, elsewhere: bool) {
+        self.elsewhere = elsewhere;
+        for put_off in std::mem::take(&mut self.put_off) {
+            self.todo.push_back(put_off.message.clone());
+            self.before.insert(put_off.message.id, put_off);
+        }
+    }
+
+    /// Whether there is, or may be, a next message. Another list is asked for only when nothing is on the wire.
+    pub(super) fn has_next(&self, session: &Session) -> bool {
+        !self.todo.is_empty() || (!session.is_waiting() && self.put_off.is_empty())
+    }
+
+    /// The next message of the list; or of the next list, if it is in order to carry on.
+    pub(super) fn next(&mut self, host: &str, desk: &Desk) -> Option<Envelope> {
+        if self.todo.is_empty() {
+            self.carry_on();
+        }
+        let message = self.todo.pop_front()?;
+        desk.write(format!(
+            "Sending {} of list {} to {host}",
+            message.id, self.list.id
+        ));
+        let envelope = Envelope {
+            message: message.id,
+            reverse_path: message.reverse_path.clone(),
+            recipients: message.recipients.iter().map(recipient).collect(),
+            size: message.size,
+            eight_bit: message.eight_bit,
+            binary: message.binary,
+            unsuitable: None,
+            utf8_header: message.utf8_header,
+            envelope_id: message.envelope_id.clone(),
+            ret: message.ret,
+        };
+        self.in_flight.push(message);
+        Some(envelope)
+    }
+
+    /// The list is through; only then another one is taken up.
+    fn carry_on(&mut self) {
+        self.finish();
+        let (dispatch, number, hop) = (&self.handler.dispatch, self.number, self.list.hop);
+        let next = match dispatch.more(&self.list, self.handler.per_next_hop) {
+            None => return,
+            Some(More::List(next)) => {
+                let id = next.id;
+                self.list = next;
+                self.ask(|queue| queue.lock_list(id, number))
+            }
+            Some(More::Gathered) => {
+                let terms = &self.handler.terms;
+                let next = self.ask(|queue| queue.claim_more(hop, &self.list.next_hop, number, terms));
+                next.flatten().map(|next| {
+                    dispatch.with(|turns| {
+                        turns.begin(&next);
+                        turns.end(&self.list);
+                    });
+                    self.list = next;
+                })
+            }
+        };
+        if next.is_some() {
+            self.load();
+        }
+        // There may be room for one more list to wait.
+        self.handler.bells.osesctl.kick();
+    }
+
+    /// What became of a message in flight. `interrupted`: the connection was cut by our own stop; what that did to a
+    /// message is no attempt.
+    pub(super) fn settle(
+        &mut self,
+        id: MessageId,
+        outcomes: Vec<(RecipientKey, Outcome)>,
+        spoken: Spoken<'_>,
+        interrupted: bool,
+    ) {
+        let Some(place) = self.in_flight.iter().position(|message| message.id == id) else {
+            return;
+        };
+        let mut message = self.in_flight.remove(place);
+        self.settled += 1;
+        let ends = |outcome: &Outcome| !interrupted || !matches!(outcome, Outcome::TryLater(_));
+        let mut outcomes: Vec<_> = outcomes
+            .into_iter()
+            .filter(|(_, outcome)| ends(outcome))
+            .map(|(key, outcome)| (key.0, outcome))
+            .collect();
+        if let Some((_, reason)) = self.damaged.take_if(|(damaged, _)| *damaged == id) {
+            let list = self.list.id;
+            let _ = self.insist(|queue| queue.hold_listed(list, id, &reason));
+            return;
+        }
+        if outcomes.iter().any(|(_, outcome)| outcome.is_answer()) {
+            let hop = self.list.hop;
+            self.handler.dispatch.with(|turns| turns.answers(hop));
+        }
+        self.answered += usize::from(outcomes.iter().any(|(_, outcome)| outcome.is_answer()));
+        // RFC 5321 4.5.3.1.10: whom the host had no room for in this transaction gets one of his own.
+        let delivered = outcomes
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, Outcome::Delivered(_)));
+        let surplus: HashSet<u32> = outcomes
+            .iter()
+            .filter(|(_, outcome)| delivered && is_surplus(outcome))
+            .map(|(n, _)| *n)
+            .collect();
+        if !surplus.is_empty() {
+            outcomes.retain(|(n, _)| !surplus.contains(n));
+            let mut again = message.clone();
+            again.recipients.retain(|r| surplus.contains(&r.n));
+            message.recipients.retain(|r| !surplus.contains(&r.n));
+            self.todo.push_front(again);
+        }
+        let asked = self.before.remove(&id).map_or(1, |before| before.asked + 1);
+        if self.elsewhere && asked < MOST_ASKED {
+            self.put_off(&mut message, &mut outcomes, spoken, asked);
+        }
+        self.record(&message, spoken, outcomes);
+    }
+
+    /// Keeps those that were put off for the next host. RFC 5321 5.1: what one host can not take now another one may.
+    fn put_off(
+        &mut self,
+        message: &mut ListedMessage,
+        outcomes: &mut Vec<(u32, Outcome)>,
+        spoken: Spoken<'_>,
+        asked: usize,
+    ) {
+        let (later, settled): (Vec<_>, Vec<_>) = std::mem::take(outcomes)
+            .into_iter()
+            .partition(|(_, outcome)| matches!(outcome, Outcome::TryLater(_)));
+        *outcomes = settled;
+        if later.is_empty() {
+            return;
+        }
+        let is_later = |n: u32| later.iter().any(|(m, _)| *m == n);
+        let mut again = message.clone();
+        again.recipients.retain(|r| is_later(r.n));
+        message.recipients.retain(|r| !is_later(r.n));
+        log::debug!(
+            "id={} put off by {}, the next host is asked",
+            again.id,
+            spoken.host
+        );
+        self.put_off.push(PutOff {
+            message: again,
+            outcomes: later,
+            host: spoken.host.to_owned(),
+            asked,
+        });
+    }
+
+    /// The content of a message in flight can not be used. The peer is not at fault: the rest of the list is worth
+    /// another connection.
+    pub(super) fn note_damage(&mut self, id: MessageId, error: &QueueError) {
+        log::error!("id={id} its content can not be sent: {error}");
+        self.answered += 1;
+        if !error.will_pass() {
+            self.damaged = Some((id, error.to_string()));
+        }
+    }
+
+    pub(super) fn give_back(&mut self, id: MessageId) {
+        if let Some(place) = self.in_flight.iter().position(|message| message.id == id) {
+            self.todo.push_front(self.in_flight.remove(place));
+        }
+    }
+
+    /// No host has taken what is left. If none has answered for any message, in no session of this next hop, all
+    /// mail for it waits together; else each goes its own way.
+    pub(super) fn back_off(&mut self, host: &str, reason: Reason) {
+        let hop = self.list.hop;
+        if self.answered > 0 || self.handler.dispatch.with(|turns| turns.is_answering(hop)) {
+            return self.settle_rest(host, &Outcome::TryLater(reason));
+        }
+        self.begin_host(false);
+        self.before.clear();
+        // What ended on its own must not be taken for the rest.
+        while !self.unrecorded.is_empty() {
+            self.wait_for_record();
+        }
+        for message in std::mem::take(&mut self.todo) {
+            for recipient in &message.recipients {
+                let (id, to) = (message.id, &recipient.path);
+                log::info!("id={id} to=<{to}> deferred with its next hop {}", reason.text);
+            }
+        }
+        let silence = Silence {
+            list: self.list.id,
+            host: host.to_owned(),
+            reason,
+            retry: self.handler.retry.clone(),
+        };
+        let settled = self.insist(|queue| queue.back_off(&silence));
+        if settled.is_some_and(|settled| settled.given_up > 0) {
+            self.handler.bells.drt.kick();
+        }
+    }
+
+    /// The same outcome for all that is left; what a host has put off in words of its own keeps those.
+    pub(super) fn settle_rest(&mut self, host: &str, outcome: &Outcome) {
+        self.begin_host(false);
+        for message in std::mem::take(&mut self.todo) {
+            let (host, outcomes) = match self.before.remove(&message.id) {
+                Some(before) => (before.host, before.outcomes),
+                None => {
+                    let outcomes = message.recipients.iter().map(|r| (r.n, outcome.clone()));
+                    (host.to_owned(), outcomes.collect())
+                }
+            };
+            let spoken = Spoken {
+                host: &host,
+                tls: None,
+                reports: false,
+            };
+            self.record(&message, spoken, outcomes);
+        }
+    }
+
+    fn record(&mut self, message: &ListedMessage, spoken: Spoken<'_>, outcomes: Vec<(u32, Outcome)>) {
+        if outcomes.is_empty() {
+            return;
+        }
+        let Spoken { host, tls, reports } = spoken;
+        let tls = tls.map(|tls| format!("{} {}", tls.version, tls.cipher));
+        for (n, outcome) in &outcomes {
+            let to = message
+                .recipients
+                .iter()
+                .find(|r| r.n == *n)
+                .map(|r| r.path.to_string())
+                .unwrap_or_default();
+            match outcome {
+                Outcome::Delivered(reply) => {
+                    let tls = tls.as_deref().unwrap_or("none");
+                    log::info!(
+                        "id={} to=<{to}> host={host} tls={tls} transmitted {reply}",
+                        message.id
+                    );
+                }
+                Outcome::TryLater(reason) => {
+                    log::info!("id={} to=<{to}> deferred {}", message.id, reason.text);
+                    self.handler.dispatch.heed(&self.list, reason);
+                }
+                Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
+            }
+        }
+        let settlement = Settlement {
+            list: self.list.id,
+            id: message.id,
+            null_sender: message.reverse_path.0.is_none(),
+            host: host.to_owned(),
+            tls,
+            host_reports: reports,
+            outcomes,
+            retry: self.handler.retry.clone(),
+        };
+        let settlement = Arc::new(settlement);
+        let pending = self.handler.queue.settle(Arc::clone(&settlement));
+        self.unrecorded.push_back((settlement, pending));
+        while self.unrecorded.len() > UNRECORDED {
+            self.wait_for_record();
+        }
+    }
+
+    /// What was sent has to be recorded, or it would be sent again; whether it was.
+    fn wait_for_record(&mut self) -> bool {
+        let Some((settlement, pending)) = self.unrecorded.pop_front() else {
+            return true;
+        };
+        let mut first = Some(pending);
+        let recorded = self.insist(|queue| match first.take() {
+            Some(pending) => pending.wait(),
+            None => queue.settle(Arc::clone(&settlement)).wait(),
+        });
+        if recorded.is_some_and(|settled| settled.given_up + settled.to_tell > 0) {
+            self.handler.bells.drt.kick();
+        }
+        if recorded.is_some_and(|settled| settled.released) {
+            self.handler.bells.osesctl.kick();
+        }
+        recorded.is_some()
+    }
+
+    /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
+    fn ask<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
+        let given_up = || self.stop.is_given();
+        self.until_done(given_up, &mut verb)
+    }
+
+    /// Asks the queue until it does it, stop or not, unless it is closed: what was sent would be sent again.
+    fn insist<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
+        self.until_done(|| false, &mut verb)
+    }
+
+    fn until_done<T>(
+        &self,
+        given_up: impl Fn() -> bool,
+        verb: &mut dyn FnMut(&WorkQueue) -> Result<T, QueueError>,
+    ) -> Option<T> {
+        loop {
+            match verb(&self.handler.queue) {
+                Ok(done) => return Some(done),
+                Err(QueueError::Stopped) => return None,
+                Err(error) => log::error!("list {}: {error}", self.list.id),
+            }
+            if given_up() {
+                return None;
+            }
+            // Not on the order to stop: once given, it would end every pause at once.
+            std::thread::park_timeout(PAUSE_AFTER_TROUBLE);
+        }
+    }
+
+    /// Everything is recorded, and the list is taken apart. If something could not be recorded the list stays, for
+    /// what was sent must not go back to pending while there is hope.
+    fn finish(&mut self) {
+        let mut recorded = true;
+        while !self.unrecorded.is_empty() {
+            recorded &= self.wait_for_record();
+        }
+        let id = self.list.id;
+        if !recorded || self.insist(|queue| queue.end_list(id)).is_none() {
+            log::warn!("list {id} stays locked: the queue does not record what became of it");
+        }
+    }
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // It would happen again: an operator has to look at these.
+            for message in std::mem::take(&mut self.in_flight) {
+                let reason = "its session handler met an error in the program while sending it";
+                if let Err(error) = self.handler.queue.hold_listed(self.list.id, message.id, reason) {
+                    log::error!("id={} could not be held: {error}", message.id);
+                }
+            }
+        }
+        self.finish();
+        self.handler.dispatch.with(|turns| turns.end(&self.list));
+    }
+}
+
+/// Recipients of a message that a host has put off.
+struct PutOff {
+    /// With those recipients alone.
+    message: ListedMessage,
+    outcomes: Vec<(u32, Outcome)>,
+    host: String,
+    /// How many hosts have been asked.
+    asked: usize,
+}
+
+/// The host that the outcomes are from.
+#[derive(Clone, Copy)]
+pub(super) struct Spoken<'h> {
+    /// `name[address]:port`; empty where none was reached.
+    pub(super) host: &'h str,
+    /// What TLS had agreed upon; `None` in the clear.
+    pub(super) tls: Option<&'h TlsFacts>,
+    /// It offers DSN: it was told what the sender wants to hear of, and sees to that.
+    pub(super) reports: bool,
+}
+
+/// A recipient as the session needs it. RFC 3461 5.2.1: where the sender asks for reports and gave no ORCPT,
+/// the next host is told which recipient the client named.
+fn recipient(listed: &ListedRecipient) -> Recipient {
+    let named = listed.expanded_from.as_ref().unwrap_or(&listed.path);
+    let added = || OriginalRecipient::of(&named.to_string());
+    let original = listed.original.clone();
+    Recipient {
+        key: RecipientKey(listed.n),
+        mailbox: listed.path.clone(),
+        notify: listed.notify,
+        original: original.or_else(|| listed.notify.and_then(|_| added())),
+    }
+}
+
+/// Whether the host refused a recipient only because there were too many before him.
+fn is_surplus(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::TryLater(reason) => {
+            let code = reason.reply.as_ref().map(|reply| reply.code);
+            matches!(code, Some(452 | 552)) && reason.status.1 == 5 && reason.status.2 == 3
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_host_is_told_the_recipient_that_the_client_named_where_reports_are_asked_for() {
+        let mailbox = |text: &str| text.parse().ok();
+        let plain = ListedRecipient {
+            n: 3,
+            path: "target@example.org".parse().unwrap(),
+            expanded_from: None,
+            notify: None,
+            original: None,
+        };
+        let orcpt = |listed: &ListedRecipient| recipient(listed).original.map(|o| o.to_string());
+        assert_eq!(orcpt(&plain), None);
+        let asking = ListedRecipient {
+            notify: Some("FAILURE".parse().unwrap()),
+            ..plain.clone()
+        };
+        assert_eq!(orcpt(&asking).as_deref(), Some("rfc822;target@example.org"));
+        let expanded = ListedRecipient {
+            expanded_from: mailbox("team+all@example.net"),
+            ..asking
+        };
+        assert_eq!(orcpt(&expanded).as_deref(), Some("rfc822;team+2Ball@example.net"));
+        let known = ListedRecipient {
+            original: "rfc822;first@example.com".parse().ok(),
+            ..expanded
+        };
+        assert_eq!(orcpt(&known).as_deref(), Some("rfc822;first@example.com"));
+    }
+}

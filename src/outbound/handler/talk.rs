@@ -1,0 +1,238 @@
+//! A session over a connection: the dull loop around the dialogue. Reads, advances, does the steps.
+//!
+//! Never decides what to say or what a reply means.
+
+use std::collections::HashMap;
+
+use super::OutboundHandler;
+use super::hand::{Hand, Spoken};
+use crate::config::TlsLevel;
+use crate::mime::{Plan, Unsuitable};
+use crate::outbound::connection::{Connection, Form, SendError};
+use crate::outbound::outcome::{Outcome, Peer, Reason, Trouble};
+use crate::outbound::session::{End, Input, Session, Step};
+use crate::tasks::table::{Desk, Rest};
+use crate::tls::trust::Trust;
+use crate::tls::wire::TlsFacts;
+use crate::work_queue::id::MessageId;
+use crate::work_queue::{QueueError, WorkQueue};
+use std::time::Duration;
+
+/// How long a peer that takes nothing any more is listened to.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What others hear of content of ours that cannot be read.
+const UNREADABLE: &str = "it can not be read just now";
+
+/// A session over a connection.
+pub(super) struct Talk<'t> {
+    pub(super) handler: &'t OutboundHandler,
+    pub(super) level: TlsLevel,
+    pub(super) session: Session,
+    pub(super) connection: Connection,
+    pub(super) peer: &'t Peer,
+    /// The peer, as the queue notes it.
+    pub(super) host: String,
+    /// What TLS has agreed upon.
+    pub(super) tls: Option<TlsFacts>,
+    /// How content in flight is converted for the peer.
+    pub(super) plans: HashMap<MessageId, Plan>,
+    /// The session wants a message.
+    pub(super) wanted: bool,
+    /// The peer was silent for too long.
+    pub(super) timed_out: bool,
+    /// Why nothing can be sent any more. What the peer has said by then still counts.
+    pub(super) broken: Option<Trouble>,
+}
+
+impl Talk<'_> {
+    pub(super) fn run(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> End {
+        let mut ready: Option<Input> = None;
+        loop {
+            let input = match ready.take() {
+                Some(input) => input,
+                None => self.input(hand, desk),
+            };
+            let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
+            let mut end = None;
+            for step in self.session.advance(input) {
+                match step {
+                    Step::Send(bytes) => self.connection.send(&bytes),
+                    Step::SendContent(id) => self.send_content(hand, id, Form::Lines),
+                    Step::SendBinary(id) => self.send_content(hand, id, Form::Chunk),
+                    Step::BeginTls => ready = Some(self.begin_tls()),
+                    Step::Settle { message, outcomes } => {
+                        self.plans.remove(&message);
+                        hand.settle(message, outcomes, self.spoken(), interrupted);
+                    }
+                    Step::GiveBack(id) => {
+                        self.plans.remove(&id);
+                        hand.give_back(id);
+                    }
+                    Step::WantMessage => self.wanted = true,
+                    Step::Close(how) => end = Some(how),
+                }
+            }
+            if let Some(end) = end {
+                self.flush();
+                return end;
+            }
+            if self.connection.is_full() {
+                self.flush();
+            }
+        }
+    }
+
+    /// What happens to the session next: there is a message for it, or none, or the peer says something.
+    fn input(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
+        if self.broken.is_none() && self.wanted {
+            if !desk.stopping() && hand.has_next(&self.session) {
+                self.wanted = false;
+                return self.next_message(hand, desk);
+            }
+            if !self.session.is_waiting() {
+                self.wanted = false;
+                return Input::NoMore;
+            }
+        }
+        self.flush();
+        let patience = match &self.broken {
+            Some(trouble) if !self.is_worth_hearing(trouble) => return Input::Lost(trouble.clone()),
+            Some(_) => LAST_WORDS,
+            None => self.session.deadline(),
+        };
+        // With nothing on the wire a stop need not wait.
+        let idle = hand.in_flight.is_empty();
+        let _ = desk.rest(if idle { Rest::Waiting } else { Rest::Busy });
+        match self.connection.reply(patience) {
+            Ok((reply, more_at_hand)) => {
+                log::trace!("{} said {reply}", self.host);
+                Input::Reply { reply, more_at_hand }
+            }
+            Err(trouble) => {
+                self.timed_out = trouble == Trouble::Timeout;
+                Input::Lost(self.broken.take().unwrap_or(trouble))
+            }
+        }
+    }
+
+    /// Whether the peer may still say something about what it got before the trouble.
+    fn is_worth_hearing(&self, trouble: &Trouble) -> bool {
+        match trouble {
+            // The message at fault has no end, and so it gets no answer.
+            Trouble::Content(_) => self.session.in_flight() > 1,
+            _ => self.session.is_waiting(),
+        }
+    }
+
+    /// Writes what has gathered. After trouble nothing more is written.
+    fn flush(&mut self) {
+        if self.broken.is_none() {
+            self.broken = self.connection.flush().err();
+        }
+    }
+
+    fn begin_tls(&mut self) -> Input {
+        let trust = match self.level {
+            TlsLevel::Verify => self.handler.trust.take().in_the_name(),
+            TlsLevel::Never | TlsLevel::May | TlsLevel::Must => Trust::in_anybody(),
+        };
+        match self.connection.begin_tls(self.peer, trust) {
+            Ok(facts) => {
+                log::debug!("host={} speaks {} {}", self.host, facts.version, facts.cipher);
+                self.tls = Some(facts);
+                Input::TlsBegun {
+                    verified: self.level == TlsLevel::Verify,
+                }
+            }
+            Err(trouble) => Input::Lost(trouble),
+        }
+    }
+
+    /// The next message, in a form that the peer takes, as far as it has one (RFC 6152 3, RFC 3030 3).
+    fn next_message(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
+        while let Some(mut envelope) = hand.next(&self.host, desk) {
+            if !self.session.must_convert(&envelope) {
+                return Input::Message(envelope);
+            }
+            let id = envelope.message;
+            match self.plan(id) {
+                Ok(plan) => {
+                    (envelope.eight_bit, envelope.binary) = (false, false);
+                    match plan {
+                        Ok(plan) => {
+                            envelope.size = plan.size();
+                            self.plans.insert(id, plan);
+                        }
+                        Err(why) => envelope.unsuitable = Some(why.to_string()),
+                    }
+                    return Input::Message(envelope);
+                }
+                Err(error) => {
+                    hand.note_damage(id, &error);
+                    let trouble = Trouble::Content(UNREADABLE.to_owned());
+                    let outcome = Outcome::TryLater(Reason::trouble(self.peer, None, &trouble));
+                    let recipients = envelope.recipients.into_iter();
+                    let outcomes = recipients.map(|r| (r.key, outcome.clone())).collect();
+                    hand.settle(id, outcomes, self.spoken(), false);
+                }
+            }
+        }
+        Input::NoMore
+    }
+
+    fn plan(&self, id: MessageId) -> Result<Result<Plan, Unsuitable>, QueueError> {
+        let queue = &self.handler.queue;
+        Plan::of(queue.content(id)?).map_err(|error| unreadable(queue, error))
+    }
+
+    /// Sends the content of a message in flight. What is wrong on our side is no business of the peer or of the
+    /// sender: they are told that it was not there, and the operator why.
+    fn send_content(&mut self, hand: &mut Hand<'_>, id: MessageId, form: Form) {
+        if self.broken.is_some() {
+            return;
+        }
+        let queue = &self.handler.queue;
+        let plan = self.plans.get(&id);
+        let whole = hand.in_flight.iter().find(|message| message.id == id);
+        let size = plan.map_or(whole.map_or(0, |message| message.size), Plan::size);
+        let connection = &mut self.connection;
+        let sent = queue.content(id).map(|content| match plan {
+            Some(plan) => connection.send_content(form, plan.apply(content), size),
+            None => connection.send_content(form, content, size),
+        });
+        let error = match sent {
+            Ok(Ok(())) => return,
+            Ok(Err(SendError::Peer(trouble))) => {
+                self.broken = Some(trouble);
+                return;
+            }
+            Ok(Err(SendError::Cut(size_now))) => QueueError::Cut {
+                size: size_now,
+                whole: size,
+            },
+            Ok(Err(SendError::Content(error))) => unreadable(queue, error),
+            Err(error) => error,
+        };
+        hand.note_damage(id, &error);
+        // What stands before it has to go out.
+        self.flush();
+        let trouble = || Trouble::Content(UNREADABLE.to_owned());
+        self.broken.get_or_insert_with(trouble);
+    }
+
+    fn spoken(&self) -> Spoken<'_> {
+        Spoken {
+            host: &self.host,
+            tls: self.tls.as_ref(),
+            reports: self.session.offered().dsn,
+        }
+    }
+}
+
+fn unreadable(queue: &WorkQueue, error: std::io::Error) -> QueueError {
+    QueueError::File {
+        path: queue.spool().join("content"),
+        error,
+    }
+}
