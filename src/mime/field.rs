@@ -116,7 +116,9 @@ fn boundary(mut scanner: Scanner<'_>) -> Option<Vec<u8>> {
     }
     // RFC 2046 5.1.1: it does not end with white space.
     let whole = whole?.trim_ascii_end().to_vec();
-    (1..=LONGEST_BOUNDARY).contains(&whole.len()).then_some(whole)
+    // What 7bit does not allow has no place in a delimiter.
+    let is_clean = whole.is_ascii() && !whole.iter().any(|octet| b"\0\r\n".contains(octet));
+    (is_clean && (1..=LONGEST_BOUNDARY).contains(&whole.len())).then_some(whole)
 }
 
 /// The octets of an extended value (RFC 2231 4), without charset and language if it begins with them.
@@ -294,6 +296,9 @@ mod tests {
             ("boundary*1=b", None),
             ("boundary=\"\"", None),
             ("boundary=\"  \"", None),
+            ("boundary*=utf-8''%C3%BC", None),
+            ("boundary*=us-ascii''a%00", None),
+            ("boundary*=us-ascii''a%0Db", None),
             ("boundary", None),
             ("boundaries=b", None),
             ("", None),

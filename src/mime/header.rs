@@ -1,12 +1,12 @@
 //! The header of a message or of a part: gathered line by line, and written again as its body demands.
 //!
-//! Bounded. Takes only what can go as it is: no octet above 127, no line that is too long. Never changes a field but
-//! Content-Transfer-Encoding, and adds what MIME asks for (RFC 2045 4, 5, 6).
+//! Bounded. Takes only lines that are none too long. Never changes a field but Content-Transfer-Encoding and those with
+//! octets above 127, and adds what MIME asks for (RFC 2045 4, 5, 6).
 
 use memchr::{memchr_iter, memchr3};
 
 use super::field::{self, ContentType, Encoding};
-use super::{Coding, LONGEST_LINE, Unsuitable};
+use super::{Coding, LONGEST_LINE, Unsuitable, eight_bit_field};
 
 /// How much of a header is held, in octets.
 const LONGEST_HEADER: usize = 512 * 1024;
@@ -22,6 +22,8 @@ pub(super) struct Header {
     is_message_by_default: bool,
     /// An empty line ends it.
     has_empty_line: bool,
+    /// A field of it has become ASCII.
+    has_changed: bool,
 }
 
 impl Header {
@@ -32,6 +34,7 @@ impl Header {
             of_message: true,
             is_message_by_default: false,
             has_empty_line: false,
+            has_changed: false,
         }
     }
 
@@ -54,9 +57,6 @@ impl Header {
 
     /// Takes a line of a field. `is_whole` says that it is one, `has_end` that it ends with CRLF.
     pub fn take(&mut self, line: &[u8], is_whole: bool, has_end: bool) -> Result<(), Unsuitable> {
-        if !line.is_ascii() {
-            return Err(Unsuitable::EightBitField);
-        }
         if memchr3(0, b'\r', b'\n', line).is_some() {
             return Err(Unsuitable::BrokenField);
         }
@@ -74,6 +74,36 @@ impl Header {
     /// The empty line has come.
     pub fn end_with_empty_line(&mut self) {
         self.has_empty_line = true;
+    }
+
+    /// Writes those of its fields in ASCII that are not, before anything is read of them. Not what is signed
+    /// (`is_sealed`).
+    pub fn encode(&mut self, is_sealed: bool) -> Result<(), Unsuitable> {
+        if self.lines.is_ascii() {
+            return Ok(());
+        }
+        if is_sealed {
+            return Err(Unsuitable::Signed);
+        }
+        let mut lines = Vec::with_capacity(self.lines.len() * 2);
+        for (_, field) in self.fields() {
+            if field.is_ascii() {
+                lines.extend_from_slice(field);
+            } else {
+                eight_bit_field::write(field, &mut lines)?;
+            }
+            if lines.len() > LONGEST_HEADER {
+                return Err(Unsuitable::LargeHeader);
+            }
+        }
+        self.lines = lines;
+        self.has_changed = true;
+        Ok(())
+    }
+
+    /// Whether [`Header::encode`] has changed it.
+    pub fn has_changed(&self) -> bool {
+        self.has_changed
     }
 
     /// The fields, as they stand, each with its name.

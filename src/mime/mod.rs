@@ -5,26 +5,36 @@
 //! in a second. The way through a message is that of `structure.rs`, which both go.
 //!
 //! What 7bit does not allow (RFC 2045 2.7: octets above 127, NUL, CR and LF that end no line, lines over 998) goes as
-//! quoted-printable where it is text, else as base64. Everything else stays as it is, to the octet: fields, parts
-//! that are clean whatever their label says, delimiters. So content that is 7-bit already comes out unchanged.
+//! quoted-printable where it is text, else as base64. Header fields with octets above 127, which other MTAs let pass
+//! as they are, go as encoded words (RFC 2047) and extended parameters (RFC 2231), their charset UTF-8 where they are
+//! that and else unknown-8bit (RFC 1428); those of parts and of messages in messages, too (`eight_bit_field.rs`).
+//! Everything else stays as it is, to the octet: fields, parts that are clean whatever their label says, delimiters.
+//! So content that is 7-bit already comes out unchanged.
+//!
+//! What is no text for people (Received, Message-ID, References, List-Post and their kind) has a question mark for
+//! each octet above 127 outside of comments: nobody is bounced for a trace. Only an address of the header in which
+//! there are any, and a boundary, are refused. A DKIM signature over what changes breaks, fields like bodies.
 //!
 //! Pure and bounded: never touches a socket, a clock or the queue, and holds no more of a message than one header.
-//! Never changes what a signature vouches for (RFC 1847 2.1); encrypted parts and PKCS #7 are data like any other,
-//! since what protects them is inside. Never touches a header field with octets above 127: what they stand for nobody
-//! knows, and an encoded word is not allowed everywhere (RFC 2047 5). Other MTAs let such fields pass; a peer that did
-//! not ask for eight bits gets none from us.
+//! Never changes what a signature within vouches for (RFC 1847 2.1); encrypted parts and PKCS #7 are data like any
+//! other, since what protects them is inside.
 
 use std::fmt;
 
 mod base64;
 mod body;
+mod eight_bit_field;
+mod encoded_word;
 mod field;
+mod folding;
 mod header;
 mod lines;
+mod parameters;
 mod plan;
 mod quoted_printable;
 mod seven_bit;
 mod structure;
+mod structured;
 
 pub use plan::Plan;
 pub use seven_bit::SevenBit;
@@ -59,8 +69,10 @@ impl Coding {
 /// Why content cannot become 7-bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsuitable {
-    /// A header field holds octets above 127: it needs SMTPUTF8 (RFC 6531 3.2), or is broken.
+    /// An address in a header field holds octets above 127: it needs SMTPUTF8 (RFC 6531 3.2), or is broken.
     EightBitField,
+    /// A multipart's boundary does. RFC 2046 5.1.1 allows none.
+    EightBitBoundary,
     /// A header field holds NUL, or a CR or LF that ends no line.
     BrokenField,
     /// A line of a header field is longer than 998 octets.
@@ -84,7 +96,8 @@ pub enum Unsuitable {
 impl fmt::Display for Unsuitable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Unsuitable::EightBitField => "a header field holds 8-bit octets",
+            Unsuitable::EightBitField => "an address in the header needs SMTPUTF8",
+            Unsuitable::EightBitBoundary => "a boundary holds 8-bit octets",
             Unsuitable::BrokenField => "a header field holds NUL, or a bare CR or LF",
             Unsuitable::LongField => "a line of the header is longer than 998 octets",
             Unsuitable::LargeHeader => "a header is larger than 512 KiB",

@@ -20,12 +20,14 @@ use super::{Coding, LONGEST_LINE, Unsuitable};
 pub struct Plan {
     /// One for each section, as far as any changes.
     pub(super) codings: Arc<[Coding]>,
+    /// A field changes, whatever the bodies do.
+    has_fields: bool,
     size: u64,
 }
 
 impl Plan {
-    /// Reads content to its end and plans; or says why it cannot become 7-bit. Holds one header, twice, and
-    /// some 300 KiB.
+    /// Reads content to its end and plans; or says why it cannot become 7-bit. Holds one header, twice, or
+    /// a field sixteen times, and some 300 KiB.
     ///
     /// # Errors
     /// When the content cannot be read.
@@ -50,7 +52,7 @@ impl Plan {
     /// Whether anything changes. If not, the content is 7-bit as it is.
     #[must_use]
     pub fn changes(&self) -> bool {
-        !self.codings.is_empty()
+        self.has_fields || !self.codings.is_empty()
     }
 
     /// Reads the same content again, converted.
@@ -104,6 +106,7 @@ struct Candidate {
 #[derive(Debug, Default)]
 struct Planner {
     codings: Vec<Coding>,
+    has_fields: bool,
     size: u64,
     /// By how many octets the headers of the open containers grow if what is in them changes, with their sections.
     growth: Vec<(usize, i64)>,
@@ -119,6 +122,7 @@ impl Planner {
         self.codings.truncate(used.map_or(0, |last| last + 1));
         Plan {
             codings: self.codings.into(),
+            has_fields: self.has_fields,
             size: self.size,
         }
     }
@@ -144,6 +148,7 @@ impl Planner {
 
 impl Visitor for Planner {
     fn begin(&mut self, kind: Kind, header: Option<&Header>) -> Result<(), Unsuitable> {
+        self.has_fields |= header.is_some_and(Header::has_changed);
         let forms: &[Coding] = match kind {
             Kind::Text => &[Coding::AsItIs, Coding::QuotedPrintable, Coding::Base64],
             Kind::Data => &[Coding::AsItIs, Coding::Base64],

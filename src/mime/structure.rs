@@ -1,7 +1,8 @@
 //! The way through a message: headers, bodies and delimiters, as they come by (RFC 2046 5.1).
 //!
 //! Tells a [`Visitor`] of every octet, once and in order, so that whoever writes down what he hears has the message
-//! again. Bounded. Never changes anything, and never decides what shall become of a body.
+//! again, but for header fields with octets above 127, which are ASCII then. Bounded. Never changes anything else, and
+//! never decides what shall become of a body.
 
 use super::field::Encoding;
 use super::header::Header;
@@ -196,10 +197,11 @@ impl Structure {
             is_preamble: false,
             owes_line_end: false,
         };
-        let Place::Header(header) = std::mem::replace(&mut self.place, BODY) else {
+        let Place::Header(mut header) = std::mem::replace(&mut self.place, BODY) else {
             return Ok(());
         };
         let is_sealed = self.open.last().is_some_and(|container| container.is_sealed);
+        header.encode(is_sealed)?;
         let found = match Found::of(&header) {
             Found::Multipart { .. } | Found::Message if self.open.len() == DEEPEST => {
                 Found::Leaf(Kind::Opaque(Unsuitable::TooDeep))

@@ -252,9 +252,33 @@ fn what_cannot_change_is_unsuitable() {
             Some(Unsuitable::Signed),
         ),
         ("Sübject: s\nSubject: ü\n\n".to_owned(), None),
-        ("Subject: ü\n\n".to_owned(), Some(Unsuitable::EightBitField)),
-        ("Subject: s\n ü\n\n".to_owned(), Some(Unsuitable::EightBitField)),
-        (within("Subject: ü\n"), Some(Unsuitable::EightBitField)),
+        ("Subject: ü\n\n".to_owned(), None),
+        (
+            "From: jörg@example.org\n\n".to_owned(),
+            Some(Unsuitable::EightBitField),
+        ),
+        (within("From: a@exämple.org\n"), Some(Unsuitable::EightBitField)),
+        (
+            signed.replace("\n\nü", "\nSubject: ü\n\nu"),
+            Some(Unsuitable::Signed),
+        ),
+        (
+            clean.replace("\n\nu", "\nContent-Type: message/rfc822\n\nSubject: ü\n\n"),
+            Some(Unsuitable::Signed),
+        ),
+        (format!("Subject: ü\n{clean}"), None),
+        (
+            within("Content-Type: multipart/x; boundary=\"ü\"\n\n--u\n"),
+            Some(Unsuitable::EightBitBoundary),
+        ),
+        (
+            "Content-Type: multipart/x; boundary*=utf-8''%C3%BC\n\n--ü\n\nu\n--ü--\n".to_owned(),
+            Some(Unsuitable::NoParts),
+        ),
+        (
+            format!("X: {}\n", "ü x".repeat(120)).repeat(900) + "\n",
+            Some(Unsuitable::LargeHeader),
+        ),
         ("Subject: a\rb\n\n".to_owned(), Some(Unsuitable::BrokenField)),
         ("Subject: a\0b\n\n".to_owned(), Some(Unsuitable::BrokenField)),
         (format!("Subj: {long}x\n\n"), None),
