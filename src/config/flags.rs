@@ -451,7 +451,9 @@ pub static SECTIONS: &[Section] = &[
                 "TIMES",
                 Is(&["5m 15m 30m 1h 2h 4h"]),
                 Kind::Schedule(1, 30 * DAY, |c| &mut c.retry_schedule),
-                "How long to wait after the first attempt, after the second, and so on; the last repeats.",
+                "How long to wait after the first attempt, after the second, and so on; the last repeats. Pauses are \
+                 longer by up to a tenth, so that what failed together is not tried together. A next hop that does \
+                 not answer at all is tried by the same times, with one message, while all mail for it waits.",
             ),
             Opt::new(
                 "expire",

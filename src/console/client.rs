@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::server::{Answer, reachable, user};
+use super::server::{Answer, LONGEST_REQUEST, reachable, too_long, user};
 
 /// How long the MTA may take: it may be stopping a transport.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,8 +21,11 @@ pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let json = if json { "--json " } else { "" };
     let line = words.join(" ").replace(['\r', '\n'], " ");
-    let by = user();
-    stream.write_all(format!("{json}--by={by} {line}\n").as_bytes())?;
+    let request = format!("{json}--by={} {line}\n", user());
+    if request.len() as u64 > LONGEST_REQUEST {
+        return Ok(too_long());
+    }
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (status, text) = answer

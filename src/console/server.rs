@@ -16,11 +16,13 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::config::exit::Exit;
+
 /// The socket's name in the spool.
 pub const SOCKET: &str = "control.sock";
 
-/// A request is at most so long.
-const LONGEST_REQUEST: u64 = 4096;
+/// A request is at most so long: there is room for some thousand IDs.
+pub(super) const LONGEST_REQUEST: u64 = 64 << 10;
 
 /// How long to wait when the system refuses a descriptor.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(500);
@@ -125,7 +127,13 @@ fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
-    BufReader::new(stream.take(LONGEST_REQUEST)).read_line(&mut line)?;
+    let length = BufReader::new(stream.take(LONGEST_REQUEST)).read_line(&mut line)?;
+    let mut stream = stream;
+    if length as u64 == LONGEST_REQUEST && !line.ends_with('\n') {
+        // Half of a command is another command.
+        let refusal = too_long();
+        return stream.write_all(format!("{}\n{}", refusal.status, refusal.text).as_bytes());
+    }
     let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     let json = words.first().is_some_and(|word| word == "--json");
     if json {
@@ -140,7 +148,6 @@ fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
     }
     let by = by.unwrap_or_else(|| "somebody".to_owned());
     let answer = ask(to_addin, words, json, by);
-    let mut stream = stream;
     stream.write_all(format!("{}\n{}", answer.status, answer.text).as_bytes())
 }
 
@@ -160,6 +167,14 @@ fn named(name: &str) -> String {
         "somebody".to_owned()
     } else {
         clean
+    }
+}
+
+/// What is said to a command that is longer than a request may be.
+pub(super) fn too_long() -> Answer {
+    Answer {
+        status: Exit::Usage.status(),
+        text: format!("expected a command of at most {LONGEST_REQUEST} octets\n"),
     }
 }
 

@@ -242,6 +242,14 @@ impl Turns {
         self.waiting.push_front(Waiting { list, since });
     }
 
+    /// Takes the lists of `hop` away that wait: it does not answer, and they would not fare better.
+    pub fn call_off(&mut self, hop: HopId) -> Vec<ListId> {
+        let of_hop = |waiting: &Waiting| (waiting.list.hop == hop).then_some(waiting.list.id);
+        let called_off = self.waiting.iter().filter_map(of_hop).collect();
+        self.waiting.retain(|waiting| waiting.list.hop != hop);
+        called_off
+    }
+
     /// Takes all waiting lists away, for a stop.
     pub fn clear(&mut self) -> Vec<ListId> {
         self.waiting.drain(..).map(|waiting| waiting.list.id).collect()
@@ -353,6 +361,13 @@ mod tests {
         let first = turns.next(20, true, false).unwrap();
         turns.put_back(first, Instant::now());
         assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(1)));
+    }
+
+    #[test]
+    fn the_lists_of_a_next_hop_that_does_not_answer_are_called_off() {
+        let mut turns = turns(&[(1, 1), (2, 2), (3, 1)]);
+        assert_eq!(turns.call_off(HopId(1)), [ListId(1), ListId(3)]);
+        assert_eq!((turns.waiting(), turns.knows(ListId(3))), (1, false));
     }
 
     #[test]

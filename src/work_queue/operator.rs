@@ -60,14 +60,15 @@ impl WorkQueue {
         Ok(messages.len())
     }
 
-    fn hops_to_retry(&self, what: &Retry) -> Result<Vec<HopId>, QueueError> {
+    pub(super) fn hops_to_retry(&self, what: &Retry) -> Result<Vec<HopId>, QueueError> {
         let hop = |row: &rusqlite::Row<'_>| row.get(0).map(HopId);
         self.store.read(|db| match what {
             Retry::Hops(names) => {
                 let mut hops = Vec::new();
                 for name in names {
-                    let sql = "SELECT id FROM next_hop WHERE name = ?";
-                    hops.extend(ledger::row(db, sql, [name], hop)?);
+                    // As people write it: in any case, and without the usual port.
+                    let sql = "SELECT id FROM next_hop WHERE name COLLATE NOCASE IN (?1, ?1 || ':25')";
+                    hops.extend(ledger::rows(db, sql, [name], hop)?);
                 }
                 Ok(hops)
             }

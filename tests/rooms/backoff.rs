@@ -50,7 +50,7 @@ fn a_dead_next_hop_costs_a_connection_an_interval_and_the_first_answer_releases_
     live.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
     eventually("a few probes", || {
         match number(&world, "SELECT max(failures) FROM next_hops") {
-            0..4 => Err(()),
+            0..3 => Err(()),
             _ => Ok(()),
         }
     });
@@ -67,7 +67,7 @@ fn a_dead_next_hop_costs_a_connection_an_interval_and_the_first_answer_releases_
         "SELECT count(*) FROM history WHERE event = 'listed' AND recipient IS NULL AND text LIKE '%probe%'",
     );
     assert!(
-        (3..=failures + 1).contains(&listed),
+        (2..=failures + 1).contains(&listed),
         "{listed} probes for {failures} failures"
     );
     let hops = world.show("hops");
@@ -154,6 +154,10 @@ fn a_message_that_a_host_refuses_for_now_can_be_retried_by_its_id() {
     world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
     assert_eq!(world.ask("queue retry").status, 1);
     assert_eq!(world.ask("queue retry nonsense").status, 64);
+    // Half of a command would be another one.
+    let too_long = world.ask(&format!("queue retry {}", "0123456789ABCDEF ".repeat(4000)));
+    assert_eq!(too_long.status, 64, "{too_long:?}");
+    assert!(too_long.complaint.contains("at most"), "{too_long:?}");
 }
 
 #[test]
@@ -207,7 +211,6 @@ fn no_more_messages_go_to_a_next_hop_than_its_rate_allows_and_others_are_not_slo
     world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "30");
     world.tell("smtpmta start outbound transport");
     live.wait_for(|seen| seen.accepted().count() == 20, PATIENCE);
-    assert!(slow.look(|seen| seen.accepted().count()) < 9);
     let hops: serde_json::Value = serde_json::from_str(&world.ask("show hops --json").text).unwrap();
     let rates: Vec<_> = hops.as_array().unwrap().iter().map(|hop| &hop["rate"]).collect();
     assert!(
@@ -225,6 +228,14 @@ fn no_more_messages_go_to_a_next_hop_than_its_rate_allows_and_others_are_not_slo
         .map(|stamp| stamp.parse().unwrap())
         .collect();
     assert_eq!(listed.len(), 10);
+    // The only handler that there is did not wait for the tokens.
+    let last = |to: &str| {
+        let last =
+            format!("SELECT max(stamp) FROM history WHERE event = 'transmitted' AND recipient = '{to}'");
+        world.sql(&last)
+    };
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
+    assert!(last("x@live.test") < last("x@dead.test"));
     for period in listed.windows(5) {
         assert!(
             period[4] - period[0] > 900_000,

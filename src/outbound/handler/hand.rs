@@ -283,6 +283,9 @@ impl<'h> Hand<'h> {
             retry: self.handler.retry.clone(),
         };
         let settled = self.insist(|queue| queue.back_off(&silence));
+        for list in self.handler.dispatch.with(|turns| turns.call_off(hop)) {
+            let _ = self.insist(|queue| queue.end_list(list));
+        }
         if settled.is_some_and(|settled| settled.given_up > 0) {
             self.handler.bells.drt.kick();
         }

@@ -275,6 +275,23 @@ fn a_row_that_is_locked_far_longer_than_its_time_does_not_escape() {
 }
 
 #[test]
+fn a_list_that_a_handler_has_had_for_a_day_is_found_and_one_that_waits_is_not() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com", "x@ibm.com"]);
+    world.convert();
+    let list = world.claim(&[0], 1).remove(0);
+    let overdue = || {
+        world
+            .queue
+            .lists_in_hand_since(world.queue.now().minus(DAY))
+            .unwrap()
+    };
+    assert!(overdue().is_empty());
+    world.clock.advance(DAY + MINUTE);
+    assert_eq!(overdue(), [list.id]);
+}
+
+#[test]
 fn what_is_held_is_late_too_and_expires_with_a_report() {
     let world = World::new();
     let id = world.put("a@example.org", &["x@lotus.com"]);
@@ -296,6 +313,37 @@ fn what_is_held_is_late_too_and_expires_with_a_report() {
     assert_eq!(
         due.recipients[0].reason.text,
         "the message could not be delivered in time; it has been put aside: its content is cut"
+    );
+}
+
+#[test]
+fn a_sender_whose_mail_waits_for_a_next_hop_that_is_down_is_told_what_that_met() {
+    let world = World::new();
+    world.fill(1);
+    world.silent(&world.claim(&[0], 0)[0]);
+    let waits = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    world.clock.advance(2 * MINUTE);
+    let (late, ..) = world.queue.delayed(world.queue.now().minus(MINUTE)).unwrap();
+    let told = |due: &Due| {
+        let recipient = &due.recipients[0];
+        let reason = &recipient.reason;
+        (
+            recipient.host.clone(),
+            reason.status,
+            reason.text.clone(),
+            recipient.last_attempt.is_some(),
+        )
+    };
+    let (status, text) = (EnhancedCode(4, 4, 1), "cannot connect".to_owned());
+    assert_eq!(
+        told(&late[0]),
+        ("mx.lotus.com[192.0.2.1]".to_owned(), status, text.clone(), true)
+    );
+    // It has not been tried itself, and no host is named that may have been another.
+    assert_eq!(
+        (late[1].id, told(&late[1])),
+        (waits, (String::new(), status, text, false))
     );
 }
 
@@ -323,7 +371,11 @@ fn an_operator_makes_what_waits_for_a_next_hop_due_and_history_says_who() {
     world.queue.end_list(list.id).unwrap();
     assert!(world.claim(&[0], 0).is_empty());
 
+    world.sql_run("INSERT INTO next_hop (name, used_at) VALUES ('[IPv6:::1]', 0), ('mail.example:25', 0)");
     let hops = |name: &str| Retry::Hops(vec![name.to_owned()]);
+    for name in ["[ipv6:::1]", "mail.example"] {
+        assert_eq!(world.queue.hops_to_retry(&hops(name)).unwrap().len(), 1, "{name}");
+    }
     assert_eq!(world.queue.retry(&hops("nobody.example"), "root").unwrap(), 0);
     assert_eq!(world.queue.retry(&hops("lotus.com"), "root").unwrap(), 1001);
     assert_eq!(world.hop("failures"), "0");
