@@ -52,8 +52,9 @@ pub const GATHER_AT_FIRST: Duration = Duration::from_millis(500);
 const FEW: usize = 5;
 
 impl Turns {
-    /// A list has been made and no handler was free: it goes to the end of the queue.
-    pub fn wait(&mut self, list: DomainList, since: Instant) {
+    /// A list has been made and no handler was free: it waits, since its mail began to gather if it did.
+    pub fn wait(&mut self, list: DomainList, now: Instant) {
+        let since = self.gathering.get(&list.hop).copied().unwrap_or(now);
         self.waiting.push_back(Waiting { list, since });
     }
 
@@ -165,10 +166,13 @@ impl Turns {
     /// not silent unless handlers are to `spare`. It is counted as begun. With `yielding` none goes before the mail of
     /// another next hop that has gathered for longer and has no handler: that is to get this one.
     pub fn next(&mut self, per_next_hop: usize, spare: bool, yielding: bool) -> Option<DomainList> {
-        let place = self.waiting.iter().position(|Waiting { list, .. }| {
+        let may_go = |Waiting { list, .. }: &Waiting| {
             self.busy(list.hop) < self.most(list.hop, per_next_hop) && (spare || !self.is_silent(list.hop))
-        })?;
-        let Waiting { list, since } = self.waiting.get(place)?;
+        };
+        let waiting = self.waiting.iter().enumerate();
+        let (place, Waiting { list, since }) = waiting
+            .filter(|(_, waiting)| may_go(waiting))
+            .min_by_key(|(_, waiting)| waiting.since)?;
         let goes_before =
             |(hop, gathers): (&HopId, &Instant)| *hop != list.hop && self.busy(*hop) == 0 && gathers <= since;
         if yielding && self.gathering.iter().any(goes_before) {
@@ -196,7 +200,8 @@ impl Turns {
         self.take(place)
     }
 
-    /// Mail for these next hops, and no others, is due and on no list: it gathers, since when it was first seen.
+    /// Mail for these next hops, and no others, is due and on no list: it gathers, since when it was first seen. What
+    /// has become a list that waits by now is told with [`Turns::wait`] first.
     pub fn gather(&mut self, hops: &[HopId], now: Instant) {
         let since = |hop: &HopId| (*hop, self.gathering.get(hop).copied().unwrap_or(now));
         self.gathering = hops.iter().map(since).collect();
@@ -238,7 +243,11 @@ impl Turns {
     /// A list could not be handed over after all: first in the queue again.
     pub fn put_back(&mut self, list: DomainList, now: Instant) {
         self.end(&list);
-        let since = self.waiting.front().map_or(now, |first| first.since.min(now));
+        let since = self
+            .waiting
+            .iter()
+            .map(|other| other.since)
+            .fold(now, Instant::min);
         self.waiting.push_front(Waiting { list, since });
     }
 
@@ -342,7 +351,7 @@ mod tests {
     #[test]
     fn a_list_lets_mail_go_before_it_that_has_gathered_for_longer_and_has_no_handler() {
         let (mut turns, start) = (Turns::default(), Instant::now() + GATHER);
-        turns.gather(&[HopId(1), HopId(2)], start);
+        turns.gather(&[HopId(2)], start);
         turns.wait(list(1, 1), start + GATHER);
         assert_eq!(turns.next(20, true, true), None, "next hop 2 has waited longer");
         turns.begin(&list(9, 2));
@@ -353,6 +362,10 @@ mod tests {
             turns.next(20, true, true).is_some(),
             "this one has waited longer still"
         );
+        // What has gathered for longer goes first as a list, too.
+        turns.wait(list(3, 1), start + GATHER);
+        turns.wait(list(4, 2), start + 2 * GATHER);
+        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(4)));
     }
 
     #[test]

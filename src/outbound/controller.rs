@@ -229,7 +229,11 @@ impl OutboundController {
             return Ok(Progress::None);
         }
         let claimed = self.queue.claim(claim)?;
-        self.dispatch.with(|turns| turns.gather(&claimed.gathering, now));
+        self.dispatch.with(|turns| {
+            let waiting = claimed.lists.iter().filter(|list| list.handler.is_none());
+            waiting.for_each(|list| turns.wait(list.clone(), now));
+            turns.gather(&claimed.gathering, now);
+        });
         if claimed.lists.is_empty() && claimed.rerouted == 0 {
             return Ok(Progress::None);
         }
@@ -243,7 +247,6 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
-                self.dispatch.with(|turns| turns.wait(list, now));
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));
