@@ -48,12 +48,16 @@ pub const GATHER: Duration = Duration::from_millis(100);
 /// is still beginning.
 pub const GATHER_AT_FIRST: Duration = Duration::from_millis(500);
 
+/// How long lists let mail go before them that has gathered for longer: should nobody come for that, they go.
+const YIELD: Duration = Duration::from_secs(10);
+
 /// A next hop that has not answered yet may have so many sessions before it counts as silent.
 const FEW: usize = 5;
 
 impl Turns {
-    /// A list has been made and no handler was free: it goes to the end of the queue.
-    pub fn wait(&mut self, list: DomainList, since: Instant) {
+    /// A list has been made and no handler was free: it waits, since its mail began to gather if it did.
+    pub fn wait(&mut self, list: DomainList, now: Instant) {
+        let since = self.gathering.get(&list.hop).copied().unwrap_or(now);
         self.waiting.push_back(Waiting { list, since });
     }
 
@@ -162,16 +166,21 @@ impl Turns {
     }
 
     /// The list that has waited longest among those whose next hop has fewer than `per_next_hop` in hand, and is
-    /// not silent unless handlers are to `spare`. It is counted as begun. With `yielding` none goes before the mail of
-    /// another next hop that has gathered for longer and has no handler: that is to get this one.
-    pub fn next(&mut self, per_next_hop: usize, spare: bool, yielding: bool) -> Option<DomainList> {
-        let place = self.waiting.iter().position(|Waiting { list, .. }| {
+    /// not silent unless handlers are to `spare`. It is counted as begun. None goes before the mail of another next hop
+    /// that has gathered for longer and has no handler: that is to get this one.
+    pub fn next(&mut self, per_next_hop: usize, spare: bool, now: Instant) -> Option<DomainList> {
+        let may_go = |Waiting { list, .. }: &Waiting| {
             self.busy(list.hop) < self.most(list.hop, per_next_hop) && (spare || !self.is_silent(list.hop))
-        })?;
-        let Waiting { list, since } = self.waiting.get(place)?;
-        let goes_before =
-            |(hop, gathers): (&HopId, &Instant)| *hop != list.hop && self.busy(*hop) == 0 && gathers <= since;
-        if yielding && self.gathering.iter().any(goes_before) {
+        };
+        let waiting = self.waiting.iter().enumerate();
+        let (place, Waiting { list, since }) = waiting
+            .filter(|(_, waiting)| may_go(waiting))
+            .min_by_key(|(_, waiting)| waiting.since)?;
+        let goes_before = |(hop, gathers): (&HopId, &Instant)| {
+            let yields = gathers <= since && now.saturating_duration_since(*gathers) < YIELD;
+            *hop != list.hop && self.busy(*hop) == 0 && yields
+        };
+        if self.gathering.iter().any(goes_before) {
             return None;
         }
         self.take(place)
@@ -196,7 +205,8 @@ impl Turns {
         self.take(place)
     }
 
-    /// Mail for these next hops, and no others, is due and on no list: it gathers, since when it was first seen.
+    /// Mail for these next hops, and no others, is due and on no list: it gathers, since when it was first seen. What
+    /// has become a list that waits by now is told with [`Turns::wait`] first.
     pub fn gather(&mut self, hops: &[HopId], now: Instant) {
         let since = |hop: &HopId| (*hop, self.gathering.get(hop).copied().unwrap_or(now));
         self.gathering = hops.iter().map(since).collect();
@@ -238,7 +248,11 @@ impl Turns {
     /// A list could not be handed over after all: first in the queue again.
     pub fn put_back(&mut self, list: DomainList, now: Instant) {
         self.end(&list);
-        let since = self.waiting.front().map_or(now, |first| first.since.min(now));
+        let since = self
+            .waiting
+            .iter()
+            .map(|other| other.since)
+            .fold(now, Instant::min);
         self.waiting.push_front(Waiting { list, since });
     }
 
@@ -313,27 +327,33 @@ mod tests {
     #[test]
     fn the_list_that_waited_longest_goes_first() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        assert_eq!(turns.next(9, true, false).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(9, true, false).map(|l| l.id), Some(ListId(2)));
-        assert_eq!(turns.next(9, true, false), None);
+        assert_eq!(turns.next(9, true, Instant::now()).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(9, true, Instant::now()).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(9, true, Instant::now()), None);
     }
 
     #[test]
     fn a_next_hop_with_enough_sessions_lets_the_others_pass() {
         let mut turns = turns(&[(1, 1), (2, 1), (3, 2)]);
-        assert_eq!(turns.next(1, true, false).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(1, true, false).map(|l| l.id), Some(ListId(3)));
-        assert_eq!(turns.next(1, true, false), None);
+        assert_eq!(turns.next(1, true, Instant::now()).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(turns.next(1, true, Instant::now()).map(|l| l.id), Some(ListId(3)));
+        assert_eq!(turns.next(1, true, Instant::now()), None);
         turns.end(&list(1, 1));
-        assert_eq!(turns.next(1, true, false).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(turns.next(1, true, Instant::now()).map(|l| l.id), Some(ListId(2)));
     }
 
     #[test]
     fn a_handler_carries_on_only_when_no_other_next_hop_waits() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
         assert!(turns.others_wait(HopId(1), 20), "next hop 2 waits: fair first");
-        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(1)));
-        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(2)));
+        assert_eq!(
+            turns.next(20, true, Instant::now()).map(|l| l.id),
+            Some(ListId(1))
+        );
+        assert_eq!(
+            turns.next(20, true, Instant::now()).map(|l| l.id),
+            Some(ListId(2))
+        );
         turns.wait(list(3, 1), Instant::now());
         assert!(!turns.others_wait(HopId(1), 20));
         assert_eq!(turns.carry_on(HopId(1)).map(|l| l.id), Some(ListId(3)));
@@ -342,25 +362,41 @@ mod tests {
     #[test]
     fn a_list_lets_mail_go_before_it_that_has_gathered_for_longer_and_has_no_handler() {
         let (mut turns, start) = (Turns::default(), Instant::now() + GATHER);
-        turns.gather(&[HopId(1), HopId(2)], start);
+        turns.gather(&[HopId(2)], start);
         turns.wait(list(1, 1), start + GATHER);
-        assert_eq!(turns.next(20, true, true), None, "next hop 2 has waited longer");
+        assert_eq!(turns.next(20, true, start), None, "next hop 2 has waited longer");
         turns.begin(&list(9, 2));
-        assert!(turns.next(20, true, true).is_some(), "it has a handler now");
+        assert!(turns.next(20, true, start).is_some(), "it has a handler now");
         turns.end(&list(9, 2));
         turns.wait(list(2, 1), start - GATHER);
         assert!(
-            turns.next(20, true, true).is_some(),
+            turns.next(20, true, start).is_some(),
             "this one has waited longer still"
+        );
+        // What has gathered for longer goes first as a list, too.
+        turns.wait(list(3, 1), start + GATHER);
+        turns.wait(list(4, 2), start + 2 * GATHER);
+        assert_eq!(
+            turns.next(20, true, Instant::now()).map(|l| l.id),
+            Some(ListId(4))
+        );
+        turns.gather(&[HopId(7)], start);
+        assert_eq!(turns.next(20, true, start), None);
+        assert!(
+            turns.next(20, true, start + YIELD).is_some(),
+            "nobody came for it"
         );
     }
 
     #[test]
     fn a_list_that_is_put_back_is_the_next_again() {
         let mut turns = turns(&[(1, 1), (2, 2)]);
-        let first = turns.next(20, true, false).unwrap();
+        let first = turns.next(20, true, Instant::now()).unwrap();
         turns.put_back(first, Instant::now());
-        assert_eq!(turns.next(20, true, false).map(|l| l.id), Some(ListId(1)));
+        assert_eq!(
+            turns.next(20, true, Instant::now()).map(|l| l.id),
+            Some(ListId(1))
+        );
     }
 
     #[test]
@@ -396,7 +432,7 @@ mod tests {
     #[test]
     fn mail_that_gathers_because_no_handler_is_free_comes_before_carrying_on() {
         let mut turns = turns(&[(1, 1)]);
-        let _ = turns.next(20, true, false);
+        let _ = turns.next(20, true, Instant::now());
         turns.gather(&[HopId(1)], Instant::now());
         assert!(!turns.others_wait(HopId(1), 20));
         turns.gather(&[HopId(1), HopId(2)], Instant::now());
@@ -407,15 +443,18 @@ mod tests {
     fn a_next_hop_that_says_too_many_gets_half_the_sessions_and_slowly_more_again() {
         let lists: Vec<(i64, i64)> = (0..10).map(|id| (id, 1)).collect();
         let mut turns = turns(&lists);
-        assert_eq!(std::iter::from_fn(|| turns.next(8, true, false)).count(), 8);
+        assert_eq!(
+            std::iter::from_fn(|| turns.next(8, true, Instant::now())).count(),
+            8
+        );
         turns.crowded(&list(3, 1));
         turns.crowded(&list(7, 1));
         assert_eq!(turns.limit(HopId(1)), Some(4), "both were under way: one word");
         assert!(turns.has_too_many(HopId(1), 8));
         (0..5).for_each(|id| turns.end(&list(id, 1)));
         assert!(!turns.has_too_many(HopId(1), 8));
-        let fourth = turns.next(8, true, false).unwrap();
-        assert_eq!(turns.next(8, true, false), None);
+        let fourth = turns.next(8, true, Instant::now()).unwrap();
+        assert_eq!(turns.next(8, true, Instant::now()), None);
         turns.crowded(&fourth);
         assert_eq!(turns.limit(HopId(1)), Some(2));
         for _ in 0..FOR_ONE_MORE * 6 {
@@ -429,7 +468,7 @@ mod tests {
     fn a_next_hop_keeps_one_session_whatever_it_says() {
         let mut turns = turns(&[(1, 1), (2, 1), (3, 1)]);
         for _ in 0..3 {
-            let list = turns.next(20, true, false).unwrap();
+            let list = turns.next(20, true, Instant::now()).unwrap();
             turns.crowded(&list);
             assert_eq!(turns.limit(HopId(1)), Some(1));
             turns.end(&list);
@@ -440,14 +479,14 @@ mod tests {
     fn a_next_hop_that_has_not_answered_gets_a_few_handlers_and_the_last_ones_only_after_it_has() {
         let lists: Vec<(i64, i64)> = (0..7).map(|id| (id, 1)).collect();
         let mut turns = turns(&lists);
-        let taken = std::iter::from_fn(|| turns.next(20, false, false)).count();
+        let taken = std::iter::from_fn(|| turns.next(20, false, Instant::now())).count();
         assert_eq!((taken, turns.silent()), (FEW, HashSet::from([HopId(1)])));
         assert!(
-            turns.next(20, true, false).is_some(),
+            turns.next(20, true, Instant::now()).is_some(),
             "while there are handlers to spare"
         );
         turns.answers(HopId(1));
         assert!(turns.silent().is_empty());
-        assert!(turns.next(20, false, false).is_some());
+        assert!(turns.next(20, false, Instant::now()).is_some());
     }
 }

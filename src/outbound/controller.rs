@@ -101,12 +101,12 @@ impl OutboundController {
 
     /// Hands out what waits, and makes new lists; what let others go before it and may go after all goes last.
     fn pass(&self, now: Instant) -> Result<Progress, QueueError> {
-        if !self.hand_out_waiting(true, now)? {
+        if !self.hand_out_waiting(now)? {
             return Ok(Progress::Trouble);
         }
         let progress = self.process_domain_lists(now)?;
         match progress {
-            Progress::None if !self.hand_out_waiting(false, now)? => Ok(Progress::Trouble),
+            Progress::None if !self.hand_out_waiting(now)? => Ok(Progress::Trouble),
             progress => Ok(progress),
         }
     }
@@ -179,14 +179,13 @@ impl OutboundController {
     }
 
     /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made, but
-    /// with `yielding` not before mail that gathers, has waited longer and has no handler. Whether the handlers took
-    /// them.
-    fn hand_out_waiting(&self, yielding: bool, now: Instant) -> Result<bool, QueueError> {
+    /// not before mail that gathers, has waited longer and has no handler. Whether the handlers took them.
+    fn hand_out_waiting(&self, now: Instant) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
             let spare = self.spare() > 0;
             let next = self
                 .dispatch
-                .with(|turns| turns.next(self.per_next_hop, spare, yielding));
+                .with(|turns| turns.next(self.per_next_hop, spare, now));
             let Some(mut list) = next else {
                 break;
             };
@@ -229,7 +228,11 @@ impl OutboundController {
             return Ok(Progress::None);
         }
         let claimed = self.queue.claim(claim)?;
-        self.dispatch.with(|turns| turns.gather(&claimed.gathering, now));
+        self.dispatch.with(|turns| {
+            let waiting = claimed.lists.iter().filter(|list| list.handler.is_none());
+            waiting.for_each(|list| turns.wait(list.clone(), now));
+            turns.gather(&claimed.gathering, now);
+        });
         if claimed.lists.is_empty() && claimed.rerouted == 0 {
             return Ok(Progress::None);
         }
@@ -243,7 +246,6 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
-                self.dispatch.with(|turns| turns.wait(list, now));
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));
