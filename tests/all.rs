@@ -8,6 +8,7 @@ mod support {
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod next_hops;
     pub mod scram;
     pub mod sink;
     pub mod stream;
@@ -42,6 +43,8 @@ mod rooms {
     mod mailbox;
     mod manual_queue;
     mod next_hops;
+    mod next_hops_chunks;
+    mod next_hops_tls;
     mod outbound_dialogues;
     mod outbound_on_the_wire;
     mod outcomes;

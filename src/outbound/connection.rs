@@ -58,6 +58,8 @@ pub struct Connection {
     wire: Wire,
     round_trip: Duration,
     out: Vec<u8>,
+    /// Where in `out` the content begins that is being sent.
+    content_from: usize,
     input: Vec<u8>,
     /// Octets of `input` that have been used up.
     used: usize,
@@ -77,6 +79,7 @@ impl Connection {
             wire: Wire::plain(stream),
             round_trip,
             out: Vec::new(),
+            content_from: 0,
             input: Vec::new(),
             used: 0,
         })
@@ -119,8 +122,17 @@ impl Connection {
     ///
     /// # Errors
     /// When the content can not be read or is not as long as it should be, or the peer does not take it. The
-    /// peer has not got the end then.
-    pub fn send_content(&mut self, form: Form, mut content: impl Read, size: u64) -> Result<(), SendError> {
+    /// peer has not got the end then, and will not get it with what is sent next.
+    pub fn send_content(&mut self, form: Form, content: impl Read, size: u64) -> Result<(), SendError> {
+        self.content_from = self.out.len();
+        let sent = self.send_pieces(form, content, size);
+        if sent.is_err() {
+            self.out.truncate(self.content_from);
+        }
+        sent
+    }
+
+    fn send_pieces(&mut self, form: Form, mut content: impl Read, size: u64) -> Result<(), SendError> {
         let mut encoder = Encoder::new();
         // Most messages are much smaller than a piece: no need to clear a large one for each.
         const PIECE: usize = WRITE_BUFFER / 2;
@@ -166,6 +178,7 @@ impl Connection {
     pub fn flush(&mut self) -> Result<(), Trouble> {
         let written = write(&mut self.wire, &self.out);
         self.out.clear();
+        self.content_from = 0;
         self.out.shrink_to(2 * WRITE_BUFFER);
         written.map_err(|error| trouble(&error))
     }
@@ -271,8 +284,8 @@ mod tests {
         });
         let mut connection = Connection::open(&peer).unwrap();
         let went = connection.send_content(form, content, size);
-        // As the handler does it: after trouble nothing more is written.
-        let went_well = went.is_ok() && connection.flush().is_ok();
+        // As the handler does it: what stands before content that is cut goes out.
+        let went_well = connection.flush().is_ok() && went.is_ok();
         drop(connection);
         (reader.join().unwrap(), went_well)
     }

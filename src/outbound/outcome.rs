@@ -301,7 +301,7 @@ impl Reason {
     }
 
     /// `reply` refused what `stage` asked. The status is the peer's if it is of `class`, else our own.
-    fn said(peer: &Peer, stage: Stage, reply: &Reply, class: u8) -> Reason {
+    pub(super) fn said(peer: &Peer, stage: Stage, reply: &Reply, class: u8) -> Reason {
         let status = reply
             .enhanced
             .filter(|code| code.0 == class)
@@ -311,6 +311,8 @@ impl Reason {
                 (Stage::Auth, _) => EnhancedCode(class, 7, 8),
                 (Stage::Rcpt, 452 | 552) => EnhancedCode(class, 5, 3),
                 (_, 503) => EnhancedCode(class, 5, 1),
+                // RFC 4954 6, RFC 3207 4: not without TLS or a login.
+                (_, 530) => EnhancedCode(class, 7, 0),
                 _ => EnhancedCode(class, 0, 0),
             });
         let (head, tail) = match stage {

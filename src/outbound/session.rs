@@ -149,6 +149,11 @@ impl Due {
             Due::Quit => Stage::Quit,
         }
     }
+
+    /// Whether it stands between two messages.
+    fn is_between(self) -> bool {
+        matches!(self, Due::Reset | Due::Mail { first: false })
+    }
 }
 
 /// The dialogue with one peer, over one connection.
@@ -228,7 +233,7 @@ impl Session {
                 let due = self.due.front().map(|&(due, _)| due);
                 // Many a host closes after so many messages. The one before went well, so a new connection is
                 // worth a try; if it is this one that the peer does not stand, it will be the first there.
-                if matches!(due, Some(Due::Reset | Due::Mail { first: false })) {
+                if due.is_some_and(Due::is_between) {
                     self.give_back(&mut steps);
                 }
                 let stage = due.map(Due::stage);
@@ -284,18 +289,37 @@ impl Session {
             let reason = Reason::unasked(&self.peer, Some(&reply));
             return self.end(&reason, steps);
         };
+        let reply = if reply.code == 334 {
+            reply
+        } else {
+            self.shown(reply)
+        };
         // `None` is: granted.
         let refusal = match judge(&self.peer, due.stage(), &reply) {
             Verdict::Fine => None,
             Verdict::TryLater(reason) => Some(Outcome::TryLater(reason)),
+            // TLS failed this time, and without it the peer takes nothing: the message is not at fault.
+            Verdict::GiveUp(_) if reply.code == 530 && self.security.tls_failed && self.tls.is_none() => {
+                Some(Outcome::TryLater(Reason::said(
+                    &self.peer,
+                    due.stage(),
+                    &reply,
+                    4,
+                )))
+            }
             Verdict::GiveUp(reason) => Some(Outcome::GiveUp(reason)),
+            // About this command alone, or the MAIL behind it will say so: what stands behind it is on the wire, and
+            // the peer goes on with it. Whoever left now would send all of that again.
+            Verdict::Ends(reason) if reply.code != 421 && due.is_between() && self.front_is_sent() => {
+                Some(Outcome::TryLater(reason))
+            }
             Verdict::Ends(reason) => {
                 if self.phase == Phase::Opening && reply.code != 421 {
                     // RFC 5321 3.1: a host that refuses waits for QUIT. We do not wait for more.
                     send(b"QUIT\r\n", steps);
                 }
                 // Said to the next MAIL or RSET it is about the connection: the message has not been looked at.
-                if matches!(due, Due::Reset | Due::Mail { first: false }) {
+                if due.is_between() {
                     self.give_back(steps);
                 }
                 return self.end(&reason, steps);
@@ -547,6 +571,13 @@ impl Session {
     /// forgotten against all reason, it is tried again.
     fn nobody_left(&self) -> Outcome {
         Outcome::TryLater(Reason::trouble(&self.peer, None, &Trouble::Closed))
+    }
+
+    /// Whether all of the first message in flight is on the wire.
+    fn front_is_sent(&self) -> bool {
+        self.flight
+            .front()
+            .is_some_and(|front| front.next == Next::Nothing)
     }
 
     /// The connection is of no more use.

@@ -4,115 +4,38 @@
 //! A row is written as `smtpmta sink` would be started for it. Not here: who stalls (our deadlines are those of RFC
 //! 5321 4.5.3.2, minutes; `tests/dialogues/outbound` has them without a clock).
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use crate::support::next_hops::Fate;
+use crate::support::next_hops::{CLOSED, GOOD, HERE, Row, Table, later, never, row, sender};
 
-use smtpmta::sink::options::{self, Asked};
+/// A host that takes no chunks, and so hears DATA.
+const LINES: &str = "offer PIPELINING,SIZE,8BITMIME,SMTPUTF8,ENHANCEDSTATUSCODES,DSN";
 
-use crate::support::client::{Client, letter, stuffed};
-use crate::support::dns_server::DnsServer;
-use crate::support::sink::{Sink, summary};
-use crate::support::world::{World, eventually};
-
-/// How long it may take from acceptance to the outcome. A machine with other things to do is no failure; a wait for
-/// some deadline of the dialogue is.
-const SOON: Duration = Duration::from_secs(20);
-
-/// What becomes of a recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Fate {
-    /// The next hop has it.
-    Transmitted,
-    /// It is tried again later; how the status of the attempt begins.
-    Deferred(String),
-    /// The sender got a report; its status.
-    Failed(String),
+/// What befalls a host that hears DATA.
+fn of_lines(fault: &str) -> String {
+    format!("{LINES} | fault {fault}")
 }
 
-const HERE: Fate = Fate::Transmitted;
-
-fn later(status: &str) -> Fate {
-    Fate::Deferred(status.to_owned())
-}
-
-fn never(status: &str) -> Fate {
-    Fate::Failed(status.to_owned())
-}
-
-/// A next hop, and a message to it.
-#[derive(Debug)]
-struct Row {
-    /// The options of its hosts, the most preferred first: `fault rcpt=550 no | size 100`.
-    hosts: Vec<String>,
-    /// Local parts of the recipients, as they stand in RCPT, with what is to become of each.
-    to: Vec<(String, Fate)>,
-    /// What follows the reverse path.
-    mail: &'static str,
-    /// What follows each forward path.
-    rcpt: &'static str,
-    content: Vec<u8>,
-    /// So many messages of it.
-    messages: usize,
-    /// How often a host takes a message.
-    copies: usize,
-}
-
-/// A next hop of one host, and a message to one recipient there.
-fn row(host: impl Into<String>, fate: Fate) -> Row {
-    let copies = usize::from(fate == HERE);
-    Row {
-        hosts: vec![host.into()],
-        to: vec![("jdoe".to_owned(), fate)],
-        mail: "",
-        rcpt: "",
-        content: letter("row"),
-        messages: 1,
-        copies,
-    }
-}
-
-impl Row {
-    /// The next host, less preferred.
-    fn then(mut self, host: &str) -> Row {
-        self.hosts.push(host.to_owned());
-        self
-    }
-
-    /// To these recipients.
-    fn to(mut self, to: &[(&str, Fate)]) -> Row {
-        self.to = to
-            .iter()
-            .map(|(to, fate)| ((*to).to_owned(), fate.clone()))
-            .collect();
-        self
-    }
-
-    fn copies(self, copies: usize) -> Row {
-        Row { copies, ..self }
-    }
-}
-
-/// A host that does what is right.
-const GOOD: &str = "";
-/// A host on which nobody listens.
-const CLOSED: &str = "closed";
-
-/// What is said at every stage in turn, and what becomes of the message then.
-fn at_each_stage() -> Vec<Row> {
+/// What is said at every stage in turn, and what becomes of the message then: by hosts of these options, with these
+/// stages of content.
+fn at_each_stage(options: &str, stages: &[&'static str]) -> Vec<Row> {
     let mut rows = Vec::new();
     let lost = || later("4.4.2");
     let confused = || later("4.5.0");
-    for (stage, not_now, not_ever) in [
+    let mut all = vec![
         // Another host may talk to us, or this one tomorrow.
         ("greeting", later("4.7.1"), later("4.3.2")),
         // After a 5xx HELO is tried.
         ("ehlo", later("4.7.1"), HERE),
         ("mail", later("4.7.1"), never("5.7.1")),
         ("rcpt", later("4.7.1"), never("5.7.1")),
-        ("data", later("4.7.1"), never("5.7.1")),
-        ("dot", later("4.7.1"), never("5.7.1")),
-    ] {
-        let at = |what: &str, fate: Fate| row(format!("fault {stage}={what}"), fate);
+    ];
+    all.extend(
+        stages
+            .iter()
+            .map(|stage| (*stage, later("4.7.1"), never("5.7.1"))),
+    );
+    for (stage, not_now, not_ever) in all {
+        let at = |what: &str, fate: Fate| row(format!("{options} | fault {stage}={what}"), fate);
         rows.push(at("451 4.7.1 not now", not_now));
         rows.push(at("550 5.7.1 not ever", not_ever));
         rows.push(at("421 4.3.2 closing", later("4.3.2")));
@@ -135,7 +58,7 @@ fn at_each_stage() -> Vec<Row> {
     }
     // What goes wrong after the last 250 is no business of the message.
     for what in ["drop", "reset", "garbage", "421 closing", "554 never", "stall"] {
-        rows.push(row(format!("fault quit={what}"), HERE));
+        rows.push(row(format!("{options} | fault quit={what}"), HERE));
     }
     rows
 }
@@ -145,11 +68,18 @@ fn special() -> Vec<Row> {
         // Replies that come before they are due.
         row("fault ehlo=early", later("4.5.0")),
         row("fault mail=early", later("4.5.0")),
-        row("fault dot=early", later("4.5.0")),
-        row("fault content=250 2.0.0 I have it", later("4.5.0")),
+        row(of_lines("dot=early"), later("4.5.0")),
+        row(of_lines("content=250 2.0.0 I have it"), later("4.5.0")),
+        row(of_lines("content=drop"), later("4.4.2")),
+        row(of_lines("content=reset"), later("4.4.2")),
+        row("fault content=slow:1", HERE),
+        // Where content goes with the commands nobody can tell a reply that comes too early; it counts once.
+        row("fault dot=early", HERE),
+        row("fault content=250 2.0.0 I have it", HERE),
         row("fault content=drop", later("4.4.2")),
         row("fault content=reset", later("4.4.2")),
         row("fault content=slow:1", HERE),
+        row("fault bdat=354 go on", later("4.5.0")),
         // A good answer to the dot counts, whatever happens after it.
         row("fault dot=close-after", HERE),
         row("fault rcpt=close-after", later("4.4.2")),
@@ -211,7 +141,7 @@ fn special() -> Vec<Row> {
             .to(&[("a", later("4.3.2")), ("b", later("4.3.2"))]),
         row("fault rcpt=refuse", never("5.1.1")).to(&[("a", never("5.1.1")), ("b", never("5.1.1"))]),
         row(
-            "fault rcpt=refuse | fault data=354 go on all the same",
+            of_lines("rcpt=refuse | fault data=354 go on all the same"),
             never("5.1.1"),
         )
         .to(&[("a", never("5.1.1")), ("b", never("5.1.1"))]),
@@ -235,8 +165,8 @@ fn special() -> Vec<Row> {
         // Codes of the wrong class.
         row("fault mail=354 go on", later("4.5.0")),
         row("fault rcpt=354 go on", later("4.5.0")),
-        row("fault data=250 2.0.0 OK", later("4.5.0")),
-        row("fault dot=354 go on", later("4.5.0")),
+        row(of_lines("data=250 2.0.0 OK"), later("4.5.0")),
+        row(of_lines("dot=354 go on"), later("4.5.0")),
         // A message or two, and then no more.
         Row {
             messages: 3,
@@ -298,310 +228,6 @@ fn special() -> Vec<Row> {
     ]
 }
 
-/// The hosts of all rows on one port, each with an address of its own: 127.1.row.host. `None` where an address is
-/// taken; a host on which nobody listens is none.
-fn hosts(rows: &[Row]) -> Option<Vec<Vec<Option<Sink>>>> {
-    let mut port = 0;
-    let mut all = Vec::new();
-    for (number, row) in rows.iter().enumerate() {
-        let mut hosts = Vec::new();
-        for (host, options) in row.hosts.iter().enumerate() {
-            if options == CLOSED {
-                hosts.push(None);
-                continue;
-            }
-            let sink = start(&address(number, host, port), options)?;
-            port = sink.address().port();
-            hosts.push(Some(sink));
-        }
-        all.push(hosts);
-    }
-    Some(all)
-}
-
-fn address(row: usize, host: usize, port: u16) -> String {
-    format!("{}:{port}", ip(row, host))
-}
-
-fn ip(row: usize, host: usize) -> String {
-    format!("127.1.{row}.{}", host + 1)
-}
-
-/// A sink of these options; `None` where the address is taken.
-fn start(address: &str, options: &str) -> Option<Sink> {
-    let words: Vec<String> = options
-        .split(" | ")
-        .filter(|option| !option.is_empty())
-        .flat_map(|option| {
-            let (name, value) = option.split_once(' ').unwrap_or((option, ""));
-            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
-            std::iter::once(format!("--{name}")).chain(value)
-        })
-        .collect();
-    match options::parse(&words) {
-        Ok(Asked::Run(settings)) => Sink::with(address, *settings).ok(),
-        other => panic!("{options}: {other:?}"),
-    }
-}
-
-/// What is known of a recipient: the last event, its text, and how long after acceptance it was.
-#[derive(Clone, Debug)]
-struct Story {
-    event: String,
-    text: String,
-    after: Duration,
-}
-
-/// The stories of all recipients of all messages, and the stamps of acceptance.
-fn stories(world: &World) -> HashMap<(String, String), Story> {
-    let query = "SELECT id, coalesce(recipient, ''), stamp, event, replace(text, char(10), '<LF>') FROM history \
-                 ORDER BY stamp";
-    let mut begun = HashMap::new();
-    let mut stories = HashMap::new();
-    for line in world.sql(query).lines() {
-        let cells: Vec<&str> = line.splitn(5, '|').collect();
-        let [id, recipient, stamp, event, text] = cells[..] else {
-            panic!("{line}")
-        };
-        let stamp: u64 = stamp.parse().unwrap();
-        let first = *begun.entry(id.to_owned()).or_insert(stamp);
-        if ["transmitted", "deferred", "given up", "failed", "dead"].contains(&event) {
-            let story = Story {
-                event: event.to_owned(),
-                text: text.to_owned(),
-                after: Duration::from_micros(stamp - first),
-            };
-            stories.insert((id.to_owned(), recipient.to_owned()), story);
-        }
-    }
-    stories
-}
-
-/// A world whose next hops are these rows: row 7 is `r7.test`.
-struct Table {
-    world: World,
-    hosts: Vec<Vec<Option<Sink>>>,
-    _dns: DnsServer,
-    /// The messages of each row.
-    ids: Vec<Vec<String>>,
-}
-
-fn sender(row: usize) -> String {
-    format!("r{row}@mta.test")
-}
-
-/// As the queue spells a recipient.
-fn recipient(row: usize, local: &str) -> String {
-    format!("{local}@r{row}.test")
-}
-
-impl Table {
-    fn set(rows: &[Row], flags: &[&str]) -> Table {
-        let hosts = (0..20)
-            .find_map(|_| hosts(rows))
-            .expect("a port that is free on all addresses");
-        let port = hosts
-            .iter()
-            .flatten()
-            .flatten()
-            .next()
-            .map_or(25, |sink| sink.address().port());
-        let dns = DnsServer::start();
-        for (number, hosts) in hosts.iter().enumerate() {
-            for host in 0..hosts.len() {
-                let name = format!("h{host}.r{number}.test");
-                dns.mx(
-                    &format!("r{number}.test"),
-                    u16::try_from(10 * host).unwrap(),
-                    &name,
-                );
-                dns.a(&name, &ip(number, host));
-            }
-        }
-        let (dns_address, port) = (dns.address().to_string(), port.to_string());
-        let own = [
-            "--dns",
-            &dns_address,
-            "--smtp-port",
-            &port,
-            "--allow-next-hop",
-            "127.0.0.0/8",
-        ];
-        let world = World::load(&[&own, flags].concat());
-        // All of them at once, so that messages of one row share a list.
-        world.tell("smtpmta stop outbound transport");
-        let mut client = Client::of(&world);
-        let ids = rows
-            .iter()
-            .enumerate()
-            .map(|(number, row)| {
-                (0..row.messages)
-                    .map(|_| send(&mut client, number, row))
-                    .collect()
-            })
-            .collect();
-        world.tell("smtpmta start outbound transport");
-        Table {
-            world,
-            hosts,
-            _dns: dns,
-            ids,
-        }
-    }
-
-    /// Waits until every recipient is where it should be; then looks whether it is as it should be.
-    fn check(&self, rows: &[Row]) {
-        let wanted: Vec<(String, String, &Fate)> = rows
-            .iter()
-            .enumerate()
-            .flat_map(|(number, row)| {
-                let ids = &self.ids[number];
-                ids.iter().flat_map(move |id| {
-                    let to = row.to.iter();
-                    to.map(move |(local, fate)| (id.clone(), recipient(number, local), fate))
-                })
-            })
-            .collect();
-        // Whoever is given up, and whoever is put off, will have another word said about it.
-        let stories = eventually("an outcome for every recipient", || {
-            let stories = stories(&self.world);
-            let missing: Vec<_> = wanted
-                .iter()
-                .filter(|(id, recipient, fate)| {
-                    let story = stories.get(&(id.clone(), recipient.clone()));
-                    !story.is_some_and(|story| match fate {
-                        Fate::Failed(_) => story.event != "given up",
-                        Fate::Transmitted | Fate::Deferred(_) => true,
-                    })
-                })
-                .map(|(_, recipient, _)| recipient.clone())
-                .collect();
-            if missing.is_empty() {
-                Ok(stories)
-            } else {
-                Err(missing)
-            }
-        });
-        // The reports are in their mailboxes.
-        let waiting = "SELECT (SELECT count(*) FROM inbound_work_queue) + (SELECT count(*) FROM smtp_box)";
-        self.world.wait_for_sql(waiting, "0");
-        let mut wrong = Vec::new();
-        for (number, row) in rows.iter().enumerate() {
-            let found = self.differences(number, row, &stories);
-            if !found.is_empty() {
-                let shown: String = row.hosts.join(" || ").chars().take(200).collect();
-                let seen: Vec<String> = self.hosts[number]
-                    .iter()
-                    .flatten()
-                    .map(|host| host.look(summary))
-                    .collect();
-                let seen: String = seen.join("\n").chars().take(2000).collect();
-                wrong.push(format!("row {number}: {shown}\n  {}\n{seen}", found.join("\n  ")));
-            }
-        }
-        assert!(
-            wrong.is_empty(),
-            "{} rows are wrong:\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        );
-    }
-
-    fn differences(
-        &self,
-        number: usize,
-        row: &Row,
-        stories: &HashMap<(String, String), Story>,
-    ) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut taken: BTreeMap<String, usize> = BTreeMap::new();
-        let mut copies = 0;
-        for host in self.hosts[number].iter().flatten() {
-            host.look(|seen| {
-                // To nobody is no message.
-                for message in seen.accepted().filter(|message| !message.recipients.is_empty()) {
-                    copies += 1;
-                    for to in &message.recipients {
-                        *taken.entry(to.clone()).or_default() += 1;
-                    }
-                }
-            });
-        }
-        if copies != row.copies {
-            wrong.push(format!("{copies} copies were taken, expected {}", row.copies));
-        }
-        for (local, fate) in &row.to {
-            let to = recipient(number, local);
-            for id in &self.ids[number] {
-                let story = &stories[&(id.clone(), to.clone())];
-                let Story { event, text, after } = story;
-                let (expected, status) = match fate {
-                    Fate::Transmitted => ("transmitted", None),
-                    Fate::Deferred(status) => ("deferred", Some(status)),
-                    Fate::Failed(status) => ("failed", Some(status)),
-                };
-                if event != expected {
-                    wrong.push(format!("{to} {event}: {text}; expected {fate:?}"));
-                }
-                if *after > SOON {
-                    wrong.push(format!("{to} took {after:?}"));
-                }
-                if let Fate::Deferred(status) = fate {
-                    let query = format!(
-                        "SELECT last_status FROM outbound_work_queue WHERE id = '{id}' AND recipient = '{to}'"
-                    );
-                    let got = self.world.sql(&query);
-                    if !got.starts_with(status) {
-                        wrong.push(format!("{to} deferred with {got}, expected {status}: {text}"));
-                    }
-                }
-                if let (Fate::Failed(_), Some(status)) = (fate, status) {
-                    wrong.extend(self.report(number, &to, status));
-                }
-            }
-            let times = taken.get(&to).copied().unwrap_or(0);
-            let right = if *fate == HERE {
-                row.messages
-            } else {
-                times.min(row.copies)
-            };
-            if times != right {
-                wrong.push(format!("{to} got it {times} times"));
-            }
-        }
-        wrong
-    }
-
-    /// What is wrong with the report about `to`.
-    fn report(&self, number: usize, to: &str, status: &str) -> Option<String> {
-        let letters = self.world.letters(&sender(number));
-        let about = |letter: &&Vec<u8>| {
-            let text = String::from_utf8_lossy(letter).into_owned();
-            text.contains(to) || !to.is_ascii()
-        };
-        let Some(letter) = letters.iter().find(about) else {
-            return Some(format!("no report about {to}"));
-        };
-        let text = String::from_utf8_lossy(letter);
-        (!text.contains(&format!("\nStatus: {status}\n"))).then(|| format!("no status {status} in\n{text}"))
-    }
-}
-
-/// Sends the message of a row; its ID.
-fn send(client: &mut Client, number: usize, row: &Row) -> String {
-    let reply = client.say(&format!("MAIL FROM:<{}>{}", sender(number), row.mail));
-    assert!(reply.starts_with("250 "), "{reply}");
-    for (local, _) in &row.to {
-        let reply = client.say(&format!("RCPT TO:<{}>{}", recipient(number, local), row.rcpt));
-        assert!(reply.starts_with("250 "), "{reply}");
-    }
-    assert!(client.say("DATA").starts_with("354 "));
-    client.send(&stuffed(&row.content)).unwrap();
-    let reply = client.reply();
-    let id = reply.strip_prefix("250 2.6.0 Message received OK. ");
-    id.unwrap_or_else(|| panic!("{reply}")).to_owned()
-}
-
 /// Whether there is nothing in it that a terminal, a log or a mail program would take for anything but text.
 fn is_clean(text: &str) -> bool {
     let is_hidden = |sign: char| sign.is_control() || ('\u{202a}'..='\u{202e}').contains(&sign);
@@ -612,7 +238,16 @@ fn is_clean(text: &str) -> bool {
 
 #[test]
 fn whatever_is_said_at_a_stage_each_recipient_gets_its_due() {
-    let rows = at_each_stage();
+    let rows = at_each_stage(LINES, &["data", "dot"]);
+    Table::set(&rows, &["--retry-schedule", "1h"]).check(&rows);
+}
+
+#[test]
+fn so_it_does_where_content_goes_in_chunks() {
+    let rows = at_each_stage(
+        "offer PIPELINING,SIZE,8BITMIME,ENHANCEDSTATUSCODES,CHUNKING",
+        &["bdat", "dot"],
+    );
     Table::set(&rows, &["--retry-schedule", "1h"]).check(&rows);
 }
 
@@ -642,7 +277,7 @@ fn next_hops_of_every_kind_are_put_up_with() {
         assert!(is_clean(&shown), "{what}: {shown:?}");
     }
     for (number, row) in rows.iter().enumerate() {
-        for letter in table.world.letters(&sender(number)) {
+        for letter in table.world.letters(&sender(number, 0)) {
             let text = String::from_utf8(letter).unwrap_or_else(|_| panic!("{row:?}: not UTF-8"));
             assert!(is_clean(&text) && text.len() < 64 * 1024, "{row:?}: {text:?}");
             assert!(text.lines().all(|line| line.len() <= 998), "{row:?}: {text:?}");
@@ -658,9 +293,12 @@ fn next_hops_of_every_kind_are_put_up_with() {
 #[test]
 fn what_fails_once_arrives_once() {
     let mut rows = Vec::new();
-    for stage in [
+    let lines = [
         "connect", "greeting", "ehlo", "mail", "rcpt", "data", "content", "dot",
-    ] {
+    ]
+    .map(|stage| (LINES, stage));
+    let chunks = ["rcpt", "content", "bdat", "dot"].map(|stage| ("offer PIPELINING,SIZE,CHUNKING", stage));
+    for (options, stage) in lines.into_iter().chain(chunks) {
         let mut whats = vec!["drop", "reset"];
         if stage != "connect" {
             whats.extend([
@@ -675,7 +313,7 @@ fn what_fails_once_arrives_once() {
             whats.push("early");
         }
         for what in whats {
-            rows.push(row(format!("fault {stage}#1={what}"), HERE));
+            rows.push(row(format!("{options} | fault {stage}#1={what}"), HERE));
         }
     }
     let table = Table::set(&rows, &["--retry-schedule", "1s"]);
@@ -684,6 +322,6 @@ fn what_fails_once_arrives_once() {
         .wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
     table.check(&rows);
     for (number, _) in rows.iter().enumerate() {
-        assert!(table.world.letters(&sender(number)).is_empty());
+        assert!(table.world.letters(&sender(number, 0)).is_empty());
     }
 }

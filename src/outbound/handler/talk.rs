@@ -106,7 +106,7 @@ impl Talk<'_> {
         let _ = desk.rest(if idle { Rest::Waiting } else { Rest::Busy });
         match self.connection.reply(patience) {
             Ok((reply, more_at_hand)) => {
-                log::trace!("{} said {reply}", self.host);
+                log::trace!("{} said {}", self.host, self.session.shown(reply.clone()));
                 Input::Reply { reply, more_at_hand }
             }
             Err(trouble) => {

@@ -98,6 +98,31 @@ impl Session {
         }
     }
 
+    /// The next reply as it may be shown and kept. There are hosts that repeat what they do not like: of an answer to
+    /// AUTH with the password in it, as it is or as it was sent, the code alone is left.
+    #[must_use]
+    pub fn shown(&self, reply: Reply) -> Reply {
+        let is_to_auth = matches!(self.due.front(), Some((Due::Auth, _)));
+        let Some(login) = self.security.login.as_ref().filter(|_| is_to_auth) else {
+            return reply;
+        };
+        let plain = format!("\0{}\0{}", login.user, login.password);
+        let secrets = [
+            login.password.to_ascii_lowercase(),
+            base64::encode(login.password.as_bytes()).to_ascii_lowercase(),
+            base64::encode(plain.as_bytes()).to_ascii_lowercase(),
+        ];
+        let said = reply.lines.concat().to_ascii_lowercase();
+        if secrets
+            .iter()
+            .any(|secret| said.contains(secret.trim_end_matches('=')))
+        {
+            let lines = vec!["(its words have our password in them)".to_owned()];
+            return Reply { lines, ..reply };
+        }
+        reply
+    }
+
     /// We do not go on with this peer, although it would.
     fn refuse(&mut self, reason: &Reason, steps: &mut Vec<Step>) {
         send(b"QUIT\r\n", steps);
