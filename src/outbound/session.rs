@@ -239,7 +239,12 @@ impl Session {
                     self.give_back(&mut steps);
                 }
                 let stage = due.map(Due::stage);
-                self.end(&Reason::trouble(&self.peer, stage, &trouble), &mut steps);
+                let reason = Reason::trouble(&self.peer, stage, &trouble);
+                // Who hangs up where the envelope is to be answered has not taken what stands behind it. Else a host
+                // that always does so would keep from the next host whatever goes with its commands.
+                let hung_up = matches!(trouble, Trouble::Closed | Trouble::Broken(_));
+                let at_envelope = matches!(due, Some(Due::Mail { .. } | Due::Rcpt(_)));
+                self.end_in(!(hung_up && at_envelope), &reason, &mut steps);
             }
         }
         self.go_on(&mut steps);
@@ -597,6 +602,11 @@ impl Session {
 
     /// The connection is of no more use.
     fn end(&mut self, reason: &Reason, steps: &mut Vec<Step>) {
+        self.end_in(reason.reply.is_none(), reason, steps);
+    }
+
+    /// Likewise; where the peer may have the content that it got, if it got all of it, that is in `doubt`.
+    fn end_in(&mut self, doubt: bool, reason: &Reason, steps: &mut Vec<Step>) {
         let end = match self.phase {
             Phase::Opening if reason.reply.is_none() && self.may_do_without_tls() => {
                 End::WithoutTls(reason.clone())
@@ -609,7 +619,7 @@ impl Session {
         if let Some(front) = self.flight.front()
             && front.next != Next::Mail
         {
-            let in_doubt = front.next == Next::Nothing && reason.reply.is_none();
+            let in_doubt = doubt && front.next == Next::Nothing;
             self.settle_in(in_doubt, &Outcome::TryLater(reason.clone()), steps);
         }
         self.give_back(steps);
