@@ -568,7 +568,7 @@ fn send(client: &mut Client, number: usize, message: usize, row: &Row) -> String
         assert!(reply.starts_with("250 "), "{reply}");
     }
     let content = row.said(number, message);
-    if row.bodies.is_empty() {
+    if row.bodies.is_empty() && !row.mail.contains("BINARYMIME") {
         assert!(client.say("DATA").starts_with("354 "));
         client.send(&stuffed(&content)).unwrap();
     } else {
