@@ -303,7 +303,7 @@ impl Crew {
             bells: self.bells.clone(),
             board: self.board.clone(),
             directory: self.directory.clone(),
-            router: router(config),
+            router: Router::from(config),
             hostname: config.hostname.clone(),
             poll_interval: config.poll_interval,
         };
@@ -339,10 +339,10 @@ impl Crew {
 
     fn start_osesctl(&self, config: &Config) -> Result<Member, StartError> {
         let dispatch = self.dispatch.clone();
-        let router = router(config);
+        let router = Router::from(config);
         let terms = Terms {
             list_messages: config.list_messages,
-            tokens: dispatch.tokens(Rates(config.hop_rates.clone())),
+            tokens: dispatch.tokens(rates(config)),
             router: Arc::new(move |path: &Mailbox| router.next_hop(path.domain())),
         };
         let handler = OutboundHandler {
@@ -474,10 +474,11 @@ fn mailboxes(config: &Config) -> Mailboxes {
     }
 }
 
-fn router(config: &Config) -> Router {
-    Router {
-        routes: config.routes.clone(),
-        relay_host: config.relay_host.clone(),
+/// `--hop-rate`, as `config` says.
+pub(super) fn rates(config: &Config) -> Rates {
+    Rates {
+        rates: config.hop_rates.clone(),
+        router: Router::from(config),
     }
 }
 

@@ -8,7 +8,6 @@ use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
-use crate::domain_list::pace::Rates;
 use crate::log_book;
 use crate::work_queue::{QueueError, Retry};
 
@@ -66,7 +65,7 @@ impl Addin {
             What::Queue => screen::queue(&self.queue.queue_rows(ROWS)?, now),
             What::Lists => screen::lists(&self.queue.list_rows(ROWS)?, now),
             What::Hops => {
-                let rates = Rates(self.invocation.config.hop_rates.clone());
+                let rates = super::crew::rates(&self.invocation.config);
                 let rows = self.queue.hop_rows(ROWS)?.into_iter().map(|row| {
                     let pace = self.crew.pace(row.hop, &row.next_hop, &rates);
                     (row, pace)

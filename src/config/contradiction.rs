@@ -8,7 +8,7 @@ use super::decision::Decisions;
 use super::problem::{Problem, quoted};
 use super::values::duration;
 use super::{Config, Origin};
-use crate::domain_list::next_hop::{NextHop, covers};
+use crate::domain_list::next_hop::Router;
 
 /// Adds what contradicts itself to `problems`.
 pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
@@ -50,7 +50,10 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
         .map(|domain| domain.unwrap_or("a level for all".into()))
         .collect();
     twice("tls-outbound", &levels, decisions, problems);
-    unreachable_levels(config, decisions, problems);
+    let patterns = config.tls_outbound.iter().map(|(pattern, _)| pattern.as_ref());
+    rules_for_nobody("tls-outbound", patterns, config, decisions, problems);
+    let patterns = config.hop_rates.iter().map(|(pattern, _)| Some(pattern));
+    rules_for_nobody("hop-rate", patterns, config, decisions, problems);
     let domains: Vec<String> = config.routes.iter().map(|(domain, _)| domain.clone()).collect();
     twice("route", &domains, decisions, problems);
     let patterns: Vec<String> = config
@@ -74,22 +77,29 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
     );
 }
 
-/// Where all mail goes to the relay host, a level for a domain without a route of its own would hold for nothing: who
-/// asked for TLS must not believe to have it.
-fn unreachable_levels(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
+/// Where all mail goes to the relay host, a rule for a domain without a route of its own would hold for nothing: who
+/// asked for TLS must not believe to have it. `patterns` are those of the option's values, in their order.
+fn rules_for_nobody<'c>(
+    option: &str,
+    patterns: impl Iterator<Item = Option<&'c String>>,
+    config: &Config,
+    decisions: &Decisions,
+    problems: &mut Vec<Problem>,
+) {
     let Some(relay_host) = &config.relay_host else {
         return;
     };
-    let given = decisions.get("tls-outbound").into_iter().flatten();
-    for ((domain, _), given) in config.tls_outbound.iter().zip(given) {
-        let Some(domain) = domain else { continue };
-        let routed = |(pattern, host): &(String, NextHop)| {
-            covers(domain, pattern) || pattern == domain || host.is_host(domain)
+    let router = Router::from(config);
+    let given = decisions.get(option).into_iter().flatten();
+    for (pattern, given) in patterns.zip(given) {
+        let Some(pattern) = pattern.filter(|pattern| *pattern != "*") else {
+            continue;
         };
-        if !relay_host.is_host(domain) && !config.routes.iter().any(routed) {
+        let mut hops = std::iter::once(relay_host).chain(config.routes.iter().map(|(_, host)| host));
+        if !hops.any(|hop| router.names(pattern, hop)) {
             problems.push(Problem {
                 origin: given.origin.clone(),
-                option: "tls-outbound".to_owned(),
+                option: option.to_owned(),
                 what: format!(
                     "{}: expected a domain of a route, or the relay host, where this mail goes",
                     quoted(&given.value)

@@ -443,8 +443,8 @@ pub static SECTIONS: &[Section] = &[
                 Kind::HopRates(|c| &mut c.hop_rates),
                 "How many messages may go to this next hop in any period of this length, such as \
                  example.org=60/1m. A domain with a dot before it stands for its subdomains, and * for every next \
-                 hop, each with a rate of its own; the most special one counts. A host that a route or the relay \
-                 host names goes by its own name or address.",
+                 hop, each with a rate of its own; the most special one counts. It may also name the host of a route or \
+                 relay host.",
             ),
             Opt::new(
                 "retry-schedule",

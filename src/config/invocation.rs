@@ -347,7 +347,16 @@ mod tests {
                 "--dns",
                 "192.0.2.53",
             ],
-            &["--hop-rate", "*=1000/1h", "--hop-rate", ".example.org=60/1m"],
+            &[
+                "--hop-rate",
+                "*=1000/1h",
+                "--hop-rate",
+                ".a.example=60/1m",
+                "--tls-outbound",
+                "must",
+                "--tls-outbound",
+                ".a.example=never",
+            ],
             &[
                 "--retry-schedule",
                 "1s 90m 1d",

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::config::Config;
+
 /// Where a list goes: the key by which Domain List Processing groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NextHop {
@@ -28,12 +30,6 @@ impl NextHop {
         }
         NextHop::Domain(name.to_owned())
     }
-
-    /// Whether it is the host of this name or address (lower case), whatever the port.
-    #[must_use]
-    pub fn is_host(&self, name: &str) -> bool {
-        matches!(self, NextHop::Host(host, _) if host == name)
-    }
 }
 
 /// Works out next hops, as the configuration says now.
@@ -43,6 +39,15 @@ pub struct Router {
     pub routes: Vec<(String, NextHop)>,
     /// `--relay-host`.
     pub relay_host: Option<NextHop>,
+}
+
+impl From<&Config> for Router {
+    fn from(config: &Config) -> Router {
+        Router {
+            routes: config.routes.clone(),
+            relay_host: config.relay_host.clone(),
+        }
+    }
 }
 
 impl Router {
@@ -58,6 +63,24 @@ impl Router {
             (Some((_, hop)), _) | (None, Some(hop)) => hop.clone(),
             (None, None) => NextHop::Domain(domain.to_owned()),
         }
+    }
+}
+
+impl Router {
+    /// Whether `pattern` names `hop`: by its domain (as in a route), by the name or address of its host, or by a domain
+    /// whose mail a route sends there.
+    #[must_use]
+    pub fn names(&self, pattern: &str, hop: &NextHop) -> bool {
+        let host = match hop {
+            NextHop::Domain(domain) => return covers(pattern, domain),
+            NextHop::Host(host, _) => host,
+        };
+        let leads_there =
+            |(routed, to): &(String, NextHop)| to == hop && (routed == pattern || covers(pattern, routed));
+        let literals = || [format!("[{host}]"), format!("[IPv6:{host}]")];
+        covers(pattern, host)
+            || self.routes.iter().any(leads_there)
+            || literals().iter().any(|l| l == pattern)
     }
 }
 
@@ -87,6 +110,33 @@ impl fmt::Display for NextHop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_named_by_itself_and_by_the_domains_that_are_routed_there() {
+        let host = |name: &str, port| NextHop::Host(name.to_owned(), port);
+        let router = Router {
+            routes: vec![
+                ("example.org".to_owned(), host("192.0.2.1", 2525)),
+                (".example.net".to_owned(), host("mail.example.com", 25)),
+            ],
+            relay_host: Some(host("2001:db8::1", 25)),
+        };
+        for (pattern, hop, named) in [
+            ("example.org", host("192.0.2.1", 2525), true),
+            ("example.org", host("192.0.2.1", 25), false),
+            ("192.0.2.1", host("192.0.2.1", 25), true),
+            ("[192.0.2.1]", host("192.0.2.1", 25), true),
+            ("2001:db8::1", host("2001:db8::1", 25), true),
+            (".example.net", host("mail.example.com", 25), true),
+            (".example.com", host("mail.example.com", 25), true),
+            ("a.example.net", host("mail.example.com", 25), false),
+            ("example.org", NextHop::Domain("example.org".to_owned()), true),
+            (".example.org", NextHop::Domain("a.example.org".to_owned()), true),
+            ("example.org", NextHop::Domain("a.example.org".to_owned()), false),
+        ] {
+            assert_eq!(router.names(pattern, &hop), named, "{pattern} {hop}");
+        }
+    }
 
     #[test]
     fn a_next_hop_is_read_back_as_it_was_shown() {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::list::HopId;
-use super::next_hop::NextHop;
+use super::next_hop::{NextHop, Router};
 
 /// So many messages in so much time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,29 +19,23 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// `--hop-rate`: a domain, `.domain` for what is below it, or `*` for every next hop, each with its rate.
+/// `--hop-rate`: a domain, `.domain` for what is below it, a host, or `*` for every next hop, each with its rate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rates(pub Vec<(String, Rate)>);
+pub struct Rates {
+    /// As they were given.
+    pub rates: Vec<(String, Rate)>,
+    /// Who knows where the mail of a domain goes.
+    pub router: Router,
+}
 
 impl Rates {
-    /// The rate for `hop`: that of the most special pattern that it fits. A host that the operator named as a next hop
-    /// goes by its name or address, whatever its port.
+    /// The rate for `hop`: that of the most special pattern that names it.
     #[must_use]
     pub fn of(&self, hop: &NextHop) -> Option<Rate> {
-        let (name, literals) = match hop {
-            NextHop::Domain(domain) => (domain, None),
-            NextHop::Host(host, _) => (host, Some([format!("[{host}]"), format!("[IPv6:{host}]")])),
-        };
-        let fits = |pattern: &str| match pattern.strip_prefix('.') {
-            _ if pattern == "*" => true,
-            Some(parent) => name
-                .strip_suffix(parent)
-                .is_some_and(|below| below.ends_with('.') && below.len() > 1),
-            None => pattern == name || literals.iter().flatten().any(|literal| pattern == literal),
-        };
-        let fitting = self.0.iter().filter(|(pattern, _)| fits(pattern));
+        let names = |pattern: &str| pattern == "*" || self.router.names(pattern, hop);
+        let named = self.rates.iter().filter(|(pattern, _)| names(pattern));
         let special = |pattern: &str| (pattern != "*", !pattern.starts_with('.'), pattern.len());
-        fitting
+        named
             .max_by_key(|(pattern, _)| special(pattern))
             .map(|(_, rate)| *rate)
     }
@@ -247,11 +241,12 @@ mod tests {
             "[192.0.2.1]",
         ];
         let numbered = patterns.iter().zip(1..);
-        let rates = Rates(
-            numbered
+        let rates = Rates {
+            rates: numbered
                 .filter_map(|(pattern, n)| Some(((*pattern).to_owned(), rate(n, 1)?)))
                 .collect(),
-        );
+            router: Router::default(),
+        };
         let of = |hop: &str| rates.of(&NextHop::from_name(hop)).map(|rate| rate.messages);
         assert_eq!(of("example.net"), Some(1));
         assert_eq!(of("a.example.org"), Some(2));

@@ -101,7 +101,7 @@ struct HopTokens {
 
 impl Tokens for HopTokens {
     fn free(&self, hop: HopId, next_hop: &NextHop) -> usize {
-        if self.rates.0.is_empty() {
+        if self.rates.rates.is_empty() {
             return usize::MAX;
         }
         let rate = self.rates.of(next_hop);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::logins::{Login, Logins};
 use crate::config::{Config, TlsLevel};
-use crate::domain_list::next_hop::{NextHop, covers};
+use crate::domain_list::next_hop::{NextHop, Router};
 use crate::latest::Latest;
 
 /// What holds for one next hop.
@@ -26,8 +26,7 @@ pub struct Security {
 #[derive(Clone, Debug)]
 pub struct SecurityRules {
     levels: Vec<(Option<String>, TlsLevel)>,
-    routes: Vec<(String, NextHop)>,
-    relay_host: Option<NextHop>,
+    router: Router,
     logins: Latest<Logins>,
 }
 
@@ -37,8 +36,7 @@ impl SecurityRules {
     pub fn new(config: &Config, logins: Latest<Logins>) -> SecurityRules {
         SecurityRules {
             levels: config.tls_outbound.clone(),
-            routes: config.routes.clone(),
-            relay_host: config.relay_host.clone(),
+            router: Router::from(config),
             logins,
         }
     }
@@ -48,7 +46,7 @@ impl SecurityRules {
     pub fn of(&self, next_hop: &NextHop) -> Security {
         let login = match next_hop {
             NextHop::Host(host, port) => {
-                let is_relay_host = self.relay_host.as_ref() == Some(next_hop);
+                let is_relay_host = self.router.relay_host.as_ref() == Some(next_hop);
                 self.logins.take().of(host, *port, is_relay_host)
             }
             // Whoever is found by MX is a stranger, and hears no password.
@@ -65,16 +63,7 @@ impl SecurityRules {
     /// The strictest level of those that are said for it by name, for it as a host or for a domain that is routed
     /// there; else the level for all.
     fn level(&self, next_hop: &NextHop) -> TlsLevel {
-        let names = |pattern: &str| match next_hop {
-            NextHop::Domain(domain) => covers(pattern, domain),
-            NextHop::Host(host, _) => {
-                covers(pattern, host)
-                    || self
-                        .routes
-                        .iter()
-                        .any(|(routed, to)| to == next_hop && (routed == pattern || covers(pattern, routed)))
-            }
-        };
+        let names = |pattern: &str| self.router.names(pattern, next_hop);
         let named = self
             .levels
             .iter()
@@ -102,11 +91,13 @@ mod tests {
                 .iter()
                 .map(|(name, level)| (domain(name), *level))
                 .collect(),
-            routes: vec![
-                ("example.org".to_owned(), host("mail.example.net", 587)),
-                (".example.org".to_owned(), host("sub.example.net", 25)),
-            ],
-            relay_host: Some(host("relay.example.com", 587)),
+            router: Router {
+                routes: vec![
+                    ("example.org".to_owned(), host("mail.example.net", 587)),
+                    (".example.org".to_owned(), host("sub.example.net", 25)),
+                ],
+                relay_host: Some(host("relay.example.com", 587)),
+            },
             logins: Latest::new(Arc::new(Logins::parse(logins.as_bytes()).unwrap())),
         }
     }

@@ -98,8 +98,8 @@ pub fn tls_level(text: &str) -> Parsed<(Option<String>, TlsLevel)> {
     Ok((domain, TlsLevel::from_word(word).ok_or_else(form)?))
 }
 
-/// A domain, or `.domain` for what is below it; or an address.
-fn pattern(text: &str) -> Parsed<String> {
+/// A domain, or `.domain` for what is below it; or an address, with or without brackets.
+pub(super) fn pattern(text: &str) -> Parsed<String> {
     match (text.strip_prefix('.'), address(text)) {
         (Some(name), _) => Ok(format!(".{}", domain::name(name)?)),
         (None, Some(address)) => Ok(address.to_string()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Expected, Parsed, domain, duration, whole};
+use super::{Expected, Parsed, address, duration, whole};
 use crate::domain_list::pace::Rate;
 
 /// The most messages that a rate may speak of.
@@ -26,10 +26,9 @@ pub fn hop_rate(text: &str) -> Parsed<(String, Rate)> {
 
 fn read(text: &str) -> Option<(String, Rate)> {
     let (pattern, rate) = text.split_once('=')?;
-    let pattern = match pattern.strip_prefix('.') {
-        _ if pattern == "*" => pattern.to_owned(),
-        Some(parent) => format!(".{}", domain::name(parent).ok()?),
-        None => domain::addressed(pattern).ok()?,
+    let pattern = match pattern {
+        "*" => pattern.to_owned(),
+        _ => address::pattern(pattern).ok()?,
     };
     let (messages, per) = rate.split_once('/')?;
     let messages = usize::try_from(whole(messages, 1, MOST).ok()?).ok()?;
