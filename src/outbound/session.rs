@@ -320,7 +320,7 @@ impl Session {
             Verdict::GiveUp(reason) => Some(Outcome::GiveUp(reason)),
             // What stands behind it is on the wire, and the peer goes on with it: whoever left now would send all of
             // that again. RSET may not have been needed; if it was, MAIL is refused.
-            Verdict::Ends(reason) if reply.code != 421 && due.is_between() && self.front_is_sent() => {
+            Verdict::Ends(reason) if reply.code != 421 && self.goes_on_behind(due) => {
                 if due != Due::Reset {
                     self.confused.get_or_insert_with(|| reason.clone());
                 }
@@ -373,9 +373,9 @@ impl Session {
             }
             (Due::Auth, ..) => self.authenticate(&reply, steps),
             (Due::Mail { .. }, None, Some(front)) => front.mail_accepted = true,
-            (Due::Mail { .. }, Some(refusal), Some(front)) => {
+            (Due::Mail { first }, Some(refusal), Some(front)) => {
                 front.refuse(&refusal);
-                front.out_of_sequence = self.confused.is_some();
+                front.out_of_sequence = !first && self.confused.is_some();
             }
             (Due::Rcpt(_), None, Some(front)) => front.accepted += 1,
             (Due::Rcpt(index), Some(refusal), Some(front)) => front.refuse_recipient(index, refusal),
@@ -615,11 +615,12 @@ impl Session {
         Outcome::TryLater(Reason::trouble(&self.peer, None, &Trouble::Closed))
     }
 
-    /// Whether all of the first message in flight is on the wire.
-    fn front_is_sent(&self) -> bool {
-        self.flight
-            .front()
-            .is_some_and(|front| front.next == Next::Nothing)
+    /// Whether content stands on the wire that the peer will take, whatever it has just said to `due`.
+    fn goes_on_behind(&self, due: Due) -> bool {
+        let front = self.flight.front();
+        let front_is_sent = front.is_some_and(|front| front.next == Next::Nothing);
+        let others_are = self.offered.chunking && self.flight.len() > 1;
+        front_is_sent && (due.is_between() || others_are)
     }
 
     /// The connection is of no more use.

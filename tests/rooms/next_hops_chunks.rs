@@ -118,6 +118,7 @@ fn the_third() -> Vec<Row> {
                 third(stage, "drop", later("4.4.2")),
                 third(stage, "451 4.3.0 no room", later("4.3.0")),
                 third(stage, "554 5.6.0 ugly", never("5.6.0")),
+                third(stage, "354 go on", later("4.5.0")),
                 third(stage, "421 4.3.2 closing", later("4.3.2")),
                 third(stage, "close-after", HERE),
             ]);
