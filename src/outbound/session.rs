@@ -187,6 +187,8 @@ pub struct Session {
     asked: bool,
     /// No further message will come.
     no_more: bool,
+    /// A MAIL was out of sequence, for this reason: the session ends with what is on the wire.
+    confused: Option<Reason>,
 }
 
 impl Session {
@@ -213,6 +215,7 @@ impl Session {
             mail_sent: false,
             asked: false,
             no_more: false,
+            confused: None,
         }
     }
 
@@ -308,9 +311,12 @@ impl Session {
                 )))
             }
             Verdict::GiveUp(reason) => Some(Outcome::GiveUp(reason)),
-            // About this command alone, or the MAIL behind it will say so: what stands behind it is on the wire, and
-            // the peer goes on with it. Whoever left now would send all of that again.
-            Verdict::Ends(reason) if reply.code != 421 && due.is_between() && self.front_is_sent() => {
+            // What stands behind it is on the wire, and the peer goes on with it: whoever left now would send all of
+            // that again. RSET may not have been needed; if it was, MAIL is refused.
+            Verdict::Ends(reason) if reply.code != 421 && self.goes_on_behind(due) => {
+                if due != Due::Reset {
+                    self.confused.get_or_insert_with(|| reason.clone());
+                }
                 Some(Outcome::TryLater(reason))
             }
             Verdict::Ends(reason) => {
@@ -360,7 +366,10 @@ impl Session {
             }
             (Due::Auth, ..) => self.authenticate(&reply, steps),
             (Due::Mail { .. }, None, Some(front)) => front.mail_accepted = true,
-            (Due::Mail { .. }, Some(refusal), Some(front)) => front.refuse(&refusal),
+            (Due::Mail { first }, Some(refusal), Some(front)) => {
+                front.refuse(&refusal);
+                front.out_of_sequence = !first && self.confused.is_some();
+            }
             (Due::Rcpt(_), None, Some(front)) => front.accepted += 1,
             (Due::Rcpt(index), Some(refusal), Some(front)) => front.refuse_recipient(index, refusal),
             (Due::Data, None, Some(front)) if !front.is_settled() => front.next = Next::Content,
@@ -375,6 +384,11 @@ impl Session {
                 self.settle(&refusal, steps);
             }
             (Due::Content, None, _) => self.settle(&Outcome::Delivered(reply), steps),
+            (Due::Content, Some(_), Some(front)) if front.out_of_sequence => {
+                self.content_in_flight = self.content_in_flight.saturating_sub(front.envelope.size);
+                let untouched = self.flight.pop_front();
+                steps.extend(untouched.map(|message| Step::GiveBack(message.envelope.message)));
+            }
             (Due::Content, Some(refusal), _) => self.settle(&refusal, steps),
             // All were refused before: what is said about nothing is ignored.
             (Due::Dot, ..) => self.settle(&self.nobody_left(), steps),
@@ -441,6 +455,7 @@ impl Session {
         // Only the last one in flight has anything left to send.
         while self.may_send()
             && let Some(message) = self.flight.back_mut()
+            && (self.confused.is_none() || message.next != Next::Mail)
         {
             let nobody_left =
                 matches!(message.next, Next::Rcpt(_) | Next::Data | Next::Bdat) && message.is_settled();
@@ -453,6 +468,13 @@ impl Session {
             if nobody_left || !self.send_next(steps) {
                 break;
             }
+        }
+        if let Some(reason) = &self.confused {
+            if self.due.is_empty() {
+                let reason = reason.clone();
+                self.end(&reason, steps);
+            }
+            return;
         }
         let all_sent = self
             .flight
@@ -573,11 +595,12 @@ impl Session {
         Outcome::TryLater(Reason::trouble(&self.peer, None, &Trouble::Closed))
     }
 
-    /// Whether all of the first message in flight is on the wire.
-    fn front_is_sent(&self) -> bool {
-        self.flight
-            .front()
-            .is_some_and(|front| front.next == Next::Nothing)
+    /// Whether content stands on the wire that the peer will take, whatever it has just said to `due`.
+    fn goes_on_behind(&self, due: Due) -> bool {
+        let front = self.flight.front();
+        let front_is_sent = front.is_some_and(|front| front.next == Next::Nothing);
+        let others_are = self.offered.chunking && self.flight.len() > 1;
+        front_is_sent && (due.is_between() || others_are)
     }
 
     /// The connection is of no more use.
@@ -611,6 +634,10 @@ impl Session {
     fn close(&mut self, end: End, steps: &mut Vec<Step>) {
         self.phase = Phase::Closed;
         self.due.clear();
+        let end = match self.confused.take() {
+            Some(reason) if end == End::Done => End::Broken(reason),
+            _ => end,
+        };
         steps.push(Step::Close(end));
     }
 }

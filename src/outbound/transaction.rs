@@ -170,6 +170,8 @@ pub(super) struct Transaction {
     pub(super) next: Next,
     /// MAIL was answered, and with a 2xx.
     pub(super) mail_accepted: bool,
+    /// MAIL was refused because the dialogue is confused: the peer has not looked at it.
+    pub(super) out_of_sequence: bool,
     /// How many RCPTs were answered with a 2xx.
     pub(super) accepted: usize,
     /// What is settled, in the order of the envelope; `None` is not settled yet.
@@ -183,6 +185,7 @@ impl Transaction {
             envelope,
             next: Next::Mail,
             mail_accepted: false,
+            out_of_sequence: false,
             accepted: 0,
             settled,
         }

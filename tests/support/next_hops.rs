@@ -22,6 +22,9 @@ use super::world::{World, eventually};
 /// some deadline of the dialogue is.
 const SOON: Duration = Duration::from_secs(20);
 
+/// How many recipients have not come to the outbound work queue.
+const UNROUTED: &str = "SELECT (SELECT count(*) FROM inbound_work_queue) + (SELECT count(*) FROM smtp_box)";
+
 /// What becomes of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -303,6 +306,8 @@ impl Table {
                     .collect()
             })
             .collect();
+        // What comes behind a back-off waits without a word.
+        world.wait_for_sql(UNROUTED, "0");
         world.tell("smtpmta start outbound transport");
         Table {
             world,
@@ -346,8 +351,7 @@ impl Table {
             }
         });
         // The reports are in their mailboxes.
-        let waiting = "SELECT (SELECT count(*) FROM inbound_work_queue) + (SELECT count(*) FROM smtp_box)";
-        self.world.wait_for_sql(waiting, "0");
+        self.world.wait_for_sql(UNROUTED, "0");
         let mut wrong = Vec::new();
         for (number, row) in rows.iter().enumerate() {
             let found = self.differences(number, row, &stories);
