@@ -185,6 +185,25 @@ fn messages_in_messages_change_inside() {
 }
 
 #[test]
+fn fields_that_are_not_7bit_are_encoded_wherever_they_are() {
+    assert_eq!(
+        text("Subject: ü\nContent-Transfer-Encoding: 8bit\nX: y \n\nclean\n"),
+        "Subject: =?utf-8?B?w7w=?=\nContent-Transfer-Encoding: 8bit\nX: y \n\nclean\n"
+    );
+    assert_eq!(text("To: ü <a@x>"), "To: =?utf-8?B?w7w=?= <a@x>");
+    assert_eq!(
+        text(
+            "Subject: ü\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\n\
+             From: ö <a@x>\nSubject: s\n t\n\nü\n--b\nContent-Disposition: inline; filename=ä\n--b\nX: ü\n\n--b--\n"
+        ),
+        "Subject: =?utf-8?B?w7w=?=\nContent-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n--b\nContent-Type: message/rfc822\n\n\
+         From: =?utf-8?B?w7Y=?= <a@x>\nSubject: s\n t\nMIME-Version: 1.0\nContent-Type: text/plain; charset=unknown-8bit\n\
+         Content-Transfer-Encoding: quoted-printable\n\n=C3=BC\n--b\nContent-Disposition: inline; filename*=utf-8''%C3%A4\n--b\n\
+         X: =?utf-8?B?w7w=?=\n\n--b--\n"
+    );
+}
+
+#[test]
 fn an_outer_delimiter_ends_what_is_inside() {
     assert_eq!(
         text(
@@ -533,6 +552,9 @@ proptest! {
             Just(b"Content-Type: application/x\r\n".to_vec()),
             Just(b"Content-Transfer-Encoding: 8bit\r\n".to_vec()),
             Just(b"MIME-Version: 1.0\r\n".to_vec()),
+            Just("Subject: a ü\r\n".as_bytes().to_vec()),
+            Just("From: \"ü\" <a@b>\r\n".as_bytes().to_vec()),
+            Just("Content-Type: multipart/x; name=ü; boundary=b\r\n".as_bytes().to_vec()),
             Just(b"\r\n".to_vec()),
             Just(b"--b\r\n".to_vec()),
             Just(b"--b--\r\n".to_vec()),

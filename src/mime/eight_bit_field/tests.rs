@@ -242,7 +242,7 @@ fn parameters_of(field: &str) -> ParsedContentType {
 proptest! {
     #[test]
     fn text_reads_as_before(
-        words in prop::collection::vec("[a-zA-Z.,;?_=()\"üö\u{20ac}\u{1f600}]{1,30}| ", 1..30),
+        words in prop::collection::vec("[a-zA-Z.,;_=()\"üö\u{20ac}\u{1f600}]{1,30}", 1..30),
         name in "[A-Z]{1,60}",
     ) {
         let text = format!("{} ü", words.join(" ")).trim().to_owned();
@@ -297,7 +297,7 @@ proptest! {
         let out = written(format!("Content-Disposition: attachment{before}; filename=\"{file}\"{behind}\r\n")).unwrap();
         let read = parameters_of(&out);
         prop_assert_eq!(read.params.get("filename"), Some(&file), "{}", out);
-        prop_assert_eq!(read.params.get("z").is_some(), behind.contains('z'), "{}", out);
+        prop_assert_eq!(read.params.contains_key("z"), behind.contains('z'), "{}", out);
     }
 
     #[test]
