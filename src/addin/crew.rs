@@ -21,7 +21,7 @@ use crate::conversion::outbound_task::OutboundConversion;
 use crate::delivery_report::task::DeliveryReport;
 use crate::dns::resolver::Resolver;
 use crate::domain_list::list::HopId;
-use crate::domain_list::next_hop::{NextHop, Router};
+use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::{Pace, Rates};
 use crate::inbound::caller::Caller;
 use crate::inbound::client_name::ClientNames;
@@ -303,7 +303,7 @@ impl Crew {
             bells: self.bells.clone(),
             board: self.board.clone(),
             directory: self.directory.clone(),
-            router: Router::from(config),
+            router: config.router(),
             hostname: config.hostname.clone(),
             poll_interval: config.poll_interval,
         };
@@ -339,7 +339,7 @@ impl Crew {
 
     fn start_osesctl(&self, config: &Config) -> Result<Member, StartError> {
         let dispatch = self.dispatch.clone();
-        let router = Router::from(config);
+        let router = config.router();
         let terms = Terms {
             list_messages: config.list_messages,
             tokens: dispatch.tokens(rates(config)),
@@ -478,7 +478,7 @@ fn mailboxes(config: &Config) -> Mailboxes {
 pub(super) fn rates(config: &Config) -> Rates {
     Rates {
         rates: config.hop_rates.clone(),
-        router: Router::from(config),
+        router: config.router(),
     }
 }
 

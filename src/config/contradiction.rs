@@ -8,7 +8,6 @@ use super::decision::Decisions;
 use super::problem::{Problem, quoted};
 use super::values::duration;
 use super::{Config, Origin};
-use crate::domain_list::next_hop::Router;
 
 /// Adds what contradicts itself to `problems`.
 pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
@@ -89,7 +88,7 @@ fn rules_for_nobody<'c>(
     let Some(relay_host) = &config.relay_host else {
         return;
     };
-    let router = Router::from(config);
+    let router = config.router();
     let given = decisions.get(option).into_iter().flatten();
     for (pattern, given) in patterns.zip(given) {
         let Some(pattern) = pattern.filter(|pattern| *pattern != "*") else {

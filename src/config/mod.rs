@@ -25,7 +25,7 @@ pub mod values;
 pub use invocation::{Command, Invocation, Setting, read};
 pub use problem::{ConfigError, Origin};
 
-use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::next_hop::{NextHop, Router};
 use crate::domain_list::pace::Rate;
 use cidr::Cidr;
 
@@ -123,6 +123,17 @@ pub struct Config {
     pub group: Option<String>,
     /// `--http`: comes later, `None`.
     pub http: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Who works out next hops by `--route` and `--relay-host`.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        Router {
+            routes: self.routes.clone(),
+            relay_host: self.relay_host.clone(),
+        }
+    }
 }
 
 /// `--log-level`, in the seed's words.

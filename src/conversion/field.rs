@@ -33,23 +33,6 @@ impl Default for Effort {
     }
 }
 
-/// The name of the field that begins with this line (RFC 5322 2.2; white space before the colon is let pass,
-/// 4.5). `None` if no field begins here.
-#[must_use]
-pub fn name(line: &[u8]) -> Option<&[u8]> {
-    let length = line.iter().position(|&octet| !is_name_octet(octet))?;
-    let after = line[length..]
-        .iter()
-        .find(|&&octet| octet != b' ' && octet != b'\t')?;
-    (length > 0 && *after == b':').then(|| &line[..length])
-}
-
-/// Whether this octet may stand in the name of a field: printable ASCII without the colon (RFC 5322 2.2).
-#[must_use]
-pub fn is_name_octet(octet: u8) -> bool {
-    octet.is_ascii_graphic() && octet != b':'
-}
-
 /// The text of a field's value, decoded to UTF-8, unfolded, clean of controls, at most `longest` characters.
 /// `value` is what stands after the colon; its lines are separated by LF.
 #[must_use]
@@ -152,23 +135,6 @@ mod tests {
 
     fn decoded(value: &str) -> String {
         text(value.as_bytes(), 500, &mut Effort::default())
-    }
-
-    #[test]
-    fn a_name_ends_at_its_colon() {
-        assert_eq!(name(b"Subject: x"), Some(&b"Subject"[..]));
-        assert_eq!(name(b"Subject \t: x"), Some(&b"Subject"[..]));
-        for line in [
-            &b""[..],
-            b":",
-            b" : x",
-            b"no colon",
-            b"From a: b",
-            b"S\xFCb: x",
-            b"S\0: x",
-        ] {
-            assert_eq!(name(line), None, "{line:?}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use memchr::memchr;
 
 use crate::conversion::field::{self, Effort};
+use crate::mime::field_name;
 pub use crate::work_queue::structure::Structure;
 
 /// The longest text of a field, in characters.
@@ -193,7 +194,7 @@ impl StructureReader {
             return;
         }
         self.end_field();
-        if let Some(name) = field::name(line) {
+        if let Some(name) = field_name(line) {
             self.has_field = true;
             self.begin_field(name, line);
         } else if !self.has_field {

@@ -7,7 +7,7 @@
 
 use memchr::memchr2;
 
-use crate::conversion::field;
+use crate::mime::{field_name, is_name_octet};
 use crate::smtp::path::ReversePath;
 use crate::work_queue::id::MessageId;
 
@@ -164,12 +164,12 @@ impl Completer {
             || self
                 .start
                 .iter()
-                .any(|&octet| !field::is_name_octet(octet) && !matches!(octet, b' ' | b'\t'))
+                .any(|&octet| !is_name_octet(octet) && !matches!(octet, b' ' | b'\t'))
     }
 
     fn begin_line(&mut self, out: &mut Vec<u8>) {
         let start = std::mem::take(&mut self.start);
-        self.place = match (field::name(&start), self.field_before) {
+        self.place = match (field_name(&start), self.field_before) {
             (Some(name), _) => self.begin_field(name),
             (None, Some(before)) if matches!(start.first(), Some(b' ' | b'\t')) => before,
             // The line that a mailbox file puts before each message.

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::config::Config;
-
 /// Where a list goes: the key by which Domain List Processing groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NextHop {
@@ -39,15 +37,6 @@ pub struct Router {
     pub routes: Vec<(String, NextHop)>,
     /// `--relay-host`.
     pub relay_host: Option<NextHop>,
-}
-
-impl From<&Config> for Router {
-    fn from(config: &Config) -> Router {
-        Router {
-            routes: config.routes.clone(),
-            relay_host: config.relay_host.clone(),
-        }
-    }
 }
 
 impl Router {

@@ -6,6 +6,8 @@
 
 use memchr::memchr;
 
+use crate::mime::is_name_octet;
+
 /// The longest name of a field, in octets: what a line may hold (RFC 5322 2.1.1).
 const LONGEST_NAME: usize = 998;
 
@@ -259,11 +261,6 @@ fn field(name: &[u8]) -> Field {
     } else {
         Field::Other
     }
-}
-
-/// RFC 5322 2.2: printable ASCII without the colon.
-fn is_name_octet(octet: u8) -> bool {
-    octet.is_ascii_graphic() && octet != b':'
 }
 
 fn hand_on(octets: &[u8], out: &mut impl FnMut(&[u8])) {

@@ -8,12 +8,17 @@ const LONGEST_BOUNDARY: usize = 200;
 
 /// The name of the field that begins with this line (RFC 5322 2.2; white space before the colon is let pass, 4.5).
 /// `None` if no field begins here.
-pub(super) fn name(line: &[u8]) -> Option<&[u8]> {
-    let length = line
-        .iter()
-        .position(|&octet| octet == b':' || !octet.is_ascii_graphic())?;
+#[must_use]
+pub fn name(line: &[u8]) -> Option<&[u8]> {
+    let length = line.iter().position(|&octet| !is_name_octet(octet))?;
     let after = line[length..].iter().find(|&&octet| !is_blank(octet))?;
     (length > 0 && *after == b':').then(|| &line[..length])
+}
+
+/// Whether this octet may stand in the name of a field: printable ASCII without the colon (RFC 5322 2.2).
+#[must_use]
+pub fn is_name_octet(octet: u8) -> bool {
+    octet.is_ascii_graphic() && octet != b':'
 }
 
 fn is_blank(octet: u8) -> bool {
@@ -259,6 +264,7 @@ mod tests {
             b"no colon",
             b"From a: b",
             b"S\xFCb: x",
+            b"S\0: x",
             b"--b",
         ] {
             assert_eq!(name(line), None, "{line:?}");

@@ -36,6 +36,7 @@ mod seven_bit;
 mod structure;
 mod structured;
 
+pub use field::{is_name_octet, name as field_name};
 pub use plan::Plan;
 pub use seven_bit::SevenBit;
 

@@ -36,7 +36,7 @@ impl SecurityRules {
     pub fn new(config: &Config, logins: Latest<Logins>) -> SecurityRules {
         SecurityRules {
             levels: config.tls_outbound.clone(),
-            router: Router::from(config),
+            router: config.router(),
             logins,
         }
     }
