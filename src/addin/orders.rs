@@ -1,5 +1,6 @@
 //! How the add-in task obeys: each command of the console, and its answer.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Addin;
@@ -8,6 +9,7 @@ use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
+use crate::domain_list::next_hop::NextHop;
 use crate::log_book;
 use crate::work_queue::{QueueError, Retry};
 
@@ -77,6 +79,7 @@ impl Addin {
 
     /// Makes messages due now, in a thread of its own, which answers.
     fn retry(&self, what: Retry, request: &Request) {
+        let what = self.routed(what);
         let (queue, kick) = (self.queue.clone(), self.crew.outbound_bell());
         let (by, json, answer) = (request.by.clone(), request.json, request.answer.clone());
         let retry = move || {
@@ -103,6 +106,21 @@ impl Addin {
                 text: format!("{error}\n"),
             });
         }
+    }
+
+    /// Who names a domain means the next hop where its mail goes.
+    fn routed(&self, what: Retry) -> Retry {
+        let Retry::Hops(names) = what else {
+            return what;
+        };
+        let router = self.invocation.config.router();
+        let goes = |name: &String| match NextHop::from_name(&name.to_ascii_lowercase()) {
+            NextHop::Domain(domain) => router.next_hop(&domain).to_string(),
+            host => host.to_string(),
+        };
+        let routed: Vec<String> = names.iter().map(goes).collect();
+        let hops: BTreeSet<String> = names.into_iter().chain(routed).collect();
+        Retry::Hops(hops.into_iter().collect())
     }
 
     fn start(&mut self, part: Part) -> Answer {
