@@ -121,6 +121,7 @@ fn a_back_off_survives_a_crash_and_is_ended_by_the_operator() {
         (by_domain.status, by_domain.text.as_str()),
         (0, "{\"messages\":5}\n")
     );
+    dead.wait_for(|seen| seen.sessions.len() > 1, PATIENCE);
     world.wait_for_sql(PENDING, "5");
     dead.behave();
     let retried = world.ask(&format!("queue retry --hop {name} --json"));
