@@ -82,6 +82,7 @@ impl Play {
             level,
             login: (manner & 4 != 0).then(|| Arc::new(login)),
             tls_failed: manner & 8 != 0,
+            chunks_failed: manner & 0xC0 == 0x40,
             nonce: "rOprNGfwEbeRWgbNEkqO".to_owned(),
         };
         let depth = usize::from(manner >> 6) * 2;

@@ -18,6 +18,8 @@ pub struct Turns {
     in_hand: HashSet<ListId>,
     gathering: HashMap<HopId, Instant>,
     answering: HashSet<HopId>,
+    /// When the last list of a next hop ended.
+    served: HashMap<HopId, Instant>,
     limits: HashMap<HopId, Limit>,
 }
 
@@ -68,11 +70,13 @@ impl Turns {
         }
     }
 
-    /// A handler is through with `list`.
-    pub fn end(&mut self, list: &DomainList) {
+    /// A handler is through with `list`. Whatever waits for the same next hop has had its turn by that, and goes behind
+    /// what waits for others by now.
+    pub fn end(&mut self, list: &DomainList, now: Instant) {
         if !self.in_hand.remove(&list.id) {
             return;
         }
+        self.served.insert(list.hop, now);
         if let Some(busy) = self.busy.get_mut(&list.hop) {
             *busy -= 1;
             if *busy == 0 {
@@ -175,15 +179,21 @@ impl Turns {
         let waiting = self.waiting.iter().enumerate();
         let (place, Waiting { list, since }) = waiting
             .filter(|(_, waiting)| may_go(waiting))
-            .min_by_key(|(_, waiting)| waiting.since)?;
+            .min_by_key(|(_, waiting)| self.turn(waiting.list.hop, waiting.since))?;
+        let its_turn = self.turn(list.hop, *since);
         let goes_before = |(hop, gathers): (&HopId, &Instant)| {
-            let yields = gathers <= since && now.saturating_duration_since(*gathers) < YIELD;
-            *hop != list.hop && self.busy(*hop) == 0 && yields
+            let yields = now.saturating_duration_since(*gathers) < YIELD;
+            *hop != list.hop && self.busy(*hop) == 0 && self.turn(*hop, *gathers) <= its_turn && yields
         };
         if self.gathering.iter().any(goes_before) {
             return None;
         }
         self.take(place)
+    }
+
+    /// Since when it is the turn of `hop`, whose mail has waited `since` then: no longer than since its last list ended.
+    fn turn(&self, hop: HopId, since: Instant) -> Instant {
+        self.served.get(&hop).map_or(since, |served| since.max(*served))
     }
 
     /// Whether another next hop than `hop` waits for a handler: for fairness it has to get one first.
@@ -210,6 +220,11 @@ impl Turns {
     pub fn gather(&mut self, hops: &[HopId], now: Instant) {
         let since = |hop: &HopId| (*hop, self.gathering.get(hop).copied().unwrap_or(now));
         self.gathering = hops.iter().map(since).collect();
+        // Who neither waits nor is served begins anew.
+        let (busy, gathering, waiting) = (&self.busy, &self.gathering, self.waiting_hops());
+        let is_here =
+            |hop: &HopId| busy.contains_key(hop) || gathering.contains_key(hop) || waiting.contains(hop);
+        self.served.retain(|hop, _| is_here(hop));
     }
 
     /// Whether mail for `hop` gathers. It does so no longer when this says yes.
@@ -247,7 +262,12 @@ impl Turns {
 
     /// A list could not be handed over after all: first in the queue again.
     pub fn put_back(&mut self, list: DomainList, now: Instant) {
-        self.end(&list);
+        let before = self.served.get(&list.hop).copied();
+        self.end(&list, now);
+        match before {
+            Some(before) => self.served.insert(list.hop, before),
+            None => self.served.remove(&list.hop),
+        };
         let since = self
             .waiting
             .iter()
@@ -338,7 +358,7 @@ mod tests {
         assert_eq!(turns.next(1, true, Instant::now()).map(|l| l.id), Some(ListId(1)));
         assert_eq!(turns.next(1, true, Instant::now()).map(|l| l.id), Some(ListId(3)));
         assert_eq!(turns.next(1, true, Instant::now()), None);
-        turns.end(&list(1, 1));
+        turns.end(&list(1, 1), Instant::now());
         assert_eq!(turns.next(1, true, Instant::now()).map(|l| l.id), Some(ListId(2)));
     }
 
@@ -360,6 +380,30 @@ mod tests {
     }
 
     #[test]
+    fn a_next_hop_that_has_had_a_list_lets_those_pass_that_came_meanwhile() {
+        let (mut turns, start) = (Turns::default(), Instant::now());
+        let later = |n: u32| start + GATHER * n;
+        turns.begin(&list(1, 1));
+        turns.wait(list(2, 1), start);
+        turns.wait(list(3, 2), later(1));
+        turns.gather(&[HopId(1), HopId(3)], later(2));
+        turns.end(&list(1, 1), later(3));
+        let next = |turns: &mut Turns, n| turns.next(20, true, later(n)).map(|list| list.id);
+        assert_eq!(next(&mut turns, 3), Some(ListId(3)));
+        turns.end(&list(3, 2), later(4));
+        assert_eq!(
+            next(&mut turns, 4),
+            None,
+            "next hop 3 gathers, and has waited longer"
+        );
+        turns.gather(&[HopId(1)], later(5));
+        // Who comes now has not waited as long.
+        turns.wait(list(4, 4), later(5));
+        assert_eq!(next(&mut turns, 5), Some(ListId(2)));
+        assert_eq!(next(&mut turns, 5), Some(ListId(4)));
+    }
+
+    #[test]
     fn a_list_lets_mail_go_before_it_that_has_gathered_for_longer_and_has_no_handler() {
         let (mut turns, start) = (Turns::default(), Instant::now() + GATHER);
         turns.gather(&[HopId(2)], start);
@@ -367,7 +411,7 @@ mod tests {
         assert_eq!(turns.next(20, true, start), None, "next hop 2 has waited longer");
         turns.begin(&list(9, 2));
         assert!(turns.next(20, true, start).is_some(), "it has a handler now");
-        turns.end(&list(9, 2));
+        turns.end(&list(9, 2), Instant::now());
         turns.wait(list(2, 1), start - GATHER);
         assert!(
             turns.next(20, true, start).is_some(),
@@ -451,7 +495,7 @@ mod tests {
         turns.crowded(&list(7, 1));
         assert_eq!(turns.limit(HopId(1)), Some(4), "both were under way: one word");
         assert!(turns.has_too_many(HopId(1), 8));
-        (0..5).for_each(|id| turns.end(&list(id, 1)));
+        (0..5).for_each(|id| turns.end(&list(id, 1), Instant::now()));
         assert!(!turns.has_too_many(HopId(1), 8));
         let fourth = turns.next(8, true, Instant::now()).unwrap();
         assert_eq!(turns.next(8, true, Instant::now()), None);
@@ -471,7 +515,7 @@ mod tests {
             let list = turns.next(20, true, Instant::now()).unwrap();
             turns.crowded(&list);
             assert_eq!(turns.limit(HopId(1)), Some(1));
-            turns.end(&list);
+            turns.end(&list, Instant::now());
         }
     }
 

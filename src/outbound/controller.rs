@@ -277,7 +277,7 @@ impl OutboundController {
         if let Err(error) = self.queue.end_list(kept.id) {
             log::error!("list {} waits for the next poll: {error}", kept.id);
         }
-        self.dispatch.with(|turns| turns.end(&kept));
+        self.dispatch.with(|turns| turns.end(&kept, Instant::now()));
         false
     }
 }

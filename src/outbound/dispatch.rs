@@ -44,7 +44,7 @@ impl Dispatch {
             return None;
         }
         if let Some(next) = turns.carry_on(list.hop) {
-            turns.end(list);
+            turns.end(list, Instant::now());
             return Some(More::List(next));
         }
         turns.take_gathered(list.hop).then_some(More::Gathered)

@@ -129,10 +129,17 @@ impl OutboundHandler {
                     log::info!("host={peer} goes on without TLS: {}", reason.text);
                     security.tls_failed = true;
                 }
+                End::WithoutChunks(reason) if !security.chunks_failed => {
+                    log::info!("host={peer} goes on without CHUNKING: {}", reason.text);
+                    security.chunks_failed = true;
+                }
                 // As long as a peer answers, it is worth another connection.
-                End::Refused(_) | End::Broken(_) | End::WithoutTls(_)
+                End::Refused(_) | End::Broken(_) | End::WithoutTls(_) | End::WithoutChunks(_)
                     if progress && !hand.todo.is_empty() => {}
-                End::Refused(reason) | End::Broken(reason) | End::WithoutTls(reason) => return Some(reason),
+                End::Refused(reason)
+                | End::Broken(reason)
+                | End::WithoutTls(reason)
+                | End::WithoutChunks(reason) => return Some(reason),
             }
             if desk.stopping() {
                 return None;

@@ -276,6 +276,14 @@ fn settle(
             Err(DnsError::NoData | DnsError::NoSuchDomain) => {}
         }
     }
+    if let Some(next) = hosts.get(MOST_NAMES) {
+        // It may have an address: nothing is final.
+        let what = format!(
+            "the first {MOST_NAMES} of its {} MX hosts are of no use",
+            hosts.len()
+        );
+        trouble = trouble.or(Some((next.preference, what)));
+    }
     let is_better = |preference: u16| ours.is_none_or(|ours| preference < ours);
     candidates.retain(|(preference, _)| is_better(*preference));
     if !candidates.is_empty() {

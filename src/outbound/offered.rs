@@ -38,7 +38,15 @@ impl Offered {
         for line in reply.lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-            match keyword.as_str() {
+            // Before RFC 2554 AUTH was followed by an equals sign.
+            let keyword = match keyword.split_once('=') {
+                Some(("AUTH", first)) => {
+                    offered.auth.extend(Mechanism::from_name(first));
+                    "AUTH"
+                }
+                _ => &keyword,
+            };
+            match keyword {
                 "PIPELINING" => offered.pipelining = true,
                 // RFC 1870 4: the number may be missing. One that cannot be read is no limit either: the
                 // peer still judges the SIZE parameter.
@@ -95,7 +103,8 @@ mod tests {
             "SMTPUTF8",
             "DSN",
             "starttls",
-            "AUTH scram-sha-256 PLAIN X-OURS",
+            "AUTH scram-sha-256 X-OURS",
+            "auth=Plain",
             "XSOMETHING else",
         ]);
         assert_eq!(

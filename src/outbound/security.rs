@@ -18,6 +18,8 @@ pub struct Security {
     pub login: Option<Arc<Login>>,
     /// TLS was tried and failed in a connection before this one: where it is not required, it is left out.
     pub tls_failed: bool,
+    /// The host offered CHUNKING in a connection before this one, and did not know BDAT.
+    pub chunks_failed: bool,
     /// Printable, without a comma, never used before: for an exchange of AUTH that needs one.
     pub nonce: String,
 }
@@ -56,6 +58,7 @@ impl SecurityRules {
             level: self.level(next_hop),
             login,
             tls_failed: false,
+            chunks_failed: false,
             nonce: String::new(),
         }
     }

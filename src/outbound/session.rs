@@ -95,6 +95,9 @@ pub enum End {
     Refused(Reason),
     /// Before any message, by TLS: the same host may be willing without it ([`Security::tls_failed`]).
     WithoutTls(Reason),
+    /// The same host may be willing without chunks, which it offers and does not know
+    /// ([`Security::chunks_failed`]).
+    WithoutChunks(Reason),
     /// In the middle. What is left of the list may be tried over a new connection, or later, for this reason.
     Broken(Reason),
 }
@@ -236,8 +239,13 @@ impl Session {
                 let due = self.due.front().map(|&(due, _)| due);
                 // Many a host closes after so many messages. The one before went well, so a new connection is
                 // worth a try; if it is this one that the peer does not stand, it will be the first there.
-                if due.is_some_and(Due::is_between) {
+                let by_tls = due == Some(Due::Mail { first: true }) && self.may_do_without_tls();
+                if by_tls || due.is_some_and(Due::is_between) {
                     self.give_back(&mut steps);
+                }
+                if by_tls {
+                    // Nothing has been granted: it ends like a session that has not begun.
+                    self.phase = Phase::Opening;
                 }
                 let stage = due.map(Due::stage);
                 self.end(&Reason::trouble(&self.peer, stage, &trouble), &mut steps);
@@ -310,6 +318,14 @@ impl Session {
                     4,
                 )))
             }
+            // Our login does not go as far as the operator thought: not the sender's fault either.
+            Verdict::GiveUp(_) if matches!(reply.code, 530 | 535) && self.security.login.is_some() => Some(
+                Outcome::TryLater(Reason::said(&self.peer, due.stage(), &reply, 4)),
+            ),
+            Verdict::GiveUp(reason) if self.has_unknown_chunk(due, reply.code) => {
+                self.give_back(steps);
+                return self.close(End::WithoutChunks(reason), steps);
+            }
             Verdict::GiveUp(reason) => Some(Outcome::GiveUp(reason)),
             // What stands behind it is on the wire, and the peer goes on with it: whoever left now would send all of
             // that again. RSET may not have been needed; if it was, MAIL is refused.
@@ -355,6 +371,9 @@ impl Session {
             }
             (Due::Ehlo, None, _) => {
                 self.offered = Offered::by(&reply);
+                if self.security.chunks_failed {
+                    (self.offered.chunking, self.offered.binary_mime) = (false, false);
+                }
                 self.introduce(steps);
             }
             (Due::Helo, ..) => self.introduce(steps),
@@ -595,6 +614,14 @@ impl Session {
         Outcome::TryLater(Reason::trouble(&self.peer, None, &Trouble::Closed))
     }
 
+    /// Whether a code in answer to a chunk says that the peer knows no chunks, though it offers them: RFC 5321 4.2.2, and
+    /// it had granted MAIL and RCPT.
+    fn has_unknown_chunk(&self, due: Due, code: u16) -> bool {
+        let front = self.flight.front();
+        let was_granted = front.is_some_and(|front| front.mail_accepted && front.accepted > 0);
+        due == Due::Content && self.offered.chunking && was_granted && (500..=504).contains(&code)
+    }
+
     /// Whether content stands on the wire that the peer will take, whatever it has just said to `due`.
     fn goes_on_behind(&self, due: Due) -> bool {
         let front = self.flight.front();
@@ -606,9 +633,7 @@ impl Session {
     /// The connection is of no more use.
     fn end(&mut self, reason: &Reason, steps: &mut Vec<Step>) {
         let end = match self.phase {
-            Phase::Opening if reason.reply.is_none() && self.may_do_without_tls() => {
-                End::WithoutTls(reason.clone())
-            }
+            Phase::Opening if self.may_do_without_tls() => End::WithoutTls(reason.clone()),
             Phase::Opening => End::Refused(reason.clone()),
             Phase::Leaving if matches!(self.due.front(), None | Some((Due::Quit, _))) => End::Done,
             _ => End::Broken(reason.clone()),

@@ -69,6 +69,11 @@ fn chunks() -> Vec<Row> {
             // The dialogue is confused, and the message not at fault: it begins another session, where it is.
             rows.push(with(&by_sender("503 5.5.1 out of sequence")).but(n, &never("5.5.1")));
         }
+        // It offers CHUNKING, and does not know BDAT: all goes with DATA.
+        if options == CHUNKS {
+            let unknown = ["500 5.5.2 what", "502 5.5.1 no such command", "503 5.5.1 not now"];
+            rows.extend(unknown.map(|what| with(&format!("bdat={what}"))));
+        }
     }
     rows
 }

@@ -6,7 +6,7 @@
 //! | line | what it is |
 //! |---|---|
 //! | `# …` | a remark |
-//! | `@ tls=must login=user:password depth=10 failed` | what holds for the peer, if not the usual; first of all |
+//! | `@ tls=must login=user:password depth=10 failed no-chunks` | what holds for the peer, if not the usual; first of all |
 //! | `> 1 from=<a@b> size=812 8bit 11=<c@d> 12=<e@f>` | a message of the list, offered when it is wanted |
 //! | `> 1 … binary utf8 envid=Q ret=FULL 11=<c@d>;notify=N;orcpt=O` | all else that may be said of one |
 //! | `> 1 … unsuitable` | it cannot be converted |
@@ -171,6 +171,7 @@ fn session(line: &str) -> Session {
             }
             Some(("depth", number)) => depth = number.parse().unwrap(),
             None if word == "failed" => security.tls_failed = true,
+            None if word == "no-chunks" => security.chunks_failed = true,
             _ => panic!("what is {word:?}?"),
         }
     }
@@ -263,6 +264,7 @@ impl Play {
                     self.line(&match end {
                         End::Done => "= done".to_string(),
                         End::Refused(reason) => format!("= refused {}", reasoned(&reason)),
+                        End::WithoutChunks(reason) => format!("= without chunks {}", reasoned(&reason)),
                         End::WithoutTls(reason) => format!("= without TLS {}", reasoned(&reason)),
                         End::Broken(reason) => format!("= broken {}", reasoned(&reason)),
                     });

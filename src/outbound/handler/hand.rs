@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::OutboundHandler;
 use crate::outbound::dispatch::More;
@@ -143,7 +143,7 @@ impl<'h> Hand<'h> {
                 next.flatten().map(|next| {
                     dispatch.with(|turns| {
                         turns.begin(&next);
-                        turns.end(&self.list);
+                        turns.end(&self.list, Instant::now());
                     });
                     self.list = next;
                 })
@@ -432,7 +432,9 @@ impl Drop for Hand<'_> {
             }
         }
         self.finish();
-        self.handler.dispatch.with(|turns| turns.end(&self.list));
+        self.handler
+            .dispatch
+            .with(|turns| turns.end(&self.list, Instant::now()));
     }
 }
 

@@ -189,7 +189,11 @@ fn hosts_that_are_gone_do_not_hide_the_next_one_for_a_long_while() {
                 false => Ok(ips(&["192.0.2.1"])),
             }
         });
-        assert_eq!(found.map_or(0, |hosts| hosts.len()), expected);
+        match found {
+            Ok(hosts) => assert_eq!(hosts.len(), expected),
+            // Those that were not looked at may be there.
+            Err(none) => assert!(expected == 0 && matches!(none, NoHosts::Temporary(_)), "{none}"),
+        }
         assert_eq!(asked, MOST_NAMES);
     }
 }

@@ -37,21 +37,20 @@ impl Session {
         self.command(Due::Ehlo, &line, steps);
     }
 
-    /// Whether the connection, which is at its end, was lost by TLS, and the peer may be spoken to without it.
+    /// Whether the connection, which is at its end before the peer has granted anything, may have been lost by TLS, and the
+    /// peer may be spoken to without it. Where we have a login it is not worth trying: that is not said in the clear.
     pub(super) fn may_do_without_tls(&self) -> bool {
         let waits_for_tls = matches!(self.due.front(), None | Some((Due::StartTls, _)));
         let shaking_hands = self.tls.is_none() && self.offered.starttls && waits_for_tls;
-        (self.tls.is_some() || shaking_hands) && self.security.level == TlsLevel::May
+        let would_do = self.security.login.is_none() || self.nobody_listens();
+        (self.tls.is_some() || shaking_hands) && self.security.level == TlsLevel::May && would_do
     }
 
     fn log_in(&mut self, steps: &mut Vec<Step>) {
         let Some(login) = self.security.login.clone() else {
             return;
         };
-        let nobody_listens = self.tls.is_some()
-            || self.security.level == TlsLevel::Never
-            || self.peer.address.ip().to_canonical().is_loopback();
-        if !nobody_listens {
+        if self.tls.is_none() && !self.nobody_listens() {
             return self.refuse(&Reason::no_login(&self.peer, "it does not offer TLS"), steps);
         }
         let verified = self.tls == Some(true) && self.security.level == TlsLevel::Verify;
@@ -65,6 +64,11 @@ impl Session {
         let initial = initial.map(|octets| format!(" {}", base64::encode(&octets)));
         let line = format!("AUTH {}{}\r\n", mechanism.name(), initial.unwrap_or_default());
         self.command(Due::Auth, &line, steps);
+    }
+
+    /// Whether a login may be said without TLS: on this machine, or because the operator says so.
+    fn nobody_listens(&self) -> bool {
+        self.security.level == TlsLevel::Never || self.peer.address.ip().to_canonical().is_loopback()
     }
 
     /// The peer has answered in an exchange: with a challenge, or with yes. What is a no ends the session before it
