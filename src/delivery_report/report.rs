@@ -188,7 +188,12 @@ impl Report<'_> {
     /// The reason, if all recipients have the same one; else how many there are.
     fn in_short(&self) -> String {
         const LONGEST: usize = 100;
-        let mut reasons = self.recipients.iter().map(ReportedRecipient::words);
+        let is_success = self.kind == Kind::Success;
+        let concerned = || {
+            let wanted = |r: &&ReportedRecipient<'_>| r.success.is_some() == is_success;
+            self.recipients.iter().filter(wanted)
+        };
+        let mut reasons = concerned().map(ReportedRecipient::words);
         match reasons.next() {
             Some(first) if reasons.all(|other| other == first) => {
                 let text = ascii(first);
@@ -197,10 +202,8 @@ impl Report<'_> {
                     _ => text,
                 }
             }
-            _ => match self.kind {
-                Kind::Success => format!("{} recipients were reached", self.recipients.len()),
-                _ => format!("{} recipients were not reached", self.recipients.len()),
-            },
+            _ if is_success => format!("{} recipients were reached", concerned().count()),
+            _ => format!("{} recipients were not reached", concerned().count()),
         }
     }
 
@@ -220,6 +223,9 @@ impl Report<'_> {
         let mut text = format!("This is the mail system at {hostname}.\r\n\r\n");
         let (what, attached) = (
             match self.kind {
+                Kind::Bounce if self.recipients.iter().any(|r| r.success.is_some()) => {
+                    format!("Your message could not be delivered to all of {whom}. It is not tried again.")
+                }
                 Kind::Bounce => {
                     format!("Your message could not be delivered to {whom}. It is not tried again.")
                 }

@@ -88,18 +88,19 @@ impl DeliveryReport {
             let mut notices = Vec::new();
             for mut due in due {
                 let (about, wants) = (due.id, wants(|notify| notify.failure));
+                let is_reached = |recipient: &Concerned| recipient.success.is_some();
+                let (reached, failed): (Vec<_>, Vec<_>) = due.recipients.drain(..).partition(is_reached);
                 // RFC 3461 4.1: who said NEVER, or not FAILURE, does not want to hear of it.
-                let (told, untold): (Vec<_>, Vec<_>) = due.recipients.drain(..).partition(wants);
+                let (told, untold): (Vec<_>, Vec<_>) = failed.into_iter().partition(wants);
                 if !untold.is_empty() {
-                    let (news, telling) = (News::Failed(numbers(&untold)), Telling::Unwanted);
+                    let (news, telling) = (ends(&untold, &[]), Telling::Unwanted);
                     notices.push(Notice { about, news, telling });
                 }
                 if !told.is_empty() {
-                    due.recipients = told;
-                    let (news, telling) = (
-                        News::Failed(numbers(&due.recipients)),
-                        self.write(&due, Kind::Bounce),
-                    );
+                    // What went well is told by the way.
+                    let news = ends(&told, &reached);
+                    due.recipients = told.into_iter().chain(reached).collect();
+                    let telling = self.write(&due, Kind::Bounce);
                     notices.push(Notice { about, news, telling });
                 }
             }
@@ -117,7 +118,7 @@ impl DeliveryReport {
             }
             let notices = due.iter().map(|due| Notice {
                 about: due.id,
-                news: News::Reached(numbers(&due.recipients)),
+                news: ends(&[], &due.recipients),
                 telling: self.write(due, Kind::Success),
             });
             self.queue.report(notices.collect(), None)?;
@@ -247,6 +248,13 @@ impl DeliveryReport {
 /// Whether a sender wants to hear of the end of a recipient: what it said, or, as ever, failures and delays.
 fn wants(said: fn(Notify) -> bool) -> impl Fn(&Concerned) -> bool {
     move |recipient| recipient.notify.is_none_or(said)
+}
+
+fn ends(failed: &[Concerned], reached: &[Concerned]) -> News {
+    News::Ends {
+        failed: numbers(failed),
+        reached: numbers(reached),
+    }
 }
 
 fn numbers(recipients: &[Concerned]) -> Vec<u32> {

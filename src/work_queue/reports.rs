@@ -31,10 +31,13 @@ pub struct Notice {
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// These recipients were given up; that is their end.
-    Failed(Vec<u32>),
-    /// These recipients had come to a good end; it need not be told again.
-    Reached(Vec<u32>),
+    /// Recipients came to an end.
+    Ends {
+        /// These were given up; that is their end.
+        failed: Vec<u32>,
+        /// These had come to a good end; it need not be told again.
+        reached: Vec<u32>,
+    },
     /// Some are late. Ends nothing.
     Late,
 }
@@ -75,7 +78,8 @@ pub struct Round {
 }
 
 impl WorkQueue {
-    /// Up to `limit` messages with recipients that have been given up and whose sender does not know yet.
+    /// Up to `limit` messages with recipients that have been given up and whose sender does not know yet; and with those
+    /// of its recipients whose good end it wants to hear of, and has not.
     ///
     /// # Errors
     /// When the database can not be read.
@@ -87,7 +91,9 @@ impl WorkQueue {
                 [limit],
                 |row| row.get(0).map(MessageId),
             )?;
-            dues(db, ids, |state, _| state == State::PendingReport)
+            dues(db, ids, |state, success| {
+                state == State::PendingReport || success.is_some()
+            })
         })?;
         self.hold_damaged(damaged)?;
         Ok(dues)
@@ -243,8 +249,9 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
         Telling::Nobody => "nobody can be told".to_owned(),
     };
     let ended = match &notice.news {
-        News::Failed(failed) => fail(ledger, about, failed, &told)?,
-        News::Reached(reached) => confirm(ledger, about, reached, &told)?,
+        News::Ends { failed, reached } => {
+            fail(ledger, about, failed, &told)? + confirm(ledger, about, reached, &told)?
+        }
         News::Late => {
             ledger.record(about, None, "delay notice", &told)?;
             1
@@ -256,9 +263,9 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
     }
     if let Telling::Report(report) = &notice.telling {
         put(ledger, report, None)?;
-        let counter = match notice.news {
-            News::Failed(_) => "Mail.Reports",
-            News::Reached(_) => "Mail.SuccessReports",
+        let counter = match &notice.news {
+            News::Ends { failed, .. } if failed.is_empty() => "Mail.SuccessReports",
+            News::Ends { .. } => "Mail.Reports",
             News::Late => "Mail.DelayNotices",
         };
         ledger.count(counter, 1);

@@ -389,7 +389,10 @@ fn the_report_and_the_end_of_the_recipient_are_one() {
         .report(
             vec![Notice {
                 about: id,
-                news: News::Failed(vec![0]),
+                news: News::Ends {
+                    failed: vec![0],
+                    reached: Vec::new(),
+                },
                 telling: Telling::Report(Box::new(report)),
             }],
             None,
@@ -460,7 +463,14 @@ fn a_good_end_that_has_to_be_told_keeps_the_message_until_it_was_told() {
         [(0, Success::Delivered, false), (1, Success::Relayed, true)]
     );
     assert!(world.queue.awaiting_report(10).unwrap().is_empty());
-    let notice = told(&world, id, News::Reached(vec![0, 1]));
+    let notice = told(
+        &world,
+        id,
+        News::Ends {
+            failed: Vec::new(),
+            reached: vec![0, 1],
+        },
+    );
     world.queue.report(vec![notice], None).unwrap();
     assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
     assert_eq!(
@@ -476,7 +486,14 @@ fn a_good_end_that_has_to_be_told_keeps_the_message_until_it_was_told() {
     );
     assert_eq!(world.sql("SELECT count(*) FROM smtp_box"), "1");
     // Told twice is not reported twice.
-    let again = told(&world, id, News::Reached(vec![0, 1]));
+    let again = told(
+        &world,
+        id,
+        News::Ends {
+            failed: Vec::new(),
+            reached: vec![0, 1],
+        },
+    );
     world.queue.report(vec![again], None).unwrap();
     assert_eq!(world.sql("SELECT count(*) FROM smtp_box"), "1");
 }
@@ -547,7 +564,10 @@ fn a_failure_that_nobody_wants_to_hear_of_ends_without_a_report() {
     assert_eq!(due.recipients[0].notify, Some("NEVER".parse().unwrap()));
     let notice = Notice {
         about: id,
-        news: News::Failed(vec![0]),
+        news: News::Ends {
+            failed: vec![0],
+            reached: Vec::new(),
+        },
         telling: Telling::Unwanted,
     };
     world.queue.report(vec![notice], None).unwrap();

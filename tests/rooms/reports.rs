@@ -189,6 +189,28 @@ fn a_failure_is_told_to_those_who_want_to_hear_of_it_as_briefly_as_they_want() {
 }
 
 #[test]
+fn what_failed_and_what_went_well_in_one_attempt_is_told_in_one_report() {
+    let sink = Sink::start();
+    sink.order("rcpt[gone@*]=550 5.1.1 nobody");
+    let to = [
+        ("far@ibm.com", Some("SUCCESS"), None),
+        ("gone@ibm.com", Some("SUCCESS,FAILURE"), None),
+        ("never@ibm.com", Some("NEVER"), None),
+    ];
+    let world = world_with(&sink, &to, &format!("MAIL FROM:<{SENDER}>"));
+    let letters = world.wait_for_letters(SENDER, 1);
+    nothing_waits(&world);
+    let (fields, _) = report(&letters[0]);
+    let actions: Vec<_> = fields
+        .lines()
+        .filter(|line| line.starts_with("Action: "))
+        .collect();
+    assert_eq!(actions, ["Action: failed", "Action: relayed"], "{fields}");
+    assert!(!fields.contains("never@ibm.com"), "{fields}");
+    assert_eq!(world.letters(SENDER).len(), 1);
+}
+
+#[test]
 fn mail_from_the_null_path_is_never_confirmed() {
     let sink = Sink::start();
     let to = [
