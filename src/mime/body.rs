@@ -2,6 +2,7 @@
 
 use super::Coding;
 use super::base64::Base64;
+use super::mended::Mended;
 use super::quoted_printable::QuotedPrintable;
 
 /// Writes one body.
@@ -10,6 +11,7 @@ pub(super) enum Body {
     AsItIs,
     QuotedPrintable(QuotedPrintable),
     Base64(Base64),
+    Mended(Mended),
     Dropped,
 }
 
@@ -20,6 +22,8 @@ impl Body {
             Coding::AsItIs | Coding::SevenBit => Body::AsItIs,
             Coding::QuotedPrintable => Body::QuotedPrintable(QuotedPrintable::default()),
             Coding::Base64 => Body::Base64(Base64::default()),
+            Coding::MendedQuotedPrintable => Body::Mended(Mended::quoted_printable()),
+            Coding::MendedBase64 => Body::Mended(Mended::base64()),
             Coding::Dropped => Body::Dropped,
         }
     }
@@ -30,6 +34,7 @@ impl Body {
             Body::AsItIs => out.extend_from_slice(octets),
             Body::QuotedPrintable(encoder) => encoder.text(octets, out),
             Body::Base64(encoder) => encoder.octets(octets, out),
+            Body::Mended(mended) => mended.text(octets, out),
             Body::Dropped => {}
         }
     }
@@ -40,6 +45,7 @@ impl Body {
             Body::AsItIs => out.extend_from_slice(b"\r\n"),
             Body::QuotedPrintable(encoder) => encoder.line_end(out),
             Body::Base64(encoder) => encoder.octets(b"\r\n", out),
+            Body::Mended(mended) => mended.line_end(out),
             Body::Dropped => {}
         }
     }

@@ -31,10 +31,12 @@ pub(super) enum Encoding {
     /// 7bit; also where the field is missing.
     #[default]
     SevenBit,
-    /// 8bit or binary, or what nobody knows: the octets are what they are.
+    /// 8bit or binary, or what is meant for one: the octets are what they are.
     Plain,
-    /// quoted-printable or base64.
-    Encoded,
+    QuotedPrintable,
+    Base64,
+    /// An encoding of somebody's own, whose name begins with `x-` (RFC 2045 6.3).
+    Private,
 }
 
 impl Encoding {
@@ -48,8 +50,15 @@ impl Encoding {
         };
         if is_one_of(&["7bit", ""]) {
             Encoding::SevenBit
-        } else if is_one_of(&["quoted-printable", "base64"]) {
-            Encoding::Encoded
+        } else if is_one_of(&["quoted-printable"]) {
+            Encoding::QuotedPrintable
+        } else if is_one_of(&["base64"]) {
+            Encoding::Base64
+        } else if word
+            .get(..2)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"x-"))
+        {
+            Encoding::Private
         } else {
             Encoding::Plain
         }
@@ -320,11 +329,12 @@ mod tests {
         for (value, expected) in [
             (" 7bit", Encoding::SevenBit),
             ("", Encoding::SevenBit),
-            (" (c) Base64 (d)", Encoding::Encoded),
-            ("\r\n Quoted-Printable;", Encoding::Encoded),
+            (" (c) Base64 (d)", Encoding::Base64),
+            ("\r\n Quoted-Printable;", Encoding::QuotedPrintable),
             (" 8BIT", Encoding::Plain),
             (" binary", Encoding::Plain),
-            (" x-uue", Encoding::Plain),
+            (" 8-bit", Encoding::Plain),
+            (" X-uue", Encoding::Private),
         ] {
             assert_eq!(Encoding::of(value.as_bytes()), expected, "{value}");
         }

@@ -149,7 +149,9 @@ impl Header {
     pub fn write(&self, coding: Coding, out: &mut Vec<u8>) {
         let Some(encoding) = coding.name() else {
             out.extend_from_slice(&self.lines);
-            out.extend_from_slice(if self.has_empty_line { b"\r\n" } else { b"" });
+            // Where the first line of the body changes, it could look like a field.
+            let has_empty_line = self.has_empty_line || coding != Coding::AsItIs;
+            out.extend_from_slice(if has_empty_line { b"\r\n" } else { b"" });
             return;
         };
         let encoding = format!("Content-Transfer-Encoding: {encoding}\r\n");

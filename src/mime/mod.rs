@@ -8,6 +8,10 @@
 //! quoted-printable where it is text, else as base64. Header fields with octets above 127, which other MTAs let pass
 //! as they are, go as encoded words (RFC 2047) and extended parameters (RFC 2231), their charset UTF-8 where they are
 //! that and else unknown-8bit (RFC 1428); those of parts and of messages in messages, too (`eight_bit_field.rs`).
+//! A part that is labelled quoted-printable or base64 and yet holds such octets keeps its label and is mended
+//! (`mended.rs`): quoted-printable gets a code for each, and base64 loses them, which its decoders ignore anyway
+//! (RFC 2045 6.8). A multipart has no such label (RFC 2045 6.4), so it counts for none; a message labelled so, and a
+//! part in an encoding of somebody's own (x-uuencode), are refused if they are not 7-bit.
 //! Everything else stays as it is, to the octet: fields, parts that are clean whatever their label says, delimiters.
 //! So content that is 7-bit already comes out unchanged.
 //!
@@ -29,6 +33,7 @@ mod field;
 mod folding;
 mod header;
 mod lines;
+mod mended;
 mod parameters;
 mod plan;
 mod quoted_printable;
@@ -51,6 +56,10 @@ enum Coding {
     SevenBit,
     QuotedPrintable,
     Base64,
+    /// Quoted-printable as it is labelled, but for what is not.
+    MendedQuotedPrintable,
+    /// Base64 as it is labelled, but for what is not.
+    MendedBase64,
     /// A preamble or an epilogue: nobody reads it, and it cannot be encoded.
     Dropped,
 }
@@ -59,7 +68,7 @@ impl Coding {
     /// What Content-Transfer-Encoding says of it, if the header changes at all.
     fn name(self) -> Option<&'static str> {
         match self {
-            Coding::AsItIs | Coding::Dropped => None,
+            Coding::AsItIs | Coding::MendedQuotedPrintable | Coding::MendedBase64 | Coding::Dropped => None,
             Coding::SevenBit => Some("7bit"),
             Coding::QuotedPrintable => Some("quoted-printable"),
             Coding::Base64 => Some("base64"),
@@ -88,7 +97,8 @@ pub enum Unsuitable {
     Signed,
     /// A message/partial or message/external-body is not 7-bit (RFC 2046 5.2.2, 5.2.3).
     Fragment,
-    /// A part says that it is quoted-printable or base64, and is not.
+    /// A message in a message says that it is quoted-printable or base64, or a part that it is in an encoding of
+    /// somebody's own, and is not.
     Misencoded,
     /// A multipart has no parts, and yet something in it.
     NoParts,

@@ -87,6 +87,8 @@ impl Offences {
         match kind {
             Kind::Text if !self.binary => Ok(Coding::QuotedPrintable),
             Kind::Text | Kind::Data => Ok(Coding::Base64),
+            Kind::QuotedPrintable => Ok(Coding::MendedQuotedPrintable),
+            Kind::Base64 => Ok(Coding::MendedBase64),
             Kind::Filler if is_lost => Err(Unsuitable::NoParts),
             Kind::Filler => Ok(Coding::Dropped),
             Kind::Opaque(reason) => Err(reason),
@@ -152,6 +154,8 @@ impl Visitor for Planner {
         let forms: &[Coding] = match kind {
             Kind::Text => &[Coding::AsItIs, Coding::QuotedPrintable, Coding::Base64],
             Kind::Data => &[Coding::AsItIs, Coding::Base64],
+            Kind::QuotedPrintable => &[Coding::AsItIs, Coding::MendedQuotedPrintable],
+            Kind::Base64 => &[Coding::AsItIs, Coding::MendedBase64],
             Kind::Opaque(_) => &[Coding::AsItIs],
             Kind::Filler => &[Coding::AsItIs, Coding::Dropped],
             Kind::Container => &[],

@@ -6,6 +6,12 @@
 /// The longest line, without the `=` of a soft line break.
 const LONGEST_LINE: usize = 75;
 
+/// What stands for an octet that may not stand for itself (RFC 2045 6.7, rule 1).
+pub(super) fn code(octet: u8) -> [u8; 3] {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    [b'=', HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]]
+}
+
 /// Encodes one text.
 #[derive(Debug, Default)]
 pub(super) struct QuotedPrintable {
@@ -16,7 +22,6 @@ pub(super) struct QuotedPrintable {
 impl QuotedPrintable {
     /// Appends a line or a part of one, without its line end.
     pub fn text(&mut self, octets: &[u8], out: &mut Vec<u8>) {
-        const HEX: &[u8; 16] = b"0123456789ABCDEF";
         for (at, &octet) in octets.iter().enumerate() {
             let rest = &octets[at..];
             let mut plain = self.is_plain(rest);
@@ -30,8 +35,7 @@ impl QuotedPrintable {
                 out.push(octet);
                 self.column += 1;
             } else {
-                let (high, low) = (HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]);
-                out.extend_from_slice(&[b'=', high, low]);
+                out.extend_from_slice(&code(octet));
                 self.column += 3;
             }
         }

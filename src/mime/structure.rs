@@ -21,6 +21,10 @@ pub(super) enum Kind {
     Text,
     /// A body that is anything else.
     Data,
+    /// A body that is labelled quoted-printable.
+    QuotedPrintable,
+    /// A body that is labelled base64.
+    Base64,
     /// A body that has to go as it is, and why.
     Opaque(Unsuitable),
     /// A header that has entities in its body.
@@ -275,9 +279,19 @@ enum Found {
 
 impl Found {
     fn of(header: &Header) -> Found {
-        if header.encoding() == Encoding::Encoded {
-            return Found::Leaf(Kind::Opaque(Unsuitable::Misencoded));
+        // An encoding goes before what is in it; but for a multipart, which has none (RFC 2045 6.4).
+        match (Found::within(header), header.encoding()) {
+            (found, Encoding::SevenBit | Encoding::Plain) | (found @ Found::Multipart { .. }, _) => found,
+            (Found::Leaf(Kind::Text | Kind::Data), Encoding::QuotedPrintable) => {
+                Found::Leaf(Kind::QuotedPrintable)
+            }
+            (Found::Leaf(Kind::Text | Kind::Data), Encoding::Base64) => Found::Leaf(Kind::Base64),
+            _ => Found::Leaf(Kind::Opaque(Unsuitable::Misencoded)),
         }
+    }
+
+    /// What the Content-Type says.
+    fn within(header: &Header) -> Found {
         let Some(content_type) = header.content_type() else {
             return if header.is_message_by_default() {
                 Found::Message

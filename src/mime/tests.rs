@@ -247,6 +247,40 @@ fn a_header_that_ends_without_an_empty_line_gets_one_if_its_body_changes() {
 }
 
 #[test]
+fn a_part_that_is_not_encoded_as_it_says_is_mended() {
+    let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b=FC\n";
+    let quoted_printable = "Content-Transfer-Encoding: Quoted-Printable";
+    assert_eq!(
+        text(&format!(
+            "{head}{quoted_printable}\n\n--b=FC\n{quoted_printable}\nX: y\n\n=C3=BC =\nü\n--b=FCü \n\
+             --b=FC\nContent-Type: image/x\nContent-Transfer-Encoding: base64\n\nZm9v\nYm\nFy\nFuß: y\n\
+             ü--b=FC\n\n--b=FC\n{quoted_printable}\n\nclean = \n--b\n--b=FC--\n"
+        )),
+        format!(
+            "{head}Content-Transfer-Encoding: 7bit\n\n--b=FC\n{quoted_printable}\nX: y\n\n=C3=BC =\n=C3=BC\n=2D-b=FC=C3=BC \n\
+             --b=FC\nContent-Type: image/x\nContent-Transfer-Encoding: base64\n\nZm9v\nYm\nFy\nFu: y\n\
+             b=FC\n\n--b=FC\n{quoted_printable}\n\nclean = \n--b\n--b=FC--\n"
+        )
+    );
+    // What is left of the first line is no field.
+    assert_eq!(
+        text("Content-Transfer-Encoding: base64\nüX: y\n"),
+        "Content-Transfer-Encoding: base64\n\nX: y\n"
+    );
+    for encoding in ["base64", "quoted-printable"] {
+        let content = format!("Content-Transfer-Encoding: {encoding}\r\n\r\n");
+        for body in [
+            "x".repeat(30_000),
+            "ü".repeat(10_000) + "--b",
+            "=C3=BC".repeat(5000),
+        ] {
+            let out = converted(content.clone() + &body).unwrap();
+            assert!(out.starts_with(content.as_bytes()));
+        }
+    }
+}
+
+#[test]
 fn what_cannot_change_is_unsuitable() {
     let signed = "Content-Type: multipart/signed; boundary=s\n\n--s\n\nü\n--s\n\nsignature\n--s--\n";
     let clean = "Content-Type: multipart/signed; boundary=s\n\n--s\n\nu\n--s\n\nsignature\n--s--\n";
@@ -325,8 +359,21 @@ fn what_cannot_change_is_unsuitable() {
             Some(Unsuitable::Fragment),
         ),
         (
-            "Content-Transfer-Encoding: quoted-printable\n\nü".to_owned(),
+            "Content-Transfer-Encoding: x-uuencode\n\nü".to_owned(),
             Some(Unsuitable::Misencoded),
+        ),
+        (
+            within("Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\nü"),
+            Some(Unsuitable::Misencoded),
+        ),
+        (
+            signed.replace("\n\nü", "\nContent-Transfer-Encoding: base64\n\nü"),
+            Some(Unsuitable::Signed),
+        ),
+        (
+            "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\nYWJj\nü\n"
+                .to_owned(),
+            Some(Unsuitable::NoParts),
         ),
         (
             "Content-Type: multipart/mixed\n\n--b\n\nü\n--b--\n".to_owned(),
@@ -434,7 +481,7 @@ fn leaf() -> impl Strategy<Value = Tree> {
         "image/png; name=\"x\"",
         "message/delivery-status",
     ]));
-    let encoding = prop::option::of(prop::sample::select(vec!["7bit", "8bit", "BINARY", "x-none"]));
+    let encoding = prop::option::of(prop::sample::select(vec!["7bit", "8bit", "BINARY", "none"]));
     (content_type, encoding, prop_oneof![3 => text, 1 => binary]).prop_map(
         |(content_type, encoding, body)| Tree::Leaf {
             content_type,
@@ -544,6 +591,35 @@ proptest! {
     }
 
     #[test]
+    fn what_is_mended_decodes_as_before(
+        pieces in prop::collection::vec(("[ -~]{1,60}|\r\n", "[ü-ž]{0,3}"), 1..60),
+        length in 1_usize..2000,
+    ) {
+        let whole: Vec<u8> = pieces.iter().flat_map(|(plain, _)| plain.bytes()).collect();
+        let encoded = data_encoding::BASE64.encode(&whole);
+        let mut strays = pieces.iter().map(|(_, stray)| stray.as_str()).cycle();
+        let lines: String = encoded
+            .as_bytes()
+            .chunks(length)
+            .flat_map(|line| [strays.next().unwrap(), str::from_utf8(line).unwrap(), strays.next().unwrap(), "\r\n"])
+            .collect();
+        let head = "MIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+        let out = converted([head, &lines].concat()).unwrap();
+        prop_assert_eq!(parse_mail(&out).unwrap().get_body_raw().unwrap(), whole);
+
+        let (body, lines): (Vec<String>, Vec<String>) = pieces
+            .iter()
+            .map(|(plain, stray)| {
+                let code = plain.replace('=', "=3D").replace(' ', "=20");
+                (format!("{plain}{stray}"), format!("{code}{stray}"))
+            })
+            .unzip();
+        let head = "MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
+        let out = converted([head, &lines.concat()].concat()).unwrap();
+        prop_assert_eq!(parse_mail(&out).unwrap().get_body_raw().unwrap(), body.concat().into_bytes());
+    }
+
+    #[test]
     fn any_octets_are_converted_or_refused(
         pieces in prop::collection::vec(prop_oneof![
             Just(b"Content-Type: multipart/mixed; boundary=b\r\n".to_vec()),
@@ -551,6 +627,12 @@ proptest! {
             Just(b"Content-Type: message/rfc822\r\n".to_vec()),
             Just(b"Content-Type: application/x\r\n".to_vec()),
             Just(b"Content-Transfer-Encoding: 8bit\r\n".to_vec()),
+            Just(b"Content-Transfer-Encoding: base64\r\n".to_vec()),
+            Just(b"Content-Transfer-Encoding: quoted-printable\r\n".to_vec()),
+            Just(b"Content-Transfer-Encoding: x-y\r\n".to_vec()),
+            Just(b"=".to_vec()),
+            Just(b"\xFF".to_vec()),
+            Just(vec![0xFF; 9000]),
             Just(b"MIME-Version: 1.0\r\n".to_vec()),
             Just("Subject: a ü\r\n".as_bytes().to_vec()),
             Just("From: \"ü\" <a@b>\r\n".as_bytes().to_vec()),
