@@ -63,6 +63,8 @@ fn nothing_waits(world: &World) {
 #[test]
 fn who_asks_for_success_is_told_how_far_each_recipient_came() {
     let sink = Sink::start();
+    // So that there are two reports, one after the other.
+    sink.hang_at(Stage::Greeting);
     let to = [
         ("jdoe@mta.test", Some("SUCCESS"), Some("rfc822;J+2BD@mta.test")),
         ("far@ibm.com", Some("SUCCESS,FAILURE"), None),
@@ -73,6 +75,8 @@ fn who_asks_for_success_is_told_how_far_each_recipient_came() {
         &to,
         &format!("MAIL FROM:<{SENDER}> ENVID=QQ+2B31 RET=FULL"),
     );
+    world.wait_for_letters(SENDER, 1);
+    sink.release();
     let letters = world.wait_for_letters(SENDER, 2);
     let mut reports: Vec<_> = letters.iter().map(|letter| report(letter)).collect();
     reports.sort_by_key(|(fields, _)| fields.contains("Action: relayed"));
