@@ -95,6 +95,13 @@ impl<'h> Hand<'h> {
         }
     }
 
+    /// How long until all messages that are still to be taken have expired; `None` if there are none.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let last = self.todo.iter().map(|message| message.id.arrived()).max()?;
+        let expiry = last.plus(self.handler.retry.expire);
+        Some(expiry.since(self.handler.queue.now()))
+    }
+
     /// Whether there is, or may be, a next message. Another list is asked for only when nothing is on the wire.
     pub(super) fn has_next(&self, session: &Session) -> bool {
         !self.todo.is_empty() || (!session.is_waiting() && self.put_off.is_empty())

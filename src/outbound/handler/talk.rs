@@ -18,6 +18,10 @@ use crate::work_queue::id::MessageId;
 use crate::work_queue::{QueueError, WorkQueue};
 use std::time::Duration;
 
+/// How long a host may take to its greeting, and to each answer before the first message, when the time of all messages
+/// is over: an attempt that falls due at the very end is one, too.
+const LAST_CHANCE: Duration = Duration::from_secs(30);
+
 /// How long a peer that takes nothing any more is listened to.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -104,6 +108,11 @@ impl Talk<'_> {
         // With nothing on the wire a stop need not wait.
         let idle = hand.in_flight.is_empty();
         let _ = desk.rest(if idle { Rest::Waiting } else { Rest::Busy });
+        // Nor is a host waited for that has said nothing when the time of all that it could be told is over.
+        let patience = match hand.time_left().filter(|_| idle) {
+            Some(left) => patience.min(left + LAST_CHANCE),
+            None => patience,
+        };
         match self.connection.reply(patience) {
             Ok((reply, more_at_hand)) => {
                 log::trace!("{} said {}", self.host, self.session.shown(reply.clone()));
