@@ -1,6 +1,5 @@
 //! The files that the configuration names: certificate and key, accounts, aliases, logins at other hosts, those who are
-//! trusted. Read at the start and by refresh,
-//! all of them or none.
+//! trusted. Read at the start and by refresh, all of them or none.
 
 use std::fmt;
 use std::sync::Arc;

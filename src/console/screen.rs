@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::clock::Stamp;
-use crate::config::values::duration;
-use crate::domain_list::pace::{Pace, Rate};
+use crate::config::values::rate;
+use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{HopRow, ListRow, QueueRow};
@@ -222,7 +222,7 @@ pub fn hops(rows: &[(HopRow, Pace)], now: Stamp) -> Screen {
             },
             or_dash(
                 pace.rate
-                    .map(|(rate, free)| format!("{}, {free} free", rate_words(&rate))),
+                    .map(|(rate, free)| format!("{}, {free} free", rate::words(&rate))),
             ),
             row.next_hop.clone(),
             error
@@ -237,7 +237,7 @@ pub fn hops(rows: &[(HopRow, Pace)], now: Stamp) -> Screen {
             "down_since": back_off.map(|back_off| back_off.since.to_console()),
             "next_probe": back_off.map(|back_off| back_off.next_probe.to_console()),
             "sessions": pace.sessions, "limit": pace.limit,
-            "rate": pace.rate.map(|(rate, _)| rate_words(&rate)), "rate_free": pace.rate.map(|(_, free)| free),
+            "rate": pace.rate.map(|(rate, _)| rate::words(&rate)), "rate_free": pace.rate.map(|(_, free)| free),
         }));
     }
     Screen {
@@ -257,11 +257,6 @@ pub fn retried(messages: usize) -> Screen {
         },
         json: json!({ "messages": messages }),
     }
-}
-
-/// `60/1m`.
-fn rate_words(rate: &Rate) -> String {
-    format!("{}/{}", rate.messages, duration::text(rate.per))
 }
 
 /// How long ago, in the largest unit that fits.

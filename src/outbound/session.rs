@@ -309,19 +309,10 @@ impl Session {
         let refusal = match judge(&self.peer, due.stage(), &reply) {
             Verdict::Fine => None,
             Verdict::TryLater(reason) => Some(Outcome::TryLater(reason)),
-            // TLS failed this time, and without it the peer takes nothing: the message is not at fault.
-            Verdict::GiveUp(_) if reply.code == 530 && self.security.tls_failed && self.tls.is_none() => {
-                Some(Outcome::TryLater(Reason::said(
-                    &self.peer,
-                    due.stage(),
-                    &reply,
-                    4,
-                )))
+            Verdict::GiveUp(_) if self.is_about_ourselves(reply.code) => {
+                let reason = Reason::said(&self.peer, due.stage(), &reply, 4);
+                Some(Outcome::TryLater(reason))
             }
-            // Our login does not go as far as the operator thought: not the sender's fault either.
-            Verdict::GiveUp(_) if matches!(reply.code, 530 | 535) && self.security.login.is_some() => Some(
-                Outcome::TryLater(Reason::said(&self.peer, due.stage(), &reply, 4)),
-            ),
             Verdict::GiveUp(reason) if self.has_unknown_chunk(due, reply.code) => {
                 self.give_back(steps);
                 return self.close(End::WithoutChunks(reason), steps);
@@ -612,6 +603,14 @@ impl Session {
     /// forgotten against all reason, it is tried again.
     fn nobody_left(&self) -> Outcome {
         Outcome::TryLater(Reason::trouble(&self.peer, None, &Trouble::Closed))
+    }
+
+    /// Whether a code refuses us, and not the message: TLS failed this time, and without it the peer takes nothing; or our
+    /// login does not go as far as the operator thought (RFC 3207 4, RFC 4954 6).
+    fn is_about_ourselves(&self, code: u16) -> bool {
+        let lacks_tls = self.security.tls_failed && self.tls.is_none();
+        let has_login = self.security.login.is_some();
+        code == 530 && (lacks_tls || has_login) || code == 535 && has_login
     }
 
     /// Whether a code in answer to a chunk says that the peer knows no chunks, though it offers them: RFC 5321 4.2.2, and

@@ -39,7 +39,13 @@ fn read(text: &str) -> Option<(String, Rate)> {
 /// What [`hop_rate`] reads back.
 #[must_use]
 pub fn text(pattern: &str, rate: &Rate) -> String {
-    format!("{pattern}={}/{}", rate.messages, duration::text(rate.per))
+    format!("{pattern}={}", words(rate))
+}
+
+/// The rate alone: `60/1m`.
+#[must_use]
+pub fn words(rate: &Rate) -> String {
+    format!("{}/{}", rate.messages, duration::text(rate.per))
 }
 
 #[cfg(test)]

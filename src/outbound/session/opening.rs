@@ -53,7 +53,7 @@ impl Session {
         if self.tls.is_none() && !self.nobody_listens() {
             return self.refuse(&Reason::no_login(&self.peer, "it does not offer TLS"), steps);
         }
-        let verified = self.tls == Some(true) && self.security.level == TlsLevel::Verify;
+        let verified = self.tls == Some(true);
         let Some(mechanism) = ClientExchange::choose(&self.offered.auth, verified) else {
             let why = "it offers no mechanism of AUTH that we know";
             return self.refuse(&Reason::no_login(&self.peer, why), steps);
