@@ -197,7 +197,10 @@ impl Drop for Store {
 }
 
 fn open_writer(path: &Path) -> Result<Connection, QueueError> {
-    let db = Connection::open(path)?;
+    // Each connection belongs to one thread at a time, and needs no lock of its own.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "page_size", PAGE_SIZE)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
