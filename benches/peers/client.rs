@@ -256,8 +256,10 @@ impl Client {
             }
             Due::Mail | Due::Rcpt => {}
             Due::Data => {
-                let number = self.in_hand.as_ref().map_or(0, |message| message.number);
-                self.out.extend_from_slice(&self.model.header(number));
+                if let Some(message) = &self.in_hand {
+                    self.out
+                        .extend_from_slice(&self.model.header(message.number, message.began));
+                }
                 self.body = Some((self.model.body(), 0));
                 self.due.push_back(Due::Content);
                 self.flush()?;

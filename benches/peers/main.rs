@@ -5,13 +5,27 @@
 #![allow(clippy::print_stdout, reason = "its tables and sums are for whoever runs it")]
 #![allow(clippy::print_stderr, reason = "its complaints are for whoever runs it")]
 
+mod account;
 mod client;
 mod ending;
+mod ground;
+mod idle;
 mod latencies;
 mod load;
+mod machine;
+mod matrix;
 mod message;
 mod options;
+mod path;
+mod row;
+mod rows;
+mod running;
+mod server;
+mod servers;
 mod sink;
+mod syslog;
+mod table;
+mod wait;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -30,6 +44,9 @@ load   --target HOST:PORT [--sessions N] [--count N] [--seconds S] [--rate N] [-
        '#' in --to becomes a number below --hosts, another one for each message.
 sink   [--listen HOST:PORT] [--every S] [--count N]
        Takes messages, and counts them.
+run    --home FOLDER [--quick] [--rows NAME,...] [--peers NAME,...] [--reps N] [--smtpmta BIN | NAME=BIN,NAME=BIN]
+       [--write] [--results FILE]
+       Measures, as benches/peers.sh starts it.
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +61,7 @@ fn main() -> ExitCode {
     let result = match subcommand {
         "load" => load(words),
         "sink" => sink(words),
+        "run" => matrix::run(words),
         _ => {
             print!("{USAGE}");
             Ok(())

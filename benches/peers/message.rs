@@ -1,11 +1,11 @@
-//! The messages of the load: a header of their own with the time at which each was sent, and a body that all share.
+//! The messages of the load: a header of their own with the time at which each began, and a body that all share.
 //!
 //! Never longer or shorter than was asked for, once it is at least as long as the header.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The field that says when the message was sent, in nanoseconds since 1970.
+/// The field that says when the message began, in nanoseconds since 1970.
 pub const STAMP: &[u8] = b"X-Sent: ";
 
 /// What messages of one load have in common.
@@ -27,7 +27,7 @@ impl Model {
             hosts: hosts.max(1),
             body: Arc::from(Vec::new()),
         };
-        let length = size.saturating_sub(model.header(0).len());
+        let length = size.saturating_sub(model.header(0, Instant::now()).len());
         let mut body = Vec::with_capacity(length + 80);
         while body.len() < length {
             // Lines of 78 octets; the last two never leave an LF alone.
@@ -58,10 +58,11 @@ impl Model {
         self.to.replace('#', &(number % self.hosts).to_string())
     }
 
-    /// The header of message `number`, sent now, with the blank line. Its length is the same for all, as long as the
+    /// The header of message `number`, which began at `began`, with the blank line. Its length is the same for all, as long as the
     /// recipients' are.
-    pub fn header(&self, number: u64) -> Vec<u8> {
-        let (stamp, from, to) = (stamp(), &self.from, self.recipient(number));
+    pub fn header(&self, number: u64, began: Instant) -> Vec<u8> {
+        let stamp = stamp().saturating_sub(u64::try_from(began.elapsed().as_nanos()).unwrap_or(0));
+        let (from, to) = (&self.from, self.recipient(number));
         format!(
             "From: <{from}>\r\nTo: <{to}>\r\nDate: Wed, 25 Nov 2026 12:00:00 +0000\r\nSubject: load\r\n\
              X-Sent: {stamp:020}\r\nMessage-ID: <{stamp:020}.{number:012}@load.example>\r\n\r\n"

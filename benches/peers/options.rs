@@ -36,6 +36,11 @@ impl Options {
         Ok(Options { values })
     }
 
+    /// Whether it was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// Its words.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
