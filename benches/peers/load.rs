@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long after a failure nothing new is connected: a server that is down is not to be hammered.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// So many more sessions than there are active ones may wait for their 221.
+const MOST_LEAVING: usize = 200;
+
 /// How long QUIT may take once everything is sent.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -196,7 +199,7 @@ impl<T: FnMut(Duration, &Sums)> Load<'_, T> {
             if let Some(place) = self.ready.pop_front() {
                 self.send_over(place, began);
             } else if self.active < self.order.sessions
-                && self.leaving <= self.order.sessions
+                && self.leaving <= self.order.sessions + MOST_LEAVING
                 && !self.is_paused(now)
             {
                 self.connect(began);

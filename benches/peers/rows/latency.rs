@@ -1,18 +1,22 @@
 //! How long one message takes that comes alone: from the connecting until it is accepted, and until the sink has it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ground::Ground;
+use crate::latencies::Latencies;
 use crate::load::{self, Order};
 use crate::message::Model;
 use crate::row::{Goal, Of, Quantity, Reading, Row};
 use crate::rows::accept::all_taken;
 use crate::server::{Role, Server};
 
-/// Messages a second: each is long over when the next comes.
-const RATE: f64 = 12.5;
+/// So many are sent before the measuring begins: they find processes that have yet to start.
+const FIRST: u64 = 3;
 
-/// 4 KiB, one after the other.
+/// So many are measured, however slow it is.
+const FEWEST: u64 = 7;
+
+/// 4 KiB; the next one comes when the sink has the one before.
 #[derive(Debug)]
 pub struct Latency;
 
@@ -45,31 +49,30 @@ impl Row for Latency {
     fn measure(&self, ground: &Ground, server: &dyn Server) -> Result<Reading, String> {
         let _running = ground.start(server, Role::Prompt)?;
         let model = Model::new(4096, "sender@load.example", "recipient@sink.example", 1);
-        let count = (RATE * 1.6 * ground.time.as_secs_f64()) as u64;
         let order = Order {
-            rate: Some(RATE),
             per_connection: 1,
-            ..Order::new(server.address(), model, 1, 3)
+            ..Order::new(server.address(), model, 1, 1)
         };
-        let mut medians = Vec::new();
-        // The first ones find processes that have yet to start.
-        for count in [order.count, count] {
-            let sums = load::run(
-                &Order {
-                    count,
-                    ..order.clone()
-                },
-                |_, _| (),
-            )?;
+        let (mut accepted, mut sunk) = (Latencies::default(), Latencies::default());
+        let began = Instant::now();
+        let most = if ground.quick { 40 } else { 150 };
+        for number in 0..FIRST + most {
+            let sums = load::run(&order, |_, _| ())?;
             all_taken(&sums)?;
-            let tally = ground.sink.take(count, Duration::from_secs(30));
-            if tally.messages != count || tally.ages.count() != count {
-                return Err(format!("{} of {count} came to the sink", tally.messages));
+            let tally = ground.sink.take(1, Duration::from_secs(30));
+            if tally.messages != 1 || tally.ages.count() != 1 {
+                return Err(format!("message {number} did not come to the sink"));
             }
-            medians = vec![sums.latencies.percentile(0.5), tally.ages.percentile(0.5)];
+            if number >= FIRST {
+                accepted.join(&sums.latencies);
+                sunk.join(&tally.ages);
+            }
+            if sunk.count() >= FEWEST && began.elapsed() > ground.time * 5 {
+                break;
+            }
         }
         Ok(Reading {
-            values: medians,
+            values: vec![accepted.percentile(0.5), sunk.percentile(0.5)],
             tool: None,
         })
     }

@@ -73,10 +73,10 @@ impl Server for OpenSmtpd {
     }
 
     fn command(&self, _role: Role) -> Command {
-        let mut command = within(&self.root, "smtpd");
+        let mut command = within(&self.root, "env");
         command
-            .args(["-F", "-f", CONFIG])
-            .env("LD_PRELOAD", "/usr/local/lib/listen-backlog.so");
+            .arg("LD_PRELOAD=/usr/local/lib/listen-backlog.so")
+            .args(["smtpd", "-F", "-f", CONFIG]);
         command
     }
 
