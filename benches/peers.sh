@@ -36,9 +36,11 @@ base() {
     tool debootstrap debootstrap
     # shellcheck source=/dev/null
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '
-        $1 == "URIs:" { print $2; exit }
-        $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^http/) { print $i; exit } }')
+    # Either of them may be missing.
+    mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2>/dev/null || true; } | awk '
+        !mirror && $1 == "URIs:" { mirror = $2 }
+        !mirror && $1 == "deb" { for (i = NF; i > 1; i--) if ($i ~ /^http/) mirror = $i }
+        END { print mirror }')
     rm -rf --one-file-system "$home/_base"
     debootstrap --variant=minbase "$release" "$home/_base" "${mirror:-http://deb.debian.org/debian}"
     rm -f "$home/_base/etc/apt/sources.list"
@@ -113,8 +115,11 @@ most=$(ulimit -Hn)
 if [ "$most" = unlimited ] || [ "$most" -gt 20000 ]; then most=20000; fi
 ulimit -n "$most"
 
+# The control groups that the servers were counted in: only those that are empty can be removed.
+trap 'rmdir /sys/fs/cgroup/smtpmta-bench.* /sys/fs/cgroup/cpuacct/smtpmta-bench.* 2>/dev/null || true' EXIT
+
 export home bench
-exec unshare --net --pid --mount --fork --kill-child --mount-proc bash -c '
+unshare --net --pid --mount --fork --kill-child --mount-proc bash -c '
     ip link set lo up
     # As large as systemd makes it: whoever writes to a full log waits.
     sysctl -qw net.unix.max_dgram_qlen=512

@@ -30,7 +30,7 @@ impl Account {
             ("/sys/fs/cgroup", "cpu.stat", true),
         ];
         let group = candidates.iter().find_map(|(base, file, unified)| {
-            let folder = Path::new(base).join(format!("smtpmta-bench.{}.{name}", std::process::id()));
+            let folder = Path::new(base).join(format!("smtpmta-bench.{}.{name}", own_number()));
             let made = Path::new(base).join("cgroup.procs").exists() && fs::create_dir_all(&folder).is_ok();
             if made && folder.join(file).exists() {
                 return Some(Group {
@@ -112,6 +112,15 @@ impl Account {
             let _ = fs::remove_dir(&group.folder);
         }
     }
+}
+
+/// A number that no other run has: that of our namespace of processes.
+fn own_number() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect()
 }
 
 /// Of a process and those of its children that have ended.

@@ -60,7 +60,7 @@ pub struct Client {
     in_hand: Option<InHand>,
     /// Messages that were taken over this connection.
     pub taken: u64,
-    /// When something was last heard.
+    /// When something was last heard, or asked for.
     pub heard: Instant,
 }
 
@@ -120,6 +120,7 @@ impl Client {
     /// As [`Client::flush`].
     pub fn send(&mut self, number: u64, began: Instant) -> Result<(), String> {
         self.in_hand = Some(InHand { number, began });
+        self.heard = Instant::now();
         if self.ready { self.begin() } else { Ok(()) }
     }
 
@@ -130,6 +131,7 @@ impl Client {
     pub fn quit(&mut self) -> Result<(), String> {
         self.out.extend_from_slice(b"QUIT\r\n");
         self.due.push_back(Due::Quit);
+        self.heard = Instant::now();
         self.flush()?;
         self.stream
             .shutdown(Shutdown::Write)

@@ -253,6 +253,10 @@ impl<T: FnMut(Duration, &Sums)> Load<'_, T> {
     }
 
     fn wait(&self, events: &mut [EpollEvent], pause: Duration) -> usize {
+        if self.order.rate.is_none() {
+            let millis = u16::try_from(pause.as_millis()).unwrap_or(u16::MAX);
+            return self.epoll.wait(events, EpollTimeout::from(millis)).unwrap_or(0);
+        }
         // epoll knows whole milliseconds only, too coarse for a fixed rate.
         let mut polled = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
         if ppoll(&mut polled, Some(TimeSpec::from_duration(pause)), None).unwrap_or(0) == 0 {

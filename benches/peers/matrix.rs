@@ -198,7 +198,7 @@ fn report(
         .map(|server| Column {
             name: server.name().to_owned(),
             ours: server.is_ours(),
-            durable_peer: !server.is_ours() && server.is_durable(),
+            durable: server.is_durable(),
         })
         .collect();
     let mut text = "# smtpmta beside its peers\n\nWritten by `benches/peers.sh`; README.md says how, and what each line \

@@ -41,8 +41,18 @@ impl Running {
     /// # Errors
     /// Why it does not run.
     pub fn start(server: &dyn Server, role: Role, prints: &Path) -> Result<Running, String> {
+        server
+            .prepare(role)
+            .map_err(|error| format!("{}: {error}", server.name()))?;
+        Running::resume(server, role, prints)
+    }
+
+    /// The same, with the queue and the configuration that are there.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub fn resume(server: &dyn Server, role: Role, prints: &Path) -> Result<Running, String> {
         let name = server.name();
-        server.prepare(role).map_err(|error| format!("{name}: {error}"))?;
         // What the one before has yet to write to the disk is not ours to wait for.
         nix::unistd::sync();
         let log = server

@@ -9,8 +9,8 @@ pub struct Column {
     pub name: String,
     /// Whether it is a build of ours.
     pub ours: bool,
-    /// Whether ratios may be to it: a durable peer.
-    pub durable_peer: bool,
+    /// Whether its messages are on the disk before its 250: ratios are only to such peers.
+    pub durable: bool,
 }
 
 /// A row with what was measured, by column.
@@ -39,19 +39,40 @@ pub fn render(columns: &[Column], rows: &[Measured]) -> String {
 }
 
 fn head(columns: &[Column]) -> Vec<String> {
+    let last = [
+        "load alone",
+        "to the best durable peer",
+        "at least",
+        "reached",
+        "the load's processors",
+    ];
     let mut head = vec!["work".to_owned()];
     head.extend(columns.iter().map(|column| column.name.clone()));
-    head.extend(
-        [
-            "load alone",
-            "to the best durable peer",
-            "at least",
-            "reached",
-            "our load's processors",
-        ]
-        .map(String::from),
-    );
+    if has_two_builds(columns) {
+        head.push("to the first build".to_owned());
+    }
+    head.extend(last.map(String::from));
     head
+}
+
+fn has_two_builds(columns: &[Column]) -> bool {
+    columns.iter().filter(|column| column.ours).count() > 1
+}
+
+/// The medians of some columns, with their names.
+fn medians<'a>(
+    columns: &'a [Column],
+    spreads: &[Option<Spread>],
+    wanted: impl Fn(&Column) -> bool,
+) -> Vec<(&'a str, f64)> {
+    let of =
+        |(column, spread): (&'a Column, &Option<Spread>)| Some((column.name.as_str(), spread.as_ref()?[1]));
+    columns
+        .iter()
+        .zip(spreads)
+        .filter(|(column, _)| wanted(column))
+        .filter_map(of)
+        .collect()
 }
 
 fn line(columns: &[Column], row: &Measured, number: usize, quantity: &Quantity) -> Vec<String> {
@@ -60,58 +81,64 @@ fn line(columns: &[Column], row: &Measured, number: usize, quantity: &Quantity) 
         .iter()
         .map(|readings| spread(readings, number))
         .collect();
-    let best = columns
-        .iter()
-        .zip(&spreads)
-        .filter(|(column, _)| column.durable_peer)
-        .filter_map(|(_, spread)| spread.map(|[_, median, _]| median))
-        .reduce(|a, b| {
-            if quantity.less_is_better {
-                a.min(b)
-            } else {
-                a.max(b)
-            }
-        });
-    let ours: Vec<f64> = columns
-        .iter()
-        .zip(&spreads)
-        .filter(|(column, _)| column.ours)
-        .filter_map(|(_, spread)| spread.map(|[_, median, _]| median))
-        .collect();
-    let ratio = |ours: f64| {
-        best.map(|best| {
-            if quantity.less_is_better {
-                best / ours
-            } else {
-                ours / best
-            }
-        })
+    // How many times as good as another one.
+    let gain = |value: f64, other: f64| {
+        if quantity.less_is_better {
+            other / value
+        } else {
+            value / other
+        }
+    };
+    let best = |values: Vec<(&str, f64)>| {
+        values
+            .into_iter()
+            .map(|(_, value)| value)
+            .reduce(|a, b| if gain(a, b) > 1.0 { a } else { b })
+    };
+    let ours = medians(columns, &spreads, |column| column.ours);
+    let peers = medians(columns, &spreads, |column| !column.ours);
+    let best_durable = best(medians(columns, &spreads, |column| {
+        column.durable && !column.ours
+    }));
+    let of_each = |say: &dyn Fn(f64) -> Option<String>| {
+        ours.iter()
+            .filter_map(|(_, value)| say(*value))
+            .collect::<Vec<String>>()
+            .join(", ")
     };
 
     let mut cells = vec![quantity.title.clone()];
     cells.extend(spreads.iter().map(cell));
+    if has_two_builds(columns) {
+        let first = ours.first().map_or(f64::NAN, |(_, value)| *value);
+        let others = ours.iter().skip(1).map(|(_, value)| short(gain(*value, first)));
+        cells.push(others.collect::<Vec<String>>().join(", "));
+    }
     cells.push(cell(&spread(&row.ceiling, number)));
-    let ratios: Vec<String> = ours.iter().filter_map(|ours| ratio(*ours)).map(short).collect();
-    cells.push(ratios.join(", "));
+    cells.push(of_each(&|value| {
+        best_durable.map(|best| short(gain(value, best)))
+    }));
     cells.push(quantity.goal.map_or(String::new(), |goal| goal.words.to_owned()));
-    let reached: Vec<&str> = ours
-        .iter()
-        .filter_map(|ours| reached(quantity.goal?, quantity.less_is_better, *ours, ratio(*ours)))
-        .collect();
-    cells.push(reached.join(", "));
+    cells.push(of_each(&|value| {
+        let ratio = best_durable.map(|best| gain(value, best));
+        let verdict = quantity
+            .goal
+            .and_then(|goal| reached(goal, quantity.less_is_better, value, ratio));
+        match peers.iter().find(|(_, other)| gain(value, *other) < 1.0) {
+            Some((name, _)) => Some(format!("behind {name}")),
+            None => verdict.map(str::to_owned),
+        }
+    }));
     cells.push(tools(columns, row));
     cells
 }
 
 /// Whether a goal is reached.
 fn reached(goal: Goal, less_is_better: bool, ours: f64, ratio: Option<f64>) -> Option<&'static str> {
-    let reaches = |goal_value: f64| match goal.of {
-        Of::Peers => ratio.map(|ratio| ratio >= goal_value),
-        Of::Value => Some(if less_is_better {
-            ours <= goal_value
-        } else {
-            ours >= goal_value
-        }),
+    let reaches = |wanted: f64| match goal.of {
+        Of::Peers => ratio.map(|ratio| ratio >= wanted),
+        Of::Value if less_is_better => Some(ours <= wanted),
+        Of::Value => Some(ours >= wanted),
     };
     Some(match (reaches(goal.aim)?, reaches(goal.at_least)?) {
         (true, _) => "aim",

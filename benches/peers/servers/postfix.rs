@@ -21,6 +21,7 @@ const QUEUES: [&str; 9] = [
 /// A Postfix.
 #[derive(Debug)]
 pub struct Postfix {
+    name: &'static str,
     root: PathBuf,
     address: SocketAddr,
     sink: SocketAddr,
@@ -30,6 +31,7 @@ impl Postfix {
     /// The one that is measured; it relays to `sink`.
     pub fn new(home: &Path, sink: SocketAddr) -> Postfix {
         Postfix {
+            name: "postfix",
             root: home.join("postfix"),
             address: ([127, 0, 0, 1], 2525).into(),
             sink,
@@ -40,6 +42,7 @@ impl Postfix {
     pub fn far_host(home: &Path) -> Postfix {
         let address = SocketAddr::new(HERE.into(), FAR_HOST.port());
         Postfix {
+            name: "far-host",
             root: home.join("postfix-rx"),
             address,
             sink: address,
@@ -85,7 +88,7 @@ impl Postfix {
 
 impl Server for Postfix {
     fn name(&self) -> &str {
-        "postfix"
+        self.name
     }
 
     fn address(&self) -> SocketAddr {
