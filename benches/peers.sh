@@ -10,8 +10,9 @@
 # its own, with a loopback of its own: nothing leaves this machine, no port can be taken, and all ends with this script.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-home=${PEERS_DIR:-$HOME/.cache/smtpmta-peers}
+home=$(realpath -m "${PEERS_DIR:-$HOME/.cache/smtpmta-peers}")
 peers=postfix,exim,opensmtpd
+rows=path
 export DEBIAN_FRONTEND=noninteractive
 
 fail() {
@@ -21,7 +22,10 @@ fail() {
 
 [ "$(id -u)" -eq 0 ] || fail "it makes chroots and namespaces, and needs to be root"
 for word; do
-    if [ "${last:-}" = --peers ]; then peers=$word; fi
+    case ${last:-} in
+    --peers) peers=$word ;;
+    --rows) rows=$word ;;
+    esac
     last=$word
 done
 
@@ -87,17 +91,19 @@ done
 
 tool ip iproute2
 tool unshare util-linux
-tool cc gcc
-tool cargo cargo
+tool cc build-essential
+command -v cargo >/dev/null || fail "Rust is missing: https://rustup.rs"
 for name in ${peers//,/ }; do
     case $name in
-    postfix) peer postfix postfix && peer postfix-rx postfix ;;
+    postfix) peer postfix postfix ;;
     exim) peer exim exim4-daemon-light exim4-base ;;
     opensmtpd) peer opensmtpd opensmtpd ;;
     none) ;;
     *) fail "--peers $name: not known" ;;
     esac
 done
+# The far host of the long path.
+case $rows in *path*) peer postfix-rx postfix ;; esac
 
 cc -O2 -shared -fPIC -o "$home/_native/listen-backlog.so" "$here/peers/native/listen-backlog.c" -ldl
 cc -O2 -o "$home/_native/with-tun" "$here/peers/native/with-tun.c"
@@ -115,8 +121,19 @@ most=$(ulimit -Hn)
 if [ "$most" = unlimited ] || [ "$most" -gt 20000 ]; then most=20000; fi
 ulimit -n "$most"
 
-# The control groups that the servers were counted in: only those that are empty can be removed.
-trap 'rmdir /sys/fs/cgroup/smtpmta-bench.* /sys/fs/cgroup/cpuacct/smtpmta-bench.* 2>/dev/null || true' EXIT
+# With the first process of the namespaces all the others end. The control groups in which the servers were counted
+# can be removed when they are empty.
+end() {
+    kill -KILL "$inner" 2>/dev/null || true
+    wait "$inner" 2>/dev/null || true
+    local left
+    for _ in $(seq 50); do
+        left=$(echo /sys/fs/cgroup/smtpmta-bench.* /sys/fs/cgroup/cpuacct/smtpmta-bench.* | tr ' ' '\n' | grep -v '\*' || true)
+        [ -n "$left" ] || return 0
+        # shellcheck disable=SC2086
+        rmdir $left 2>/dev/null || sleep 0.1
+    done
+}
 
 export home bench
 unshare --net --pid --mount --fork --kill-child --mount-proc bash -c '
@@ -140,4 +157,9 @@ unshare --net --pid --mount --fork --kill-child --mount-proc bash -c '
     fi
     # Not exec: the first process of a namespace has to wait for those that lost their parent.
     $tun "$bench" run --home "$home" "$@" 9>&-
-' peers.sh "$@"
+' peers.sh "$@" &
+inner=$!
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+wait "$inner"

@@ -23,7 +23,7 @@ struct Group {
 }
 
 impl Account {
-    /// For the server of this name; a process is its own if it is in the group, or has this root.
+    /// For the server of this name; a process is its own if it is in the group, or has its root there or below.
     pub fn new(name: &str, root: Option<&Path>) -> Account {
         let candidates = [
             ("/sys/fs/cgroup/cpuacct", "cpuacct.usage", false),
@@ -97,7 +97,9 @@ impl Account {
             return Vec::new();
         };
         all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|id: &u32| fs::read_link(format!("/proc/{id}/root")).is_ok_and(|link| link == *root))
+            .filter(|id: &u32| {
+                fs::read_link(format!("/proc/{id}/root")).is_ok_and(|link| link.starts_with(root))
+            })
             .collect()
     }
 

@@ -151,9 +151,12 @@ fn measure_all(
         .collect();
     for rep in 0..reps {
         for (number, (row, results)) in rows.iter().zip(&mut measured).enumerate() {
+            let began = Instant::now();
             if let Some(outcome) = row.ceiling(ground) {
                 let name = format!("{}, round {}, load alone", row.name(), rep + 1);
-                results.ceiling.extend(told(&name, outcome, &mut complaints));
+                results
+                    .ceiling
+                    .extend(told(&name, began, outcome, &mut complaints));
             }
             // Position alone can move a value by a third.
             for turn in 0..servers.len() {
@@ -161,8 +164,9 @@ fn measure_all(
                 let server = &*servers[place];
                 if row.takes(server) {
                     let name = format!("{}, round {}, {}", row.name(), rep + 1, server.name());
+                    let began = Instant::now();
                     let outcome = row.measure(ground, server);
-                    results.readings[place].extend(told(&name, outcome, &mut complaints));
+                    results.readings[place].extend(told(&name, began, outcome, &mut complaints));
                 }
             }
         }
@@ -170,11 +174,20 @@ fn measure_all(
     (measured, complaints)
 }
 
-fn told(name: &str, outcome: Result<Reading, String>, complaints: &mut Vec<String>) -> Option<Reading> {
+fn told(
+    name: &str,
+    began: Instant,
+    outcome: Result<Reading, String>,
+    complaints: &mut Vec<String>,
+) -> Option<Reading> {
     match outcome {
         Ok(reading) => {
             let values: Vec<String> = reading.values.iter().copied().map(short).collect();
-            println!("{name}: {}", values.join(", "));
+            println!(
+                "{name}: {}  ({:.1} s)",
+                values.join(", "),
+                began.elapsed().as_secs_f64()
+            );
             Some(reading)
         }
         Err(error) => {

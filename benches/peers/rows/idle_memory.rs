@@ -42,6 +42,10 @@ impl Row for IdleMemory {
         }]
     }
 
+    fn is_quick(&self) -> bool {
+        self.sessions <= FOR_ALL
+    }
+
     fn takes(&self, server: &dyn Server) -> bool {
         self.sessions <= FOR_ALL || server.is_ours()
     }

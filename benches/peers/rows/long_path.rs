@@ -56,6 +56,10 @@ impl Row for OverLongPath {
         }]
     }
 
+    fn is_quick(&self) -> bool {
+        self.chunking
+    }
+
     fn takes(&self, server: &dyn Server) -> bool {
         server.name() != "opensmtpd"
     }

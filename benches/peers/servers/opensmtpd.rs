@@ -47,7 +47,7 @@ impl Server for OpenSmtpd {
     }
 
     fn pace(&self) -> u64 {
-        700
+        1000
     }
 
     fn root(&self) -> Option<&Path> {
