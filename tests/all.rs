@@ -44,6 +44,7 @@ mod rooms {
     mod inbound_tls;
     mod mailbox;
     mod manual_queue;
+    mod measuring;
     mod next_hops;
     mod next_hops_chunks;
     mod next_hops_tls;
