@@ -8,19 +8,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::QueueError;
+use super::folder::ContentFolder;
 use super::id::MessageId;
 
 /// Content of up to this many octets is a BLOB in the database.
 pub const THRESHOLD: usize = 64 * 1024;
 
-/// The folder of the large ones, below the spool.
-pub const FOLDER: &str = "content";
-
 /// Takes content as it arrives. Dropped before [`ContentWriter::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct ContentWriter {
+    folder: Arc<ContentFolder>,
     path: PathBuf,
     buffer: Vec<u8>,
     file: Option<File>,
@@ -29,17 +29,22 @@ pub struct ContentWriter {
 }
 
 impl ContentWriter {
-    /// A writer for the content of message `id` in the spool folder `spool`. A content that replaces the one
+    /// A writer for the content of message `id`, whose file is in `folder` if it is large. A content that replaces the one
     /// that arrived has an `edition` of its own, given as late as the message's ID was early: the last part of a file's
     /// name tells when the file was begun.
     #[must_use]
-    pub(super) fn new(spool: &Path, id: MessageId, edition: Option<MessageId>) -> ContentWriter {
+    pub(super) fn new(
+        folder: Arc<ContentFolder>,
+        id: MessageId,
+        edition: Option<MessageId>,
+    ) -> ContentWriter {
         let name = match edition {
             None => id.to_string(),
             Some(edition) => format!("{id}.{edition}"),
         };
         ContentWriter {
-            path: spool.join(FOLDER).join(name),
+            path: folder.path().join(name),
+            folder,
             buffer: Vec::new(),
             file: None,
             size: 0,
@@ -117,10 +122,7 @@ impl ContentWriter {
         if let Some(file) = &self.file {
             file.sync_data()?;
         }
-        match self.path.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+        self.folder.sync()
     }
 }
 
@@ -261,18 +263,19 @@ impl Read for ContentReader {
 mod tests {
     use super::*;
 
-    fn spool() -> tempfile::TempDir {
+    fn spool() -> (tempfile::TempDir, Arc<ContentFolder>) {
         let spool = tempfile::tempdir().unwrap();
-        fs::create_dir(spool.path().join(FOLDER)).unwrap();
-        spool
+        let folder = Arc::new(ContentFolder::below(spool.path()));
+        fs::create_dir(folder.path()).unwrap();
+        (spool, folder)
     }
 
     #[test]
     fn small_content_stays_in_memory_and_large_content_goes_to_a_file() {
-        let spool = spool();
-        let mut writer = ContentWriter::new(spool.path(), MessageId(7), None);
+        let (_spool, folder) = spool();
+        let mut writer = ContentWriter::new(Arc::clone(&folder), MessageId(7), None);
         writer.write(&[b'x'; THRESHOLD]).unwrap();
-        assert_eq!(fs::read_dir(spool.path().join(FOLDER)).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         writer.write(b"yz").unwrap();
         let mut content = writer.finish().unwrap();
         assert_eq!(content.size(), THRESHOLD as u64 + 2);
@@ -280,23 +283,23 @@ mod tests {
         assert_eq!(adopted.name.as_deref(), Some("0000000000000007"));
         drop(content);
         adopted.settle(&Ok(()));
-        let stored = fs::read(spool.path().join(FOLDER).join("0000000000000007")).unwrap();
+        let stored = fs::read(folder.path().join("0000000000000007")).unwrap();
         assert!(stored.ends_with(b"xyz"));
         assert_eq!(stored.len(), THRESHOLD + 2);
     }
 
     #[test]
     fn content_that_no_row_names_leaves_no_file() {
-        let spool = spool();
+        let (_spool, folder) = spool();
         for finished in [false, true] {
-            let mut writer = ContentWriter::new(spool.path(), MessageId(8), None);
+            let mut writer = ContentWriter::new(Arc::clone(&folder), MessageId(8), None);
             writer.write(&vec![b'x'; THRESHOLD * 3]).unwrap();
             if finished {
                 drop(writer.finish().unwrap());
             } else {
                 drop(writer);
             }
-            assert_eq!(fs::read_dir(spool.path().join(FOLDER)).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }
 }

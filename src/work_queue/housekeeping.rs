@@ -72,7 +72,7 @@ impl WorkQueue {
     /// When the folder or the database can not be read.
     pub fn sweep(&self, started: MessageId) -> Result<Swept, QueueError> {
         let mut swept = Swept::default();
-        let folder = self.spool().join(super::content::FOLDER);
+        let folder = self.store.content().path();
         let broken = |e| QueueError::file(&folder, e);
         for entry in std::fs::read_dir(&folder).map_err(broken)? {
             let entry = entry.map_err(broken)?;

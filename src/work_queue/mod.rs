@@ -13,6 +13,7 @@ mod damage;
 mod due;
 mod error;
 mod expansion;
+mod folder;
 mod hopper;
 mod housekeeping;
 pub mod id;
@@ -103,13 +104,13 @@ impl WorkQueue {
     /// Takes the content of message `id`.
     #[must_use]
     pub fn content_writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(self.spool(), id, None)
+        ContentWriter::new(Arc::clone(self.store.content()), id, None)
     }
 
     /// Takes the content that shall replace that of message `id`.
     #[must_use]
     pub fn rewritten_content_writer(&self, id: MessageId) -> ContentWriter {
-        ContentWriter::new(self.spool(), id, Some(self.message_id()))
+        ContentWriter::new(Arc::clone(self.store.content()), id, Some(self.message_id()))
     }
 
     /// Reads the content of message `id`.
@@ -137,7 +138,7 @@ fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError>
     })?;
     match home {
         Some((Some(file), _)) => {
-            let path = store.spool().join(content::FOLDER).join(file);
+            let path = store.content().path().join(file);
             std::fs::File::open(&path)
                 .map(ContentReader::File)
                 .map_err(|e| QueueError::file(&path, e))

@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::content::{FOLDER, remove};
+use super::content::remove;
 use super::error::QueueError;
+use super::folder::ContentFolder;
 use super::hopper::{Hopper, Pending};
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
@@ -44,6 +45,7 @@ const BUSY: Duration = Duration::from_secs(10);
 /// The database, its writer and its readers; and the lock that keeps a second MTA away.
 pub(super) struct Store {
     spool: PathBuf,
+    content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
     work: Arc<Hopper<Box<dyn Work>>>,
     uncounted: Arc<Mutex<Counts>>,
@@ -61,8 +63,8 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the database in the folder `spool`; makes both where they do not exist.
     pub(super) fn open(spool: &Path, clock: Clock) -> Result<Store, QueueError> {
-        for folder in [spool.to_owned(), spool.join(FOLDER)] {
-            make_folder(&folder).map_err(|e| QueueError::file(&folder, e))?;
+        for folder in [spool, ContentFolder::below(spool).path()] {
+            make_folder(folder).map_err(|e| QueueError::file(folder, e))?;
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let db = open_writer(&spool.join("queue.db"))?;
@@ -81,7 +83,8 @@ impl Store {
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
-        let folder = spool.join(FOLDER);
+        let content = Arc::new(ContentFolder::below(spool));
+        let folder = content.path().to_owned();
         let sweeping = std::thread::Builder::new()
             .name("wq-sweeper".to_owned())
             .spawn(move || {
@@ -110,6 +113,7 @@ impl Store {
             .map_err(|e| QueueError::file(spool, e))?;
         Ok(Store {
             spool: spool.to_owned(),
+            content,
             stamps,
             work,
             uncounted,
@@ -121,6 +125,11 @@ impl Store {
 
     pub(super) fn spool(&self) -> &Path {
         &self.spool
+    }
+
+    /// Where the content files are.
+    pub(super) fn content(&self) -> &Arc<ContentFolder> {
+        &self.content
     }
 
     pub(super) fn stamps(&self) -> &Stamps {

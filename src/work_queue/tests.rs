@@ -843,7 +843,7 @@ fn spool_of(dump: &str, file: &str) -> World {
     let folder = tempfile::tempdir().unwrap();
     let db = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
     db.execute_batch(dump).unwrap();
-    let content = folder.path().join(content::FOLDER);
+    let content = folder.path().join(super::folder::FOLDER);
     std::fs::create_dir(&content).unwrap();
     std::fs::write(content.join(file), [b'x'; 72_016]).unwrap();
     let clock = Clock::manual(Stamp(1_000_000_000_000_000));
