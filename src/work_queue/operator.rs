@@ -9,7 +9,7 @@ use super::backoff::release;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::refresh_due;
+use super::moves::{Change, refresh_due};
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
 
@@ -115,7 +115,7 @@ impl WorkQueue {
                     "UPDATE next_hop SET retry_at = min(retry_at, ?) WHERE id = ?",
                     (now.0, hop.0),
                 )?;
-                refresh_due(ledger, *hop)?;
+                refresh_due(ledger, *hop, Change::Same)?;
                 ledger.record(id, Some(*n), "retried", &story(&by))?;
             }
             Ok(!rows.is_empty())
@@ -148,7 +148,7 @@ fn step(
         }
         ledger.record(MessageId(*id), Some(*n), "retried", &story(by))?;
     }
-    refresh_due(ledger, hop)?;
+    refresh_due(ledger, hop, Change::Same)?;
     Ok(places)
 }
 

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::error::QueueError;
 
 /// The schema that this version writes; `user_version` of the database.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// The tables of a database that is made anew.
 const TABLES: &str = include_str!("schema.sql");
@@ -17,7 +17,11 @@ const TABLES: &str = include_str!("schema.sql");
 const VIEWS: &str = include_str!("views.sql");
 
 /// What leads from each released version, beginning with 1, to the next.
-const UPGRADES: [&str; VERSION as usize - 1] = [include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")];
+const UPGRADES: [&str; VERSION as usize - 1] = [
+    include_str!("upgrade-2.sql"),
+    include_str!("upgrade-3.sql"),
+    include_str!("upgrade-4.sql"),
+];
 
 /// Makes the schema in an empty database, and upgrades an older one. Either it is all done, or nothing.
 ///
@@ -131,7 +135,7 @@ mod tests {
         let error = bring_up(&db).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "queue.db was written by a newer smtpmta (schema 4, this version knows up to 3)"
+            "queue.db was written by a newer smtpmta (schema 5, this version knows up to 4)"
         );
         assert!(db.is_autocommit());
     }

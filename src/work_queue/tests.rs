@@ -18,6 +18,7 @@ use crate::smtp::reply::{EnhancedCode, Reply};
 
 mod backoff;
 mod expansion;
+mod plans;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -153,6 +154,23 @@ impl World {
             "SELECT ifnull(group_concat(t, ' '), '') FROM (SELECT s.name || ':' || count(*) AS t \
                   FROM recipient r JOIN state s ON s.number = r.state GROUP BY s.number ORDER BY s.number)",
         )
+    }
+}
+
+/// Whatever a test did: each next hop knows how much waits for it, and of no older message.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.queue.close();
+        let wrong = self.sql(
+            "SELECT ifnull(group_concat(h.name || ': ' || h.waiting || ' since ' || ifnull(h.oldest, 'never')), '') \
+             FROM next_hop h LEFT JOIN (SELECT hop, count(*) AS waiting, min(message) AS oldest FROM recipient \
+               WHERE state = 2 AND list IS NULL GROUP BY hop) w ON w.hop = h.id \
+             WHERE h.waiting <> ifnull(w.waiting, 0) OR w.waiting > 0 AND ifnull(h.oldest > w.oldest, 1)",
+        );
+        assert_eq!(wrong, "", "next hops that count wrongly");
     }
 }
 
