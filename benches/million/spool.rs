@@ -18,8 +18,8 @@ use smtpmta::smtp::reply::EnhancedCode;
 use smtpmta::work_queue::outcome::{Outcome, Reason};
 use smtpmta::work_queue::retry::RetryPolicy;
 use smtpmta::work_queue::{
-    Arrival, Claim, Content, Converted, Delivery, Origin, QueueError, Routed, Settlement, Silence, Terms, Waiting,
-    Way, WorkQueue,
+    Arrival, Claim, Content, Converted, Delivery, Origin, QueueError, Routed, Settlement, Silence, Terms,
+    Waiting, Way, WorkQueue,
 };
 
 /// One message in so many is for the next hop with the long row.
@@ -64,7 +64,8 @@ fn put(queue: &WorkQueue, messages: usize) -> Result<(), QueueError> {
                 return Ok(());
             }
             let to: Mailbox = format!("somebody{n}@{}", domain(n)).parse().expect("a path");
-            let mut content = format!("Subject: message {n}\r\nFrom: <sender@example.org>\r\nTo: <{to}>\r\n\r\n");
+            let mut content =
+                format!("Subject: message {n}\r\nFrom: <sender@example.org>\r\nTo: <{to}>\r\n\r\n");
             content.push_str(&"x".repeat(SIZE.saturating_sub(content.len() + 2)));
             content.push_str("\r\n");
             let sender = ReversePath("sender@example.org".parse().ok());
@@ -114,7 +115,11 @@ fn convert(queue: &WorkQueue) -> Result<(), QueueError> {
             id: w.id,
             structure: None,
             content: None,
-            ways: w.recipients.iter().map(|r| (r.n, Way::Hop(hop_of(&r.path)))).collect(),
+            ways: w
+                .recipients
+                .iter()
+                .map(|r| (r.n, Way::Hop(hop_of(&r.path))))
+                .collect(),
             null_sender: false,
         };
         queue.routed(waiting.iter().map(routed).collect())?;
@@ -150,7 +155,9 @@ fn put_off(queue: &WorkQueue) -> Result<(), QueueError> {
         }
         for list in &claimed.lists {
             let name = list.next_hop.to_string();
-            let number = name.strip_prefix("dead").and_then(|rest| rest[..4].parse::<usize>().ok());
+            let number = name
+                .strip_prefix("dead")
+                .and_then(|rest| rest[..4].parse::<usize>().ok());
             if number.is_some_and(|number| number >= HOPS - ANSWERING) {
                 defer(queue, list)?;
             } else {
@@ -168,7 +175,12 @@ fn put_off(queue: &WorkQueue) -> Result<(), QueueError> {
 
 fn defer(queue: &WorkQueue, list: &DomainList) -> Result<(), QueueError> {
     let settle = |message: &smtpmta::work_queue::ListedMessage| {
-        let reason = || Reason::here(EnhancedCode(4, 2, 0), "192.0.2.9:25 said: 450 4.2.0 come back later");
+        let reason = || {
+            Reason::here(
+                EnhancedCode(4, 2, 0),
+                "192.0.2.9:25 said: 450 4.2.0 come back later",
+            )
+        };
         queue.settle(Arc::new(Settlement {
             list: list.id,
             id: message.id,
@@ -176,13 +188,19 @@ fn defer(queue: &WorkQueue, list: &DomainList) -> Result<(), QueueError> {
             host: "192.0.2.9:25".to_owned(),
             tls: None,
             host_reports: false,
-            outcomes: message.recipients.iter().map(|r| (r.n, Outcome::TryLater(reason()))).collect(),
+            outcomes: message
+                .recipients
+                .iter()
+                .map(|r| (r.n, Outcome::TryLater(reason())))
+                .collect(),
             retry: retry(),
         }))
     };
     let messages = queue.list_messages(list.id)?;
     let pending: Vec<_> = messages.iter().map(settle).collect();
-    pending.into_iter().try_for_each(|settled| settled.wait().map(drop))
+    pending
+        .into_iter()
+        .try_for_each(|settled| settled.wait().map(drop))
 }
 
 fn retry() -> RetryPolicy {

@@ -35,7 +35,11 @@ impl Addin {
             Ok(Command::List(rows)) => {
                 self.aside("queue-list", request, move |queue| {
                     let listing = queue.listing(rows)?;
-                    let exit = if listing.rows.is_empty() { Exit::Refused } else { Exit::Done };
+                    let exit = if listing.rows.is_empty() {
+                        Exit::Refused
+                    } else {
+                        Exit::Done
+                    };
                     Ok((exit, screen::listing(&listing, queue.now())))
                 });
                 return false;

@@ -519,10 +519,7 @@ mod tests {
             words: ["list", "--limit", "50"].map(String::from).to_vec(),
             json: true,
         };
-        assert_eq!(
-            asked(&["queue", "list", "--json", "--limit", "50"]).command,
-            list
-        );
+        assert_eq!(asked(&["queue", "list", "--json", "--limit", "50"]).command, list);
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);

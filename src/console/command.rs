@@ -357,7 +357,10 @@ mod tests {
         }
         assert_eq!(parse("tell smtpmta start"), Ok(Command::Start(Part::All)));
         assert_eq!(parse("TELL SMTPMTA STOP DRTASK"), Ok(Command::Stop(Part::DrTask)));
-        assert_eq!(parse("tell show config"), Ok(Command::Show(What::Config, Limit::Usual)));
+        assert_eq!(
+            parse("tell show config"),
+            Ok(Command::Show(What::Config, Limit::Usual))
+        );
         assert_eq!(parse("show tasks"), Ok(Command::Show(What::Tasks, Limit::Usual)));
         assert_eq!(parse("tell smtpmta quit"), Ok(Command::Quit));
     }
@@ -427,7 +430,10 @@ mod tests {
         for (line, command) in [
             ("show queue", Command::Show(What::Queue, Limit::Usual)),
             ("show queue --limit 5", Command::Show(What::Queue, Limit::Rows(5))),
-            ("TELL SMTPMTA SHOW HOPS --LIMIT=5", Command::Show(What::Hops, Limit::Rows(5))),
+            (
+                "TELL SMTPMTA SHOW HOPS --LIMIT=5",
+                Command::Show(What::Hops, Limit::Rows(5)),
+            ),
             ("show lists --all", Command::Show(What::Lists, Limit::All)),
             ("queue list", Command::List(USUAL_LIST)),
             ("queue list --limit 10000", Command::List(10_000)),

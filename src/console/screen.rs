@@ -208,7 +208,7 @@ pub fn listing(listing: &Listing, now: Stamp) -> Screen {
         json.push(json!({
             "id": row.id.to_string(), "n": row.n, "arrived": row.id.arrived().to_console(),
             "age_seconds": now.since(row.id.arrived()).as_secs(), "size": row.size, "state": row.state.to_string(),
-            "next_attempt": row.next_attempt.map(Stamp::to_console), "attempts": row.attempts,
+            "next_attempt": row.next_attempt.filter(|due| due.0 > 0).map(Stamp::to_console), "attempts": row.attempts,
             "sender": row.sender, "recipient": row.recipient, "next_hop": row.next_hop, "handler": handler,
             "last_error": row.last_error,
         }));
@@ -398,7 +398,9 @@ impl<const N: usize> Table<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work_queue::MailRow;
     use crate::work_queue::id::MessageId;
+    use crate::work_queue::states::State;
     use std::time::Duration;
 
     #[test]
@@ -422,6 +424,45 @@ mod tests {
     }
 
     #[test]
+    fn queue_list_is_a_line_for_each_recipient_and_says_how_many_more_there_are() {
+        let second = 1_000_000;
+        let row = MailRow {
+            id: MessageId(10 * second),
+            n: 0,
+            size: 812,
+            sender: String::new(),
+            recipient: "b@example.org\nx".to_owned(),
+            state: State::PendingXmit,
+            next_hop: Some("example.org".to_owned()),
+            handler: None,
+            next_attempt: Some(Stamp(400 * second)),
+            attempts: 1,
+            last_error: Some("no answer".to_owned()),
+        };
+        let mut begin = Listing {
+            rows: vec![row],
+            more: 7,
+            is_exact: true,
+        };
+        assert_eq!(
+            listing(&begin, Stamp(100 * second)).text,
+            "ID                Age  Size  State            Next try  Sender  Recipient         Next hop     Last error\n\
+             0000000000989680  90s  812   WQ_PENDING_XMIT  in 5m     <>      <b@example.orgx>  example.org  no answer\n\
+             and 7 more\n"
+        );
+        begin.is_exact = false;
+        assert!(
+            listing(&begin, Stamp(0))
+                .text
+                .ends_with("\nand at least 7 more\n")
+        );
+        assert_eq!(
+            listing(&Listing::default(), Stamp(0)).text,
+            "There is nothing in the work queues.\n"
+        );
+    }
+
+    #[test]
     fn show_queue_lines_its_columns_up() {
         let second = 1_000_000;
         let row = QueueRow {
@@ -439,6 +480,9 @@ mod tests {
              12          2       90s     in 5m     sending  example.org\n\
              and 2 next hops more\n"
         );
-        assert_eq!(queue(&[], 0, Stamp(0)).text, "The outbound work queue is empty.\n");
+        assert_eq!(
+            queue(&[], 0, Stamp(0)).text,
+            "The outbound work queue is empty.\n"
+        );
     }
 }

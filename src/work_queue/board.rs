@@ -97,7 +97,8 @@ impl WorkQueue {
             let count = "SELECT count(*) FROM next_hop WHERE waiting > 0";
             let mut count = ledger::row(&db, count, [], |row| row.get(0))?.unwrap_or(0);
             for hop in listed.keys().filter(|hop| !seen.contains(hop)) {
-                let one = "SELECT id, name, waiting, oldest, due, last_error, failures FROM next_hop WHERE id = ?";
+                let one =
+                    "SELECT id, name, waiting, oldest, due, last_error, failures FROM next_hop WHERE id = ?";
                 let row = ledger::row(&db, one, [hop.0], hop_row)?;
                 count += row.iter().filter(|(_, row)| row.recipients == 0).count();
                 hops.extend(row);
@@ -298,7 +299,8 @@ fn hop_row(row: &Row<'_>) -> rusqlite::Result<(HopId, QueueRow)> {
 /// The oldest message that waits for a next hop. Where it does not answer that is the one that was the oldest, `known`,
 /// and still is; where that has gone, there is a row in an index to be walked through.
 fn oldest(db: &Connection, hop: HopId, known: MessageId) -> Result<MessageId, QueueError> {
-    let still = "SELECT 1 FROM recipient WHERE message = ? AND hop = ? AND state = 2 AND list IS NULL";
+    // The message is what leads there: the plus keeps the row of the next hop out of it.
+    let still = "SELECT 1 FROM recipient WHERE message = ? AND +hop = ? AND state = 2 AND list IS NULL";
     if ledger::row(db, still, (known.0, hop.0), |_| Ok(()))?.is_some() {
         return Ok(known);
     }

@@ -7,7 +7,8 @@ use super::WorkQueue;
 use super::content::remove;
 use super::error::QueueError;
 use super::id::MessageId;
-use super::ledger;
+use super::ledger::{self, Ledger};
+use crate::clock::Stamp;
 
 /// What a sweep of the content folder found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,21 +49,39 @@ impl WorkQueue {
                         ledger.run("DELETE FROM recipient WHERE message = ?", [id.0])?;
                         ledger.run("DELETE FROM message WHERE id = ?", [id.0])?;
                     }
-                    if ids.len() < STEP {
-                        ledger.run(
-                            "DELETE FROM next_hop WHERE due IS NULL AND used_at < ? \
-                             AND NOT EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id)",
-                            [cutoff.0],
-                        )?;
-                    }
                     Ok(ids.len())
                 })
                 .wait()?;
             forgotten += step;
             if step < STEP {
-                return Ok(forgotten);
+                break;
             }
         }
+        self.forget_hops(cutoff)?;
+        Ok(forgotten)
+    }
+
+    /// Forgets the next hops that were not used since `cutoff`, and for which nothing waits.
+    fn forget_hops(&self, cutoff: Stamp) -> Result<(), QueueError> {
+        const UNUSED: &str = "SELECT id FROM next_hop WHERE due IS NULL AND used_at < ?";
+        let unused: Vec<i64> = self
+            .store
+            .read(|db| ledger::rows(db, UNUSED, [cutoff.0], |row| row.get(0)))?;
+        for some in unused.chunks(STEP) {
+            let some = some.to_vec();
+            let forget = move |ledger: &mut Ledger<'_>| {
+                for hop in &some {
+                    ledger.run(
+                        "DELETE FROM next_hop WHERE id = ? AND due IS NULL AND used_at < ? \
+                         AND NOT EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id)",
+                        (hop, cutoff.0),
+                    )?;
+                }
+                Ok(())
+            };
+            self.store.write(forget).wait()?;
+        }
+        Ok(())
     }
 
     /// Removes content files that belong to no message in the queue. Those that may still be on their way in,

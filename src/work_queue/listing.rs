@@ -87,10 +87,13 @@ impl WorkQueue {
 /// The next messages in the queue after `after`, at most `limit`: each has its content in the database, or in a file.
 fn in_the_queue(db: &Connection, after: MessageId, limit: usize) -> Result<Vec<MessageId>, QueueError> {
     let small = "SELECT message FROM content WHERE message > ? ORDER BY message LIMIT ?";
-    let large = "SELECT id FROM message WHERE file IS NOT NULL AND left_at IS NULL AND id > ? ORDER BY id LIMIT ?";
+    let large =
+        "SELECT id FROM message WHERE file IS NOT NULL AND left_at IS NULL AND id > ? ORDER BY id LIMIT ?";
     let mut ids = Vec::new();
     for sql in [small, large] {
-        ids.extend(ledger::rows(db, sql, (after.0, limit), |row| row.get(0).map(MessageId))?);
+        ids.extend(ledger::rows(db, sql, (after.0, limit), |row| {
+            row.get(0).map(MessageId)
+        })?);
     }
     ids.sort_unstable();
     ids.truncate(limit);

@@ -62,6 +62,7 @@ mod tests {
 
     const VERSION_1: &str = include_str!("../../tests/fixtures/queue-v1.sql");
     const VERSION_2: &str = include_str!("../../tests/fixtures/queue-v2.sql");
+    const VERSION_3: &str = include_str!("../../tests/fixtures/queue-v3.sql");
 
     fn written_by(version: &str) -> Connection {
         let db = Connection::open_in_memory().unwrap();
@@ -96,7 +97,7 @@ mod tests {
     fn an_upgraded_database_has_the_form_of_a_new_one() {
         let new = Connection::open_in_memory().unwrap();
         bring_up(&new).unwrap();
-        for old in [VERSION_1, VERSION_2] {
+        for old in [VERSION_1, VERSION_2, VERSION_3] {
             let old = written_by(old);
             assert_ne!(form(&old), form(&new));
             bring_up(&old).unwrap();
