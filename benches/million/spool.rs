@@ -14,12 +14,12 @@ use smtpmta::domain_list::list::DomainList;
 use smtpmta::domain_list::next_hop::NextHop;
 use smtpmta::domain_list::pace::Unlimited;
 use smtpmta::smtp::path::{Mailbox, ReversePath};
-use smtpmta::smtp::reply::EnhancedCode;
+use smtpmta::smtp::reply::{EnhancedCode, Reply};
 use smtpmta::work_queue::outcome::{Outcome, Reason};
 use smtpmta::work_queue::retry::RetryPolicy;
 use smtpmta::work_queue::{
-    Arrival, Claim, Content, Converted, Delivery, Origin, QueueError, Routed, Settlement, Silence, Terms,
-    Waiting, Way, WorkQueue,
+    Arrival, Claim, Content, Converted, Delivery, ListedMessage, Origin, QueueError, Routed, Settlement,
+    Silence, Terms, Waiting, Way, WorkQueue,
 };
 
 /// One message in so many is for the next hop with the long row.
@@ -34,6 +34,8 @@ const SESSIONS: usize = 64;
 const GROUP: usize = 1000;
 /// Octets of the content of each message.
 const SIZE: usize = 1024;
+/// The host that is said to have been tried.
+const HOST: &str = "192.0.2.9[192.0.2.9]";
 
 /// Fills the folder `spool` with `messages` messages that wait, of one recipient each. None is due within a day.
 ///
@@ -48,10 +50,23 @@ pub fn fill(spool: &Path, messages: usize) -> Result<(), QueueError> {
     Ok(())
 }
 
+/// Fills the folder `spool` with the history of `messages` messages that have been delivered.
+///
+/// # Errors
+/// When the work queue refused.
+pub fn fill_with_history(spool: &Path, messages: usize) -> Result<(), QueueError> {
+    let queue = WorkQueue::open(spool, Clock::System)?;
+    put(&queue, messages)?;
+    convert(&queue)?;
+    each_list(&queue, |list| settle(&queue, list, &delivered))?;
+    queue.close();
+    Ok(())
+}
+
 fn domain(n: usize) -> String {
     match n % ONE_IN {
         0 => "long-row.test".to_owned(),
-        _ => format!("dead{:04}.test", n % HOPS),
+        rest => format!("dead{:04}.test", (n / ONE_IN * (ONE_IN - 1) + rest - 1) % HOPS),
     }
 }
 
@@ -133,6 +148,29 @@ fn hop_of(path: &Mailbox) -> NextHop {
 /// As osesctl and its handlers do it: most next hops do not answer, and back off; the others put off what they are
 /// given, message by message.
 fn put_off(queue: &WorkQueue) -> Result<(), QueueError> {
+    each_list(queue, |list| {
+        let name = list.next_hop.to_string();
+        let number = name
+            .strip_prefix("dead")
+            .and_then(|rest| rest[..4].parse::<usize>().ok());
+        if number.is_some_and(|number| number >= HOPS - ANSWERING) {
+            return settle(queue, list, &later);
+        }
+        let silence = Silence {
+            list: list.id,
+            host: HOST.to_owned(),
+            reason: Reason::here(EnhancedCode(4, 4, 1), "192.0.2.9:25: no answer within 30 s"),
+            retry: retry(),
+        };
+        queue.back_off(&silence).map(drop)
+    })
+}
+
+/// Makes lists as long as something is due, and does `end` with each.
+fn each_list(
+    queue: &WorkQueue,
+    end: impl Fn(&DomainList) -> Result<(), QueueError>,
+) -> Result<(), QueueError> {
     loop {
         let claimed = queue.claim(Claim {
             handlers: (0..100).collect(),
@@ -154,45 +192,23 @@ fn put_off(queue: &WorkQueue) -> Result<(), QueueError> {
             return Ok(());
         }
         for list in &claimed.lists {
-            let name = list.next_hop.to_string();
-            let number = name
-                .strip_prefix("dead")
-                .and_then(|rest| rest[..4].parse::<usize>().ok());
-            if number.is_some_and(|number| number >= HOPS - ANSWERING) {
-                defer(queue, list)?;
-            } else {
-                queue.back_off(&Silence {
-                    list: list.id,
-                    host: "192.0.2.9:25".to_owned(),
-                    reason: Reason::here(EnhancedCode(4, 4, 1), "192.0.2.9:25: no answer within 30 s"),
-                    retry: retry(),
-                })?;
-            }
+            end(list)?;
             queue.end_list(list.id)?;
         }
     }
 }
 
-fn defer(queue: &WorkQueue, list: &DomainList) -> Result<(), QueueError> {
-    let settle = |message: &smtpmta::work_queue::ListedMessage| {
-        let reason = || {
-            Reason::here(
-                EnhancedCode(4, 2, 0),
-                "192.0.2.9:25 said: 450 4.2.0 come back later",
-            )
-        };
+/// Ends every recipient on a list with `outcome`.
+fn settle(queue: &WorkQueue, list: &DomainList, outcome: &dyn Fn() -> Outcome) -> Result<(), QueueError> {
+    let settle = |message: &ListedMessage| {
         queue.settle(Arc::new(Settlement {
             list: list.id,
             id: message.id,
             null_sender: false,
-            host: "192.0.2.9:25".to_owned(),
+            host: HOST.to_owned(),
             tls: None,
             host_reports: false,
-            outcomes: message
-                .recipients
-                .iter()
-                .map(|r| (r.n, Outcome::TryLater(reason())))
-                .collect(),
+            outcomes: message.recipients.iter().map(|r| (r.n, outcome())).collect(),
             retry: retry(),
         }))
     };
@@ -201,6 +217,19 @@ fn defer(queue: &WorkQueue, list: &DomainList) -> Result<(), QueueError> {
     pending
         .into_iter()
         .try_for_each(|settled| settled.wait().map(drop))
+}
+
+fn later() -> Outcome {
+    let text = "192.0.2.9:25 said: 450 4.2.0 come back later";
+    Outcome::TryLater(Reason::here(EnhancedCode(4, 2, 0), text))
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered(Reply {
+        code: 250,
+        enhanced: None,
+        lines: vec!["ok".to_owned()],
+    })
 }
 
 fn retry() -> RetryPolicy {
