@@ -19,13 +19,15 @@ pub struct Swept {
     pub removed: usize,
 }
 
-/// Messages that are forgotten in one transaction.
-const STEP: usize = 100;
+/// Messages that are forgotten in one transaction: mail that arrives meanwhile waits for it.
+const STEP: usize = 25;
 
 /// Space is given back when more than this part of the database is free …
 const FREE_PART: i64 = 2;
-/// … and it is more than this many octets.
+/// … and it is more than this many octets …
 const FREE_OCTETS: i64 = 64 << 20;
+/// … and no more than this is left: it is written anew, and no mail flows meanwhile. What is free is used again.
+const MOST_LEFT: i64 = 256 << 20;
 
 impl WorkQueue {
     /// Forgets messages, and their history, that left the queue more than `keep` ago. Gives how many.
@@ -38,7 +40,7 @@ impl WorkQueue {
         loop {
             let step = self
                 .store
-                .write(move |ledger| {
+                .write_step(move |ledger| {
                     let ids = ledger.rows(
                         "SELECT id FROM message WHERE left_at IS NOT NULL AND left_at < ? ORDER BY left_at LIMIT ?",
                         (cutoff.0, STEP),
@@ -50,8 +52,7 @@ impl WorkQueue {
                         ledger.run("DELETE FROM message WHERE id = ?", [id.0])?;
                     }
                     Ok(ids.len())
-                })
-                .wait()?;
+                })?;
             forgotten += step;
             if step < STEP {
                 break;
@@ -79,7 +80,7 @@ impl WorkQueue {
                 }
                 Ok(())
             };
-            self.store.write(forget).wait()?;
+            self.store.write_step(forget)?;
         }
         Ok(())
     }
@@ -118,7 +119,7 @@ impl WorkQueue {
         Ok(swept)
     }
 
-    /// Whether much of the database is gaps.
+    /// Whether much of the database is gaps, and the rest is soon written anew.
     ///
     /// # Errors
     /// When the database can not be read.
@@ -132,7 +133,8 @@ impl WorkQueue {
             ))
         })?;
         let (free, pages, page_size) = free;
-        Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS)
+        let left = (pages - free) * page_size;
+        Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS && left <= MOST_LEFT)
     }
 
     /// Writes the database anew without its gaps. Nothing else is written meanwhile.

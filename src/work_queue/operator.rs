@@ -24,8 +24,8 @@ pub enum Retry {
     Messages(Vec<MessageId>),
 }
 
-/// Recipients that are moved in one step.
-const STEP: usize = 500;
+/// Recipients that are moved in one step: mail that arrives meanwhile waits for it.
+const STEP: usize = 100;
 
 /// A place in the row of what waits for a next hop: due when, which message, which recipient.
 type Place = (i64, i64, u32);
@@ -90,8 +90,9 @@ impl WorkQueue {
         messages: &mut HashSet<MessageId>,
     ) -> Result<Option<Place>, QueueError> {
         let (now, by) = (self.now(), by.to_owned());
-        let places = self.store.write(move |ledger| step(ledger, hop, from, now, &by));
-        let places = places.wait()?;
+        let places = self
+            .store
+            .write_step(move |ledger| step(ledger, hop, from, now, &by))?;
         messages.extend(places.iter().map(|(_, id, _)| MessageId(*id)));
         Ok(places.last().filter(|_| places.len() == STEP).copied())
     }
