@@ -122,20 +122,30 @@ fn measure(spool: &Path, sink: &Sink) -> Outcome<Vec<Row>> {
     }
     let sent = mta.counter("Mail.Transferred")?;
     mta.ask(&["tell", "stop", "outbound"])?;
-    let begun = Instant::now();
+    let (begun, used) = (Instant::now(), mta.processor_time()?);
     let times = load::send(mta.address, SESSIONS, FRESH, "fresh.test")?;
     let rate = per_second(FRESH, begun.elapsed());
     rows.push(("accept, messages/s".to_owned(), rate));
+    let used = mta.processor_time()?.saturating_sub(used);
+    rows.push((
+        "accept, processor time, ms/message".to_owned(),
+        millis(used) / FRESH as f64,
+    ));
     rows.push((
         "accept, longest, ms".to_owned(),
         times.last().copied().map_or(0.0, millis),
     ));
     mta.ask(&["tell", "start", "outbound"])?;
     mta.wait_for_transfers(sent + FRESH)?;
-    let begun = Instant::now();
+    let (begun, used) = (Instant::now(), mta.processor_time()?);
     load::send(mta.address, SESSIONS, FRESH, "fresh.test")?;
     mta.wait_for_transfers(sent + 2 * FRESH)?;
+    let spent = mta.processor_time()?.saturating_sub(used);
     rows.push(("relay, messages/s".to_owned(), per_second(FRESH, begun.elapsed())));
+    rows.push((
+        "relay, processor time, ms/message".to_owned(),
+        millis(spent) / FRESH as f64,
+    ));
     Ok(rows)
 }
 
@@ -164,11 +174,12 @@ fn report(messages: usize, empty: &[Vec<Row>], waiting: &[Vec<Row>]) {
 }
 
 fn digits(value: f64) -> String {
-    if value < 100.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.0}")
-    }
+    let decimals = match value {
+        ..1.0 => 3,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
