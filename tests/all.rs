@@ -13,6 +13,7 @@ mod support {
     pub mod sink;
     pub mod stream;
     pub mod submission;
+    pub mod trace;
     pub mod world;
 }
 
@@ -31,6 +32,7 @@ mod rooms {
     mod bounded;
     mod console;
     mod contents;
+    mod durable;
     mod generated;
     mod hosts;
     mod inbound_auth;

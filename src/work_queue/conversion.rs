@@ -1,6 +1,8 @@
 //! What the two conversion tasks ask of the queue: the messages that wait for them, and what became of
 //! each.
 
+use rusqlite::Connection;
+
 use super::WorkQueue;
 use super::arrival::Origin;
 use super::content::{Content, Home};
@@ -10,11 +12,10 @@ use super::expansion::{Present, expand};
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::moves::{Change, give_up, now_due, refresh_due, settle_if_done, success_due};
-use super::states::State;
-use rusqlite::Connection;
-
 use super::outcome::{Reason, Success};
+use super::states::State;
 use super::structure::Structure;
+use super::writer::Durability;
 use crate::clock::Stamp;
 use crate::domain_list::next_hop::NextHop;
 use crate::smtp::path::{Mailbox, ReversePath};
@@ -158,11 +159,21 @@ impl WorkQueue {
     /// # Errors
     /// When it could not be recorded: the messages wait as before.
     pub fn converted(&self, messages: Vec<Converted>) -> Result<usize, QueueError> {
+        let only_passed_on = messages
+            .iter()
+            .flat_map(|message| &message.deliveries)
+            .all(|(_, delivery)| matches!(delivery, Delivery::PassOn));
+        // A mailbox that has the message already must not get it again; what is passed on can be passed on again.
+        let durability = if only_passed_on {
+            Durability::Unsynced
+        } else {
+            Durability::Synced
+        };
         let record = move |ledger: &mut Ledger<'_>| {
             let told = messages.iter().map(|message| converted(ledger, message));
             told.sum::<Result<usize, QueueError>>()
         };
-        self.store.write(record).wait()
+        self.store.write_as(durability, record).wait()
     }
 
     /// Records what omsgcnv did, in one transaction.
@@ -178,10 +189,16 @@ impl WorkQueue {
             .iter()
             .map(|a| a.as_ref().and_then(|a| a.name.clone()))
             .collect();
+        // Where the content is replaced the old one goes; what only gets a next hop can get it again.
+        let durability = if messages.iter().any(|message| message.content.is_some()) {
+            Durability::Synced
+        } else {
+            Durability::Unsynced
+        };
         let now = self.now();
         let committed = self
             .store
-            .write(move |ledger| {
+            .write_as(durability, move |ledger| {
                 messages
                     .iter()
                     .zip(&files)

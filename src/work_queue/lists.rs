@@ -12,6 +12,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::moves::{Change, now_due, refresh_due};
 use super::states::State;
+use super::writer::Durability;
 use crate::clock::Stamp;
 use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
 use crate::domain_list::list::{DomainList, HopId, ListId};
@@ -19,6 +20,10 @@ use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Tokens;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
+
+/// Lists come and go without a sync: after a crash each of them is taken apart anyway, and its messages are pending
+/// again whether the disk knows of the list or not.
+const MOVE: Durability = Durability::Unsynced;
 
 /// What one pass of Domain List Processing may do.
 #[derive(Clone)]
@@ -126,7 +131,7 @@ impl WorkQueue {
     pub fn claim(&self, claim: Claim) -> Result<Claimed, QueueError> {
         let now = self.now();
         self.store
-            .write(move |ledger| make_lists(ledger, &claim, now))
+            .write_as(MOVE, move |ledger| make_lists(ledger, &claim, now))
             .wait()
     }
 
@@ -150,7 +155,7 @@ impl WorkQueue {
             failures: 0,
         };
         let make = move |ledger: &mut Ledger<'_>| make_list(ledger, &terms, now, &chosen);
-        self.store.write(make).wait().map(|(list, _)| list)
+        self.store.write_as(MOVE, make).wait().map(|(list, _)| list)
     }
 
     /// Gives a list that waited to handler `handler`: from this commit on its rows are locked.
@@ -159,7 +164,7 @@ impl WorkQueue {
     /// When the database refused: the list waits as before.
     pub fn lock_list(&self, list: ListId, handler: usize) -> Result<(), QueueError> {
         self.store
-            .write(move |ledger| lock_list(ledger, list, handler))
+            .write_as(MOVE, move |ledger| lock_list(ledger, list, handler))
             .wait()
     }
 
@@ -231,7 +236,7 @@ impl WorkQueue {
     /// When the database refused; the next start finds the list and does it then.
     pub fn end_list(&self, list: ListId) -> Result<(), QueueError> {
         self.store
-            .write(move |ledger| end_list(ledger, list, "released"))
+            .write_as(MOVE, move |ledger| end_list(ledger, list, "released"))
             .wait()
     }
 

@@ -23,7 +23,7 @@ use super::hopper::{Hopper, Pending};
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::schema::bring_up;
-use super::writer::{Work, Writer, work};
+use super::writer::{Durability, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
@@ -107,6 +107,7 @@ impl Store {
                         work,
                         sweeper,
                         uncounted,
+                        durability: Durability::Synced,
                     }
                     .run()
                 }
@@ -131,12 +132,22 @@ impl Store {
         &self.stamps
     }
 
-    /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts.
+    /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts. That commit has
+    /// been synced.
     pub(super) fn write<T: Send + 'static>(
         &self,
         verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
     ) -> Pending<T> {
-        let (work, pending) = work(verb);
+        self.write_as(Durability::Synced, verb)
+    }
+
+    /// Like [`Store::write`]; the commit need not be more durable than that.
+    pub(super) fn write_as<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
+    ) -> Pending<T> {
+        let (work, pending) = work(durability, verb);
         self.work.put(work);
         pending
     }
@@ -205,7 +216,10 @@ impl Drop for Store {
 }
 
 fn open_writer(path: &Path) -> Result<Connection, QueueError> {
-    let db = Connection::open(path)?;
+    // Each connection belongs to one thread at a time, and needs no lock of its own.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "page_size", PAGE_SIZE)?;
     db.pragma_update(None, "journal_mode", "WAL")?;

@@ -22,8 +22,20 @@ const GROUP: usize = 512;
 /// Counters go to the disk this often; every commit would be dearer for a page.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
+/// What a crash of the machine may do to what has been committed. A crash of the process does nothing to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Nothing: it is on the disk before anybody hears of the commit, and all that was committed before it.
+    Synced,
+    /// It may be undone, as if it had not been done yet. Only for moves between states in which a message waits, of
+    /// which nobody outside has been told, and which are made again without harm.
+    Unsynced,
+}
+
 /// What the writer sees of a verb.
 pub(super) trait Work: Send {
+    /// What has to be true of its commit.
+    fn durability(&self) -> Durability;
     /// Does the work, in the transaction that is open.
     fn run(&mut self, ledger: &mut Ledger<'_>) -> Result<(), QueueError>;
     /// Its commit has returned.
@@ -34,11 +46,13 @@ pub(super) trait Work: Send {
 
 /// Work in a box that answers: see [`Pending`].
 pub(super) fn work<T: Send + 'static>(
+    durability: Durability,
     verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
 ) -> (Box<dyn Work>, Pending<T>) {
     let (answer, pending) = Teller::new();
     (
         Box::new(Verb {
+            durability,
             verb,
             outcome: None,
             answer,
@@ -48,6 +62,7 @@ pub(super) fn work<T: Send + 'static>(
 }
 
 struct Verb<F, T> {
+    durability: Durability,
     verb: F,
     outcome: Option<T>,
     answer: Teller<T>,
@@ -58,6 +73,10 @@ where
     F: FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send,
     T: Send,
 {
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
     fn run(&mut self, ledger: &mut Ledger<'_>) -> Result<(), QueueError> {
         self.outcome = Some((self.verb)(ledger)?);
         Ok(())
@@ -84,11 +103,13 @@ pub(super) struct Writer {
     pub(super) sweeper: Sender<Vec<String>>,
     /// What has been counted, and is not in the database yet.
     pub(super) uncounted: Arc<Mutex<Counts>>,
+    /// How `db` commits at present.
+    pub(super) durability: Durability,
 }
 
 impl Writer {
     /// Writes until the hopper is closed and empty, then closes the database.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let mut count_at: Option<Instant> = None;
         while let Some(mut group) = self.work.take(GROUP, count_at) {
             let counts = match count_at {
@@ -134,7 +155,7 @@ impl Writer {
     }
 
     /// One that fails fails nobody else: each gets a transaction of its own.
-    fn one_by_one(&self, group: Vec<Box<dyn Work>>, error: QueueError) {
+    fn one_by_one(&mut self, group: Vec<Box<dyn Work>>, error: QueueError) {
         let mut known = (group.len() == 1).then_some(error);
         for mut work in group {
             let failed = match known.take() {
@@ -151,7 +172,14 @@ impl Writer {
         }
     }
 
-    fn in_one_transaction(&self, group: &mut [Box<dyn Work>], counts: Counts) -> Result<(), QueueError> {
+    fn in_one_transaction(&mut self, group: &mut [Box<dyn Work>], counts: Counts) -> Result<(), QueueError> {
+        self.commit_as(
+            if group.iter().all(|work| work.durability() == Durability::Unsynced) {
+                Durability::Unsynced
+            } else {
+                Durability::Synced
+            },
+        )?;
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let mut ledger = Ledger::new(&self.db, &self.stamps);
@@ -165,6 +193,10 @@ impl Writer {
         match attempt.unwrap_or(Err(QueueError::Panicked)) {
             Ok((counts, discarded)) => {
                 self.count(counts);
+                debug_assert!(
+                    discarded.is_empty() || self.durability == Durability::Synced,
+                    "the row of a file that is gone may come back"
+                );
                 if !discarded.is_empty() {
                     // A sweeper that has more than enough to do leaves them to the next sweep of the folder.
                     let _ = self.sweeper.try_send(discarded);
@@ -181,6 +213,20 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// Lets commits be as durable as `durability` says, from the next one on. In WAL mode FULL syncs the log with each
+    /// commit, and with it all that stands before it; NORMAL leaves that to the next such commit or checkpoint.
+    fn commit_as(&mut self, durability: Durability) -> Result<(), QueueError> {
+        if self.durability != durability {
+            let synchronous = match durability {
+                Durability::Synced => "FULL",
+                Durability::Unsynced => "NORMAL",
+            };
+            self.db.pragma_update(None, "synchronous", synchronous)?;
+            self.durability = durability;
+        }
+        Ok(())
     }
 
     fn count(&self, counts: Counts) {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -14,7 +15,10 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::trace;
 use super::world::PATIENCE;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_smtpmta");
 
 /// What the process has said so far.
 #[derive(Debug, Default)]
@@ -72,8 +76,16 @@ pub struct Daemon {
 impl Daemon {
     /// Runs the program with these arguments.
     pub fn spawn(arguments: &[String]) -> Daemon {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
-            .args(arguments)
+        Daemon::run(Command::new(PROGRAM).args(arguments))
+    }
+
+    /// Runs it with these arguments under strace, which writes to `record`.
+    pub fn traced(arguments: &[String], record: &Path) -> Daemon {
+        Daemon::run(trace::under_strace(PROGRAM, record).args(arguments))
+    }
+
+    fn run(command: &mut Command) -> Daemon {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

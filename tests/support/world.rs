@@ -62,6 +62,8 @@ pub struct Answer {
 pub struct World {
     folder: TempDir,
     flags: Vec<String>,
+    /// Where strace records what the MTA does.
+    record: Option<PathBuf>,
     daemon: Option<Daemon>,
 }
 
@@ -80,6 +82,7 @@ impl World {
         let world = World {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            record: None,
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -98,7 +101,11 @@ impl World {
 
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
-        Daemon::spawn(&[&self.place("smtpmta.conf")[..], &self.flags[..]].concat())
+        let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
+        match &self.record {
+            None => Daemon::spawn(&arguments),
+            Some(record) => Daemon::traced(&arguments, record),
+        }
     }
 
     /// The options that name this configuration file and the spool.
@@ -154,6 +161,13 @@ impl World {
     /// From its next start on the MTA is run with this flag, too.
     pub fn flag(&mut self, name: &str, value: &str) {
         self.flags.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    /// From its next start on the MTA is run under strace; gives where the record will be.
+    pub fn trace(&mut self) -> PathBuf {
+        let record = self.folder.path().join("record");
+        self.record = Some(record.clone());
+        record
     }
 
     /// Writes a file beside the configuration; gives its path.
