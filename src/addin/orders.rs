@@ -1,6 +1,7 @@
 //! How the add-in task obeys: each command of the console, and its answer.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::path::Path;
 
 use super::Addin;
@@ -11,7 +12,7 @@ use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
 use crate::domain_list::next_hop::NextHop;
 use crate::log_book;
-use crate::work_queue::{QueueError, Retry};
+use crate::work_queue::{QueueError, Retry, WorkQueue};
 
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
@@ -31,12 +32,22 @@ impl Addin {
                 self.retry(what, request);
                 return false;
             }
-            Ok(Command::Show(what)) => match self.show(what) {
-                Ok(screen) => done(shown(&screen, request.json)),
-                Err(error) => Answer {
-                    status: Exit::TryLater.status(),
-                    text: format!("{error}\n"),
-                },
+            Ok(Command::List(rows)) => {
+                self.aside("queue-list", request, move |queue| {
+                    let listing = queue.listing(rows)?;
+                    let exit = if listing.rows.is_empty() {
+                        Exit::Refused
+                    } else {
+                        Exit::Done
+                    };
+                    Ok((exit, screen::listing(&listing, queue.now())))
+                });
+                return false;
+            }
+            Ok(Command::Show(what, limit)) => match self.show(what, limit.rows(ROWS), request) {
+                Some(Ok(screen)) => done(shown(&screen, request.json)),
+                Some(Err(error)) => later(&error),
+                None => return false,
             },
             Ok(Command::Quit) => done("SMTPMTA stops\n".to_owned()),
             Ok(Command::Start(part)) => self.start(part),
@@ -52,9 +63,10 @@ impl Addin {
         quit
     }
 
-    fn show(&self, what: What) -> Result<Screen, QueueError> {
+    /// What is to be shown; `None` where a thread of its own looks that up, and answers.
+    fn show(&self, what: What, limit: usize, request: &Request) -> Option<Result<Screen, QueueError>> {
         let now = self.queue.now();
-        Ok(match what {
+        Some(Ok(match what {
             What::Tasks => screen::tasks(&self.crew.primary_rows(), &self.crew.handler_rows()),
             What::Config => {
                 let row =
@@ -62,49 +74,72 @@ impl Addin {
                 let settings: Vec<_> = self.invocation.settings.iter().map(row).collect();
                 screen::config(&self.invocation.show(), &settings)
             }
-            What::Stat => screen::statistics(&self.queue.statistics()?),
+            What::Stat => {
+                let counters = |queue: &WorkQueue| Ok((Exit::Done, screen::statistics(&queue.statistics()?)));
+                self.aside("show-stat", request, counters);
+                return None;
+            }
             What::Version => screen::version(),
-            What::Queue => screen::queue(&self.queue.queue_rows(ROWS)?, now),
-            What::Lists => screen::lists(&self.queue.list_rows(ROWS)?, now),
+            What::Queue => {
+                self.aside("show-queue", request, move |queue| {
+                    let (rows, hops) = queue.queue_rows(limit)?;
+                    Ok((Exit::Done, screen::queue(&rows, hops, now)))
+                });
+                return None;
+            }
+            What::Lists => match self.queue.list_rows(limit) {
+                Ok(rows) => screen::lists(&rows, now),
+                Err(error) => return Some(Err(error)),
+            },
             What::Hops => {
                 let rates = super::crew::rates(&self.invocation.config);
-                let rows = self.queue.hop_rows(ROWS)?.into_iter().map(|row| {
+                let rows = match self.queue.hop_rows(limit) {
+                    Ok(rows) => rows,
+                    Err(error) => return Some(Err(error)),
+                };
+                let rows = rows.into_iter().map(|row| {
                     let pace = self.crew.pace(row.hop, &row.next_hop, &rates);
                     (row, pace)
                 });
                 screen::hops(&rows.collect::<Vec<_>>(), now)
             }
-        })
+        }))
     }
 
-    /// Makes messages due now, in a thread of its own, which answers.
+    /// Makes messages due now.
     fn retry(&self, what: Retry, request: &Request) {
-        let what = self.routed(what);
-        let (queue, kick) = (self.queue.clone(), self.crew.outbound_bell());
-        let (by, json, answer) = (request.by.clone(), request.json, request.answer.clone());
-        let retry = move || {
-            let answered = match queue.retry(&what, &by) {
-                Ok(messages) => Answer {
-                    status: if messages > 0 { Exit::Done } else { Exit::Refused }.status(),
-                    text: shown(&screen::retried(messages), json),
-                },
-                Err(error) => Answer {
-                    status: Exit::TryLater.status(),
-                    text: format!("{error}\n"),
-                },
-            };
+        let (what, by, kick) = (self.routed(what), request.by.clone(), self.crew.outbound_bell());
+        self.aside("queue-retry", request, move |queue| {
+            let retried = queue.retry(&what, &by);
             kick.kick();
+            let messages = retried?;
+            let exit = if messages > 0 { Exit::Done } else { Exit::Refused };
+            Ok((exit, screen::retried(messages)))
+        });
+    }
+
+    /// Answers from the work queue, in a thread of its own: a large one takes its time, and the others must not wait for
+    /// it.
+    fn aside(
+        &self,
+        name: &str,
+        request: &Request,
+        work: impl FnOnce(&WorkQueue) -> Result<(Exit, Screen), QueueError> + Send + 'static,
+    ) {
+        let (queue, json, answer) = (self.queue.clone(), request.json, request.answer.clone());
+        let work = move || {
+            let answered = match work(&queue) {
+                Ok((exit, screen)) => Answer {
+                    status: exit.status(),
+                    text: shown(&screen, json),
+                },
+                Err(error) => later(&error),
+            };
             // Whoever asked may have hung up.
             let _ = answer.send(answered);
         };
-        if let Err(error) = std::thread::Builder::new()
-            .name("queue-retry".to_owned())
-            .spawn(retry)
-        {
-            let _ = request.answer.send(Answer {
-                status: Exit::TryLater.status(),
-                text: format!("{error}\n"),
-            });
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+            let _ = request.answer.send(later(&error));
         }
     }
 
@@ -258,6 +293,13 @@ fn shown(screen: &Screen, json: bool) -> String {
     match json {
         true => format!("{}\n", screen.json),
         false => screen.text.clone(),
+    }
+}
+
+fn later(error: &dyn Error) -> Answer {
+    Answer {
+        status: Exit::TryLater.status(),
+        text: format!("{error}\n"),
     }
 }
 

@@ -131,11 +131,24 @@ impl Asked {
         if known.name == "queue" {
             options.optmulti("", "hop", "", "");
         }
+        if ["queue", "show"].contains(&known.name) {
+            options.optmulti("", "limit", "", "");
+            options.optflagmulti("", "all", "");
+        }
         let matches = match options.parse(rest) {
             Ok(matches) => matches,
             Err(fail) => return self.wrong("", behind(known, &fail)),
         };
-        let words = matches.free.clone();
+        let mut words = matches.free.clone();
+        if ["queue", "show"].contains(&known.name) && !words.is_empty() {
+            // What follows the first words is the MTA's to understand.
+            for limit in matches.opt_strs("limit") {
+                words.extend(["--limit".to_owned(), limit]);
+            }
+            if matches.opt_present("all") {
+                words.push("--all".to_owned());
+            }
+        }
         if matches.opt_present("help") {
             self.command = Command::Help;
         } else if known.name == "passwd" {

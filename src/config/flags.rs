@@ -638,7 +638,8 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "show",
         "tasks|config|stat|version|queue|lists|hops",
         true,
-        "Show what the running MTA does or holds.",
+        "Show what the running MTA does or holds; of queue, lists and hops at most so many rows (--limit N), or all \
+         (--all).",
     ),
     now(
         "tell",
@@ -662,9 +663,9 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "retry [--hop NAME | ID ...]",
+        "list [--limit N] | retry [--hop NAME | ID ...]",
         true,
-        "Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
+        "List what is in the work queues, the oldest first. Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
          that, or these, or all.",
     ),
     later(
@@ -697,7 +698,7 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
 /// The verbs that may follow `queue`, and whether each can be used now.
 static QUEUE_VERBS: [(&str, bool); 12] = [
     ("retry", true),
-    ("list", false),
+    ("list", true),
     ("show", false),
     ("age", false),
     ("hold", false),
@@ -720,11 +721,11 @@ pub fn has_queue_verb(verb: &str) -> bool {
 #[must_use]
 pub fn queue_verb_refused(verb: Option<&str>) -> String {
     match verb {
-        None => "queue: expected a verb behind it: retry".to_owned(),
+        None => "queue: expected a verb behind it: list, retry".to_owned(),
         Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {
-            format!("queue {verb}: this verb is not available in this version; there is retry")
+            format!("queue {verb}: this verb is not available in this version; there are list and retry")
         }
-        Some(verb) => format!("queue: {}: no such verb; there is retry", quoted(verb)),
+        Some(verb) => format!("queue: {}: no such verb; there are list and retry", quoted(verb)),
     }
 }
 

@@ -511,6 +511,15 @@ mod tests {
             asked(&["queue", "retry", "--hop=a.example", "--json"]).command,
             retry
         );
+        assert_eq!(
+            asked(&["show", "--limit=5", "queue"]).command,
+            show(&["queue", "--limit", "5"], false)
+        );
+        let list = Command::Queue {
+            words: ["list", "--limit", "50"].map(String::from).to_vec(),
+            json: true,
+        };
+        assert_eq!(asked(&["queue", "list", "--json", "--limit", "50"]).command, list);
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);
@@ -537,14 +546,14 @@ mod tests {
         for (args, expected) in [
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
-                &["queue", "list"],
-                "queue list: this verb is not available in this version; there is retry",
+                &["queue", "hold"],
+                "queue hold: this verb is not available in this version; there are list and retry",
             ),
             (
                 &["queue", "dance"],
-                "queue: \"dance\": no such verb; there is retry",
+                "queue: \"dance\": no such verb; there are list and retry",
             ),
-            (&["queue"], "queue: expected a verb behind it: retry"),
+            (&["queue"], "queue: expected a verb behind it: list, retry"),
             (
                 &["sendmail", "-t"],
                 "sendmail: this command is not available in this version",

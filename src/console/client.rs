@@ -11,6 +11,9 @@ use super::server::{Answer, LONGEST_REQUEST, reachable, too_long, user};
 /// How long the MTA may take: it may be stopping a transport.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may take to do something to very many messages: it does not let other mail wait for that.
+const PATIENCE_WITH_THE_QUEUE: Duration = Duration::from_secs(600);
+
 /// Asks the MTA that runs on `spool`.
 ///
 /// # Errors
@@ -18,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
     let (path, _folder) = reachable(spool)?;
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let is_about_the_queue = words.first().is_some_and(|word| word == "queue");
+    stream.set_read_timeout(Some(match is_about_the_queue {
+        true => PATIENCE_WITH_THE_QUEUE,
+        false => PATIENCE,
+    }))?;
     let json = if json { "--json " } else { "" };
     let line = words.join(" ").replace(['\r', '\n'], " ");
     let request = format!("{json}--by={} {line}\n", user());

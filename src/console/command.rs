@@ -11,8 +11,8 @@ use crate::work_queue::id::MessageId;
 /// A command, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `show …`.
-    Show(What),
+    /// `show …`, with at most so many rows.
+    Show(What, Limit),
     /// `tell smtpmta quit`.
     Quit,
     /// `tell smtpmta start …`.
@@ -25,7 +25,38 @@ pub enum Command {
     Housekeeping,
     /// `queue retry …`.
     Retry(Retry),
+    /// `queue list`, with at most so many rows.
+    List(usize),
 }
+
+/// How many rows an answer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As many as a screen is good for.
+    Usual,
+    /// So many: `--limit`.
+    Rows(usize),
+    /// All of them: `--all`.
+    All,
+}
+
+impl Limit {
+    /// The number of rows, where `usual` is the usual one.
+    #[must_use]
+    pub fn rows(self, usual: usize) -> usize {
+        match self {
+            Limit::Usual => usual,
+            Limit::Rows(rows) => rows,
+            Limit::All => usize::MAX >> 1,
+        }
+    }
+}
+
+/// Rows of `queue list` unless `--limit` says how many.
+pub const USUAL_LIST: usize = 100;
+
+/// The most that `--limit` may ask for: the answer is put together in memory.
+pub const MOST_ROWS: usize = 10_000;
 
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,12 +216,12 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
         ["housekeeping"] => Ok(Command::Housekeeping),
         ["start", part @ ..] => part_named(part).map(Command::Start),
         ["stop", part @ ..] => part_named(part).map(Command::Stop),
-        ["show", what] => match What::ALL.iter().find(|(name, _)| name == what) {
-            Some((_, what)) => Ok(Command::Show(*what)),
+        ["show", what, limit @ ..] => match What::ALL.iter().find(|(name, _)| name == what) {
+            Some((_, what)) => show(*what, limit),
             None => refuse(&format!("show {}: expected one of {}", shown(what), names())),
         },
         ["show"] => refuse(&format!("show: expected one of {}", names())),
-        ["show" | "refresh" | "housekeeping" | "quit" | "exit", .., extra] => {
+        ["refresh" | "housekeeping" | "quit" | "exit", .., extra] => {
             refuse(&format!("{}: expected nothing more", shown(extra)))
         }
         [] => refuse("expected a command: show, start, stop, refresh, housekeeping, queue, quit"),
@@ -201,13 +232,48 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
     }
 }
 
-/// `queue retry`, with `--hop NAME` as often as wanted, or with IDs, or for everything.
-fn queue(words: &[&str]) -> Result<Command, Refusal> {
-    let ["retry", rest @ ..] = words else {
-        return refuse(&flags::queue_verb_refused(words.first().copied()));
+/// `show WHAT`; where there may be many rows, with `--limit N` or `--all`.
+fn show(what: What, words: &[&str]) -> Result<Command, Refusal> {
+    let may_be_long = matches!(what, What::Queue | What::Lists | What::Hops);
+    match words {
+        [] => Ok(Command::Show(what, Limit::Usual)),
+        ["--all"] if may_be_long => Ok(Command::Show(what, Limit::All)),
+        words if may_be_long => limit("show", words).map(|rows| Command::Show(what, Limit::Rows(rows))),
+        [extra, ..] => refuse(&format!("{}: expected nothing more", shown(extra))),
+    }
+}
+
+/// `--limit N`, or `--limit=N`.
+fn limit(command: &str, words: &[&str]) -> Result<usize, Refusal> {
+    let number = match words {
+        ["--limit", number] => number,
+        [word] => word.strip_prefix("--limit=").unwrap_or_default(),
+        _ => "",
     };
+    match number.parse() {
+        Ok(rows) if (1..=MOST_ROWS).contains(&rows) => Ok(rows),
+        _ => refuse(&format!(
+            "{command}: {}: expected --limit with a number from 1 to {MOST_ROWS}{}",
+            shown(&words.join(" ")),
+            if command == "show" { ", or --all" } else { "" }
+        )),
+    }
+}
+
+/// `queue list`, with `--limit N`; `queue retry`.
+fn queue(words: &[&str]) -> Result<Command, Refusal> {
+    match words {
+        ["retry", rest @ ..] => retry(rest),
+        ["list"] => Ok(Command::List(USUAL_LIST)),
+        ["list", rest @ ..] => limit("queue list", rest).map(Command::List),
+        _ => refuse(&flags::queue_verb_refused(words.first().copied())),
+    }
+}
+
+/// `queue retry`, with `--hop NAME` as often as wanted, or with IDs, or for everything.
+fn retry(words: &[&str]) -> Result<Command, Refusal> {
     let (mut hops, mut ids) = (Vec::new(), Vec::new());
-    let mut rest = rest.iter();
+    let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let name = match word.strip_prefix("--hop") {
             Some("") => Some(rest.next().copied().unwrap_or_default()),
@@ -291,8 +357,11 @@ mod tests {
         }
         assert_eq!(parse("tell smtpmta start"), Ok(Command::Start(Part::All)));
         assert_eq!(parse("TELL SMTPMTA STOP DRTASK"), Ok(Command::Stop(Part::DrTask)));
-        assert_eq!(parse("tell show config"), Ok(Command::Show(What::Config)));
-        assert_eq!(parse("show tasks"), Ok(Command::Show(What::Tasks)));
+        assert_eq!(
+            parse("tell show config"),
+            Ok(Command::Show(What::Config, Limit::Usual))
+        );
+        assert_eq!(parse("show tasks"), Ok(Command::Show(What::Tasks, Limit::Usual)));
         assert_eq!(parse("tell smtpmta quit"), Ok(Command::Quit));
     }
 
@@ -330,12 +399,15 @@ mod tests {
             Ok(Retry::Messages(vec![MessageId(0x0003_8D7E_A4C6_8000)]))
         );
         for (line, refusal) in [
-            ("queue", "queue: expected a verb behind it: retry"),
+            ("queue", "queue: expected a verb behind it: list, retry"),
             (
                 "queue hold x",
-                "queue hold: this verb is not available in this version; there is retry",
+                "queue hold: this verb is not available in this version; there are list and retry",
             ),
-            ("queue dance", "queue: \"dance\": no such verb; there is retry"),
+            (
+                "queue dance",
+                "queue: \"dance\": no such verb; there are list and retry",
+            ),
             (
                 "queue retry --hop",
                 "queue retry: --hop: expected the name of a next hop behind it",
@@ -350,6 +422,45 @@ mod tests {
             ),
         ] {
             assert_eq!(retry(line), Err(refusal.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_may_be_long_takes_a_limit() {
+        for (line, command) in [
+            ("show queue", Command::Show(What::Queue, Limit::Usual)),
+            ("show queue --limit 5", Command::Show(What::Queue, Limit::Rows(5))),
+            (
+                "TELL SMTPMTA SHOW HOPS --LIMIT=5",
+                Command::Show(What::Hops, Limit::Rows(5)),
+            ),
+            ("show lists --all", Command::Show(What::Lists, Limit::All)),
+            ("queue list", Command::List(USUAL_LIST)),
+            ("queue list --limit 10000", Command::List(10_000)),
+            ("queue list --limit=1", Command::List(1)),
+        ] {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+        for (line, refusal) in [
+            ("show tasks --all", "--all: expected nothing more"),
+            (
+                "show queue --limit",
+                "show: --limit: expected --limit with a number from 1 to 10000, or --all",
+            ),
+            (
+                "queue list --limit 0",
+                "queue list: --limit 0: expected --limit with a number from 1 to 10000",
+            ),
+            (
+                "queue list --all",
+                "queue list: --all: expected --limit with a number from 1 to 10000",
+            ),
+            (
+                "queue list --limit 5 --limit 6",
+                "queue list: --limit 5 --limit 6: expected --limit with a number from 1 to 10000",
+            ),
+        ] {
+            assert_eq!(parse(line), Err(Refusal::Usage(refusal.to_owned())), "{line}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
-use crate::work_queue::{HopRow, ListRow, QueueRow};
+use crate::work_queue::{HopRow, ListRow, Listing, QueueRow};
 
 /// An answer as text, and as JSON for programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,14 +124,15 @@ pub fn statistics(counters: &[(String, i64)]) -> Screen {
     }
 }
 
-/// `show queue`: what waits for each next hop.
+/// `show queue`: what waits for each next hop, of which there are `hops`.
 #[must_use]
-pub fn queue(rows: &[QueueRow], now: Stamp) -> Screen {
+pub fn queue(rows: &[QueueRow], hops: usize, now: Stamp) -> Screen {
     let mut table = Table::new([
         "Recipients",
         "Locked",
         "Oldest",
         "Next try",
+        "State",
         "Next hop",
         "Last error",
     ]);
@@ -142,18 +143,84 @@ pub fn queue(rows: &[QueueRow], now: Stamp) -> Screen {
             row.locked.to_string(),
             age(now, row.oldest.arrived()),
             until(now, row.next_attempt),
+            state(row, now).to_owned(),
             row.next_hop.clone(),
             row.last_error.clone().unwrap_or_default(),
         ]);
         json.push(json!({
-            "next_hop": row.next_hop, "recipients": row.recipients, "locked": row.locked,
+            "next_hop": row.next_hop, "recipients": row.recipients, "locked": row.locked, "state": state(row, now),
             "oldest": row.oldest.to_string(), "oldest_seconds": now.since(row.oldest.arrived()).as_secs(),
             "next_attempt": row.next_attempt.map(Stamp::to_console), "last_error": row.last_error,
         }));
     }
+    let mut text = table.text("The outbound work queue is empty.");
+    match hops.saturating_sub(rows.len()) {
+        0 => {}
+        1 => text.push_str("and 1 next hop more\n"),
+        more => {
+            let _ = writeln!(text, "and {more} next hops more");
+        }
+    }
     Screen {
-        text: table.text("The outbound work queue is empty."),
+        text,
         json: Value::Array(json),
+    }
+}
+
+/// How the mail for a next hop stands, in a word or two.
+fn state(row: &QueueRow, now: Stamp) -> &'static str {
+    match row.next_attempt {
+        _ if row.locked > 0 => "sending",
+        _ if row.failures > 0 => "backs off",
+        Some(due) if due > now => "waits",
+        _ => "due",
+    }
+}
+
+/// `queue list`: what is in the work queues, recipient by recipient.
+#[must_use]
+pub fn listing(listing: &Listing, now: Stamp) -> Screen {
+    let mut table = Table::new([
+        "ID",
+        "Age",
+        "Size",
+        "State",
+        "Next try",
+        "Sender",
+        "Recipient",
+        "Next hop",
+        "Last error",
+    ]);
+    let mut json = Vec::new();
+    for row in &listing.rows {
+        let handler = row.handler.map(|n| format!("oseshlr{n}"));
+        table.add([
+            row.id.to_string(),
+            age(now, row.id.arrived()),
+            row.size.to_string(),
+            row.state.to_string(),
+            until(now, row.next_attempt),
+            format!("<{}>", clean(&row.sender)),
+            format!("<{}>", clean(&row.recipient)),
+            row.next_hop.clone().unwrap_or_else(|| "-".to_owned()),
+            row.last_error.clone().unwrap_or_default(),
+        ]);
+        json.push(json!({
+            "id": row.id.to_string(), "n": row.n, "arrived": row.id.arrived().to_console(),
+            "age_seconds": now.since(row.id.arrived()).as_secs(), "size": row.size, "state": row.state.to_string(),
+            "next_attempt": row.next_attempt.filter(|due| due.0 > 0).map(Stamp::to_console), "attempts": row.attempts,
+            "sender": row.sender, "recipient": row.recipient, "next_hop": row.next_hop, "handler": handler,
+            "last_error": row.last_error,
+        }));
+    }
+    let mut text = table.text("There is nothing in the work queues.");
+    if listing.more > 0 {
+        let at_least = if listing.is_exact { "" } else { "at least " };
+        let _ = writeln!(text, "and {at_least}{} more", listing.more);
+    }
+    Screen {
+        text,
+        json: json!({ "recipients": json, "more": listing.more, "more_is_exact": listing.is_exact }),
     }
 }
 
@@ -259,6 +326,11 @@ pub fn retried(messages: usize) -> Screen {
     }
 }
 
+/// What a row of the queue holds may be damaged, and a line must stay one.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
 /// How long ago, in the largest unit that fits.
 fn age(now: Stamp, then: Stamp) -> String {
     span(now.since(then).as_secs())
@@ -326,7 +398,9 @@ impl<const N: usize> Table<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work_queue::MailRow;
     use crate::work_queue::id::MessageId;
+    use crate::work_queue::states::State;
     use std::time::Duration;
 
     #[test]
@@ -350,6 +424,45 @@ mod tests {
     }
 
     #[test]
+    fn queue_list_is_a_line_for_each_recipient_and_says_how_many_more_there_are() {
+        let second = 1_000_000;
+        let row = MailRow {
+            id: MessageId(10 * second),
+            n: 0,
+            size: 812,
+            sender: String::new(),
+            recipient: "b@example.org\nx".to_owned(),
+            state: State::PendingXmit,
+            next_hop: Some("example.org".to_owned()),
+            handler: None,
+            next_attempt: Some(Stamp(400 * second)),
+            attempts: 1,
+            last_error: Some("no answer".to_owned()),
+        };
+        let mut begin = Listing {
+            rows: vec![row],
+            more: 7,
+            is_exact: true,
+        };
+        assert_eq!(
+            listing(&begin, Stamp(100 * second)).text,
+            "ID                Age  Size  State            Next try  Sender  Recipient         Next hop     Last error\n\
+             0000000000989680  90s  812   WQ_PENDING_XMIT  in 5m     <>      <b@example.orgx>  example.org  no answer\n\
+             and 7 more\n"
+        );
+        begin.is_exact = false;
+        assert!(
+            listing(&begin, Stamp(0))
+                .text
+                .ends_with("\nand at least 7 more\n")
+        );
+        assert_eq!(
+            listing(&Listing::default(), Stamp(0)).text,
+            "There is nothing in the work queues.\n"
+        );
+    }
+
+    #[test]
     fn show_queue_lines_its_columns_up() {
         let second = 1_000_000;
         let row = QueueRow {
@@ -359,12 +472,17 @@ mod tests {
             oldest: MessageId(10 * second),
             next_attempt: Some(Stamp(400 * second)),
             last_error: None,
+            failures: 0,
         };
         assert_eq!(
-            queue(&[row], Stamp(100 * second)).text,
-            "Recipients  Locked  Oldest  Next try  Next hop     Last error\n\
-             12          2       90s     in 5m     example.org\n"
+            queue(&[row], 3, Stamp(100 * second)).text,
+            "Recipients  Locked  Oldest  Next try  State    Next hop     Last error\n\
+             12          2       90s     in 5m     sending  example.org\n\
+             and 2 next hops more\n"
         );
-        assert_eq!(queue(&[], Stamp(0)).text, "The outbound work queue is empty.\n");
+        assert_eq!(
+            queue(&[], 0, Stamp(0)).text,
+            "The outbound work queue is empty.\n"
+        );
     }
 }

@@ -8,7 +8,7 @@ use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
-use super::moves::{expired, give_up, refresh_due};
+use super::moves::{Change, expired, give_up, refresh_due};
 use super::outcome::{Outcome, Reason};
 use super::retry::RetryPolicy;
 use super::settlement::Settled;
@@ -94,6 +94,7 @@ fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, now: Stamp) -> Result<Se
         |row| Ok((MessageId(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?)),
     )?;
     debug_assert!(State::LockedForXmit.may_become(State::PendingXmit));
+    let mut oldest = None;
     for (id, n, attempts, null_sender) in rows {
         let attempts: u32 = attempts;
         ledger.run(
@@ -131,8 +132,11 @@ fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, now: Stamp) -> Result<Se
         ledger.record(id, Some(n), "deferred", &story)?;
         ledger.count("Mail.Deferred", 1);
         settled.deferred += 1;
+        // They come in the order of their arrival.
+        oldest = oldest.or(Some(id));
     }
-    refresh_due(ledger, standing.hop)?;
+    let change = oldest.map_or(Change::Same, |oldest| Change::More(settled.deferred, oldest));
+    refresh_due(ledger, standing.hop, change)?;
     Ok(settled)
 }
 
@@ -192,7 +196,7 @@ pub(super) fn heed(
     });
     if let Some(reason) = reason.filter(|_| standing.is_news) {
         fail(ledger, &standing, reason, retry, now)?;
-        refresh_due(ledger, standing.hop)?;
+        refresh_due(ledger, standing.hop, Change::Same)?;
     }
     Ok(false)
 }
@@ -203,5 +207,5 @@ pub(super) fn release(ledger: &Ledger<'_>, hop: HopId) -> Result<(), QueueError>
         "UPDATE next_hop SET failures = 0, down_since = NULL, retry_at = NULL WHERE id = ?",
         [hop.0],
     )?;
-    refresh_due(ledger, hop)
+    refresh_due(ledger, hop, Change::Same)
 }

@@ -1,5 +1,9 @@
 //! What the console shows of the queue: counts, next hops, lists. Reads, and changes nothing.
 
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, Row};
+
 use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
@@ -20,6 +24,8 @@ pub struct QueueRow {
     pub oldest: MessageId,
     /// When the next recipient falls due; `None` when all are on lists.
     pub next_attempt: Option<Stamp>,
+    /// How often in a row it has not answered; above 0 all its mail waits together.
+    pub failures: u32,
     /// How the last attempt that failed ended.
     pub last_error: Option<String>,
 }
@@ -74,31 +80,47 @@ pub struct BackOff {
 }
 
 impl WorkQueue {
-    /// The outbound work queue by next hop, at most `limit` rows, those that waited longest first.
+    /// The outbound work queue by next hop, at most `limit` rows, those that waited longest first; and how many next
+    /// hops there are. Nothing that waits is counted for this, and little is looked at, however much it is.
     ///
     /// # Errors
     /// When the database can not be read.
-    pub fn queue_rows(&self, limit: usize) -> Result<Vec<QueueRow>, QueueError> {
+    pub fn queue_rows(&self, limit: usize) -> Result<(Vec<QueueRow>, usize), QueueError> {
         self.store.read(|db| {
-            ledger::rows(
-                db,
-                "SELECT h.name, count(*), sum(w.locked), min(w.message), h.due, h.last_error FROM ( \
-                   SELECT hop, message, 0 AS locked FROM recipient WHERE state = 2 AND list IS NULL \
-                   UNION ALL \
-                   SELECT hop, message, state = 3 AS locked FROM recipient WHERE list IS NOT NULL) w \
-                 JOIN next_hop h ON h.id = w.hop GROUP BY w.hop ORDER BY 4 LIMIT ?",
-                [limit],
-                |row| {
-                    Ok(QueueRow {
-                        next_hop: row.get(0)?,
-                        recipients: row.get(1)?,
-                        locked: row.get(2)?,
-                        oldest: MessageId(row.get(3)?),
-                        next_attempt: row.get::<_, Option<i64>>(4)?.map(Stamp),
-                        last_error: row.get(5)?,
-                    })
-                },
-            )
+            // All of it at one moment.
+            let db = db.unchecked_transaction()?;
+            let mut listed = on_lists(&db)?;
+            let waiting = "SELECT id, name, waiting, oldest, due, last_error, failures FROM next_hop \
+                           WHERE waiting > 0 ORDER BY oldest LIMIT ?";
+            let mut hops = ledger::rows(&db, waiting, [limit], hop_row)?;
+            let seen: HashSet<HopId> = hops.iter().map(|(hop, _)| *hop).collect();
+            let count = "SELECT count(*) FROM next_hop WHERE waiting > 0";
+            let mut count = ledger::row(&db, count, [], |row| row.get(0))?.unwrap_or(0);
+            for hop in listed.keys().filter(|hop| !seen.contains(hop)) {
+                let one =
+                    "SELECT id, name, waiting, oldest, due, last_error, failures FROM next_hop WHERE id = ?";
+                let row = ledger::row(&db, one, [hop.0], hop_row)?;
+                count += row.iter().filter(|(_, row)| row.recipients == 0).count();
+                hops.extend(row);
+            }
+            let mut rows = Vec::with_capacity(hops.len());
+            for (hop, mut row) in hops {
+                if row.recipients > 0 {
+                    row.oldest = oldest(&db, hop, row.oldest)?;
+                }
+                if let Some(listed) = listed.remove(&hop) {
+                    row.oldest = match row.recipients {
+                        0 => listed.oldest,
+                        _ => row.oldest.min(listed.oldest),
+                    };
+                    row.recipients += listed.recipients;
+                    row.locked = listed.locked;
+                }
+                rows.push(row);
+            }
+            rows.sort_by_key(|row| row.oldest);
+            rows.truncate(limit);
+            Ok((rows, count))
         })
     }
 
@@ -196,7 +218,7 @@ impl WorkQueue {
                 ),
                 (
                     "Mail.TotalPending",
-                    "SELECT count(*) FROM recipient WHERE state = 2 AND list IS NULL",
+                    "SELECT sum(waiting) FROM next_hop WHERE waiting > 0",
                 ),
                 (
                     "Mail.OnLists",
@@ -212,12 +234,77 @@ impl WorkQueue {
                 ),
             ];
             for (name, sql) in now {
-                let count: Option<i64> = ledger::row(db, sql, [], |row| row.get(0))?;
+                let count: Option<Option<i64>> = ledger::row(db, sql, [], |row| row.get(0))?;
                 counters.retain(|(counted, _)| counted != name);
-                counters.push((name.to_owned(), count.unwrap_or(0)));
+                counters.push((name.to_owned(), count.flatten().unwrap_or(0)));
             }
             counters.sort();
             Ok(counters)
         })
     }
+}
+
+/// What is on the lists of a next hop.
+struct OnLists {
+    recipients: u64,
+    locked: u64,
+    oldest: MessageId,
+}
+
+/// What is on lists, by next hop: as many rows as handlers can have in hand, and some more.
+fn on_lists(db: &Connection) -> Result<HashMap<HopId, OnLists>, QueueError> {
+    let lists = ledger::rows(
+        db,
+        "SELECT l.hop, l.handler IS NOT NULL, count(*), min(r.message) \
+         FROM domain_list l CROSS JOIN recipient r ON r.list = l.id GROUP BY l.id",
+        [],
+        |row| {
+            let (is_locked, recipients): (bool, u64) = (row.get(1)?, row.get(2)?);
+            let on_list = OnLists {
+                recipients,
+                locked: if is_locked { recipients } else { 0 },
+                oldest: MessageId(row.get(3)?),
+            };
+            Ok((HopId(row.get(0)?), on_list))
+        },
+    )?;
+    let mut hops: HashMap<HopId, OnLists> = HashMap::new();
+    for (hop, list) in lists {
+        match hops.get_mut(&hop) {
+            Some(all) => {
+                all.recipients += list.recipients;
+                all.locked += list.locked;
+                all.oldest = all.oldest.min(list.oldest);
+            }
+            None => drop(hops.insert(hop, list)),
+        }
+    }
+    Ok(hops)
+}
+
+/// A next hop, with what waits for it and is on no list.
+fn hop_row(row: &Row<'_>) -> rusqlite::Result<(HopId, QueueRow)> {
+    let waiting = QueueRow {
+        next_hop: row.get(1)?,
+        recipients: row.get(2)?,
+        locked: 0,
+        oldest: MessageId(row.get::<_, Option<i64>>(3)?.unwrap_or(0)),
+        next_attempt: row.get::<_, Option<i64>>(4)?.map(Stamp),
+        last_error: row.get(5)?,
+        failures: row.get(6)?,
+    };
+    Ok((HopId(row.get(0)?), waiting))
+}
+
+/// The oldest message that waits for a next hop. Where it does not answer that is the one that was the oldest, `known`,
+/// and still is; where that has gone, there is a row in an index to be walked through.
+fn oldest(db: &Connection, hop: HopId, known: MessageId) -> Result<MessageId, QueueError> {
+    // The message is what leads there: the plus keeps the row of the next hop out of it.
+    let still = "SELECT 1 FROM recipient WHERE message = ? AND +hop = ? AND state = 2 AND list IS NULL";
+    if ledger::row(db, still, (known.0, hop.0), |_| Ok(()))?.is_some() {
+        return Ok(known);
+    }
+    let first = "SELECT min(message) FROM recipient WHERE hop = ? AND state = 2 AND list IS NULL";
+    let first: Option<Option<i64>> = ledger::row(db, first, [hop.0], |row| row.get(0))?;
+    Ok(first.flatten().map_or(known, MessageId))
 }

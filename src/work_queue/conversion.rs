@@ -11,7 +11,7 @@ use super::error::QueueError;
 use super::expansion::{Present, expand};
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{give_up, now_due, settle_if_done, success_due};
+use super::moves::{Change, give_up, now_due, refresh_due, settle_if_done, success_due};
 use super::outcome::{Reason, Success};
 use super::states::State;
 use super::structure::Structure;
@@ -355,12 +355,16 @@ fn routed(
         match way {
             Way::Hop(hop) => {
                 let name = hop.to_string();
-                let hop = now_due(ledger, &name, now)?;
-                ledger.run(
+                let hop = now_due(ledger, &name, id, now)?;
+                let moved = ledger.run(
                     "UPDATE recipient SET state = ?, hop = ?, next_attempt = ?, in_box = 0 \
                      WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
-                    (State::PendingXmit.number(), hop, now.0, id.0, n),
+                    (State::PendingXmit.number(), hop.0, now.0, id.0, n),
                 )?;
+                if moved == 0 {
+                    // Its time was over meanwhile, or it was put aside.
+                    refresh_due(ledger, hop, Change::Gone(1))?;
+                }
                 if !story.split(", ").any(|told| told == name) && story.len() < 400 {
                     story.push_str(if story.is_empty() { "" } else { ", " });
                     story.push_str(&name);

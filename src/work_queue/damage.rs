@@ -9,8 +9,9 @@ use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
-use super::moves::settle_if_done;
+use super::moves::{Change, refresh_due, settle_if_done};
 use super::states::State;
+use crate::domain_list::list::HopId;
 use crate::smtp::path::{Mailbox, ReversePath};
 
 /// The mailbox in a column; `None` where the column holds something else.
@@ -55,11 +56,19 @@ pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueEr
             .all(|s| s.may_become(State::Held)),
         "whatever waits may be held"
     );
+    let waited = ledger.rows(
+        "SELECT hop, count(*) FROM recipient WHERE message = ? AND state = 2 AND list IS NULL GROUP BY hop",
+        [id.0],
+        |row| Ok((HopId(row.get(0)?), row.get(1)?)),
+    )?;
     let held = ledger.run(
         "UPDATE recipient SET state = 5, list = NULL, last_status = '5.3.0', last_error = ? \
          WHERE message = ? AND state BETWEEN 1 AND 4",
         (REASON, id.0),
     )?;
+    for (hop, recipients) in waited {
+        refresh_due(ledger, hop, Change::Gone(recipients))?;
+    }
     ledger.run(
         "UPDATE message SET inbound_due = NULL, box_due = NULL WHERE id = ?",
         [id.0],

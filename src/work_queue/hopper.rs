@@ -22,6 +22,7 @@ pub(super) struct Hopper<W> {
 #[derive(Debug)]
 struct Inside<W> {
     waiting: Vec<W>,
+    given: u64,
     closed: bool,
 }
 
@@ -30,6 +31,7 @@ impl<W> Hopper<W> {
     pub(super) fn new(most: usize) -> Hopper<W> {
         let inside = Inside {
             waiting: Vec::new(),
+            given: 0,
             closed: false,
         };
         Hopper {
@@ -48,9 +50,15 @@ impl<W> Hopper<W> {
         }
         if !inside.closed {
             inside.waiting.push(work);
+            inside.given += 1;
             drop(inside);
             self.filled.notify_one();
         }
+    }
+
+    /// How many pieces of work have been put in so far.
+    pub(super) fn given(&self) -> u64 {
+        self.inside.lock().given
     }
 
     /// Takes all that waits, but not more than `group`; waits for something, at most until `until`, and gives

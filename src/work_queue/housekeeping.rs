@@ -7,7 +7,8 @@ use super::WorkQueue;
 use super::content::remove;
 use super::error::QueueError;
 use super::id::MessageId;
-use super::ledger;
+use super::ledger::{self, Ledger};
+use crate::clock::Stamp;
 
 /// What a sweep of the content folder found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,13 +19,15 @@ pub struct Swept {
     pub removed: usize,
 }
 
-/// Messages that are forgotten in one transaction.
-const STEP: usize = 100;
+/// Messages that are forgotten in one transaction: mail that arrives meanwhile waits for it.
+const STEP: usize = 25;
 
 /// Space is given back when more than this part of the database is free …
 const FREE_PART: i64 = 2;
-/// … and it is more than this many octets.
+/// … and it is more than this many octets …
 const FREE_OCTETS: i64 = 64 << 20;
+/// … and no more than this is left: it is written anew, and no mail flows meanwhile. What is free is used again.
+const MOST_LEFT: i64 = 256 << 20;
 
 impl WorkQueue {
     /// Forgets messages, and their history, that left the queue more than `keep` ago. Gives how many.
@@ -37,7 +40,7 @@ impl WorkQueue {
         loop {
             let step = self
                 .store
-                .write(move |ledger| {
+                .write_step(move |ledger| {
                     let ids = ledger.rows(
                         "SELECT id FROM message WHERE left_at IS NOT NULL AND left_at < ? ORDER BY left_at LIMIT ?",
                         (cutoff.0, STEP),
@@ -48,21 +51,38 @@ impl WorkQueue {
                         ledger.run("DELETE FROM recipient WHERE message = ?", [id.0])?;
                         ledger.run("DELETE FROM message WHERE id = ?", [id.0])?;
                     }
-                    if ids.len() < STEP {
-                        ledger.run(
-                            "DELETE FROM next_hop WHERE due IS NULL AND used_at < ? \
-                             AND NOT EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id)",
-                            [cutoff.0],
-                        )?;
-                    }
                     Ok(ids.len())
-                })
-                .wait()?;
+                })?;
             forgotten += step;
             if step < STEP {
-                return Ok(forgotten);
+                break;
             }
         }
+        self.forget_hops(cutoff)?;
+        Ok(forgotten)
+    }
+
+    /// Forgets the next hops that were not used since `cutoff`, and for which nothing waits.
+    fn forget_hops(&self, cutoff: Stamp) -> Result<(), QueueError> {
+        const UNUSED: &str = "SELECT id FROM next_hop WHERE due IS NULL AND used_at < ?";
+        let unused: Vec<i64> = self
+            .store
+            .read(|db| ledger::rows(db, UNUSED, [cutoff.0], |row| row.get(0)))?;
+        for some in unused.chunks(STEP) {
+            let some = some.to_vec();
+            let forget = move |ledger: &mut Ledger<'_>| {
+                for hop in &some {
+                    ledger.run(
+                        "DELETE FROM next_hop WHERE id = ? AND due IS NULL AND used_at < ? \
+                         AND NOT EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id)",
+                        (hop, cutoff.0),
+                    )?;
+                }
+                Ok(())
+            };
+            self.store.write_step(forget)?;
+        }
+        Ok(())
     }
 
     /// Removes content files that belong to no message in the queue. Those that may still be on their way in,
@@ -99,7 +119,7 @@ impl WorkQueue {
         Ok(swept)
     }
 
-    /// Whether much of the database is gaps.
+    /// Whether much of the database is gaps, and the rest is soon written anew.
     ///
     /// # Errors
     /// When the database can not be read.
@@ -113,7 +133,8 @@ impl WorkQueue {
             ))
         })?;
         let (free, pages, page_size) = free;
-        Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS)
+        let left = (pages - free) * page_size;
+        Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS && left <= MOST_LEFT)
     }
 
     /// Writes the database anew without its gaps. Nothing else is written meanwhile.

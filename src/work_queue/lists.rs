@@ -10,7 +10,7 @@ use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{now_due, refresh_due};
+use super::moves::{Change, now_due, refresh_due};
 use super::states::State;
 use super::writer::Durability;
 use crate::clock::Stamp;
@@ -463,10 +463,10 @@ fn make_list(
     let rerouted = strayed.len();
     for (id, n, goes_to) in strayed {
         let name = goes_to.to_string();
-        let other = now_due(ledger, &name, now)?;
+        let other = now_due(ledger, &name, id, now)?;
         ledger.run(
             "UPDATE recipient SET hop = ?, next_attempt = ? WHERE message = ? AND n = ?",
-            (other, now.0, id.0, n),
+            (other.0, now.0, id.0, n),
         )?;
         ledger.record(id, Some(n), "rerouted", &name)?;
     }
@@ -488,7 +488,8 @@ fn make_list(
         "UPDATE next_hop SET used_at = ? WHERE id = ?",
         (ledger.now().0, hop.0),
     )?;
-    refresh_due(ledger, hop)?;
+    let listed = list.as_ref().map_or(0, |list| list.recipients);
+    refresh_due(ledger, hop, Change::Gone(listed + rerouted))?;
     Ok((list, rerouted))
 }
 
@@ -569,7 +570,7 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         [list.0],
         |row| row.get(0).map(MessageId),
     )?;
-    ledger.run(
+    let left = ledger.run(
         "UPDATE recipient SET state = 2, list = NULL WHERE list = ?",
         [list.0],
     )?;
@@ -577,8 +578,8 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         ledger.record(*id, None, what, &format!("list {list} ended before its turn"))?;
     }
     ledger.run("DELETE FROM domain_list WHERE id = ?", [list.0])?;
-    match hop {
-        Some(hop) if !messages.is_empty() => refresh_due(ledger, hop),
+    match (hop, messages.iter().min()) {
+        (Some(hop), Some(oldest)) => refresh_due(ledger, hop, Change::More(left, *oldest)),
         _ => Ok(()),
     }
 }

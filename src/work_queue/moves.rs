@@ -24,6 +24,14 @@ pub(super) fn give_up(
         State::PendingReport
     };
     debug_assert!(from.may_become(to));
+    let waited_for = match from {
+        State::PendingXmit => ledger.row(
+            "SELECT hop FROM recipient WHERE message = ? AND n = ? AND state = 2 AND list IS NULL",
+            (id.0, n),
+            |row| row.get(0).map(HopId),
+        )?,
+        _ => None,
+    };
     let changed = ledger.run(
         "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, last_status = ?, last_error = ?, \
          last_reply = ? WHERE message = ? AND n = ? AND state = ?",
@@ -50,7 +58,7 @@ pub(super) fn give_up(
             1,
         );
     }
-    Ok(())
+    waited_for.map_or(Ok(()), |hop| refresh_due(ledger, hop, Change::Gone(1)))
 }
 
 /// Notes that drt has to tell the sender of a recipient's good end, if it asked for that and can be told;
@@ -80,27 +88,60 @@ pub(super) fn success_due(
     Ok(due > 0)
 }
 
-/// Notes that the next hop `name` has a recipient that is due at `due`, or when its back-off lets it; gives its
-/// number.
-pub(super) fn now_due(ledger: &Ledger<'_>, name: &str, due: Stamp) -> Result<i64, QueueError> {
-    let id = ledger.row(
-        "INSERT INTO next_hop (name, due, used_at) VALUES (?, ?, ?) \
-         ON CONFLICT (name) DO UPDATE SET \
-           due = max(min(ifnull(due, excluded.due), excluded.due), ifnull(retry_at, 0)) RETURNING id",
-        (name, due.0, ledger.now().0),
-        |row| row.get(0),
-    )?;
-    id.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))
+/// What has become of the recipients that wait for a next hop: those that are pending and on no list. The next hop
+/// knows how many they are, so that nobody has to count them; whoever moves one says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// They are as many as before.
+    Same,
+    /// So many wait no longer.
+    Gone(usize),
+    /// So many more wait; the oldest is of this message.
+    More(usize, MessageId),
 }
 
-/// Works out anew when a next hop is due; never while it backs off.
-pub(super) fn refresh_due(ledger: &Ledger<'_>, hop: HopId) -> Result<(), QueueError> {
+/// Notes that a recipient of message `id` waits for the next hop `name`, and is due at `due`, or when its back-off lets
+/// it; gives the number of the next hop.
+pub(super) fn now_due(
+    ledger: &Ledger<'_>,
+    name: &str,
+    id: MessageId,
+    due: Stamp,
+) -> Result<HopId, QueueError> {
+    let hop = ledger.row(
+        "INSERT INTO next_hop (name, due, used_at, waiting, oldest) VALUES (?, ?, ?, 1, ?) \
+         ON CONFLICT (name) DO UPDATE SET \
+           due = max(min(ifnull(due, excluded.due), excluded.due), ifnull(retry_at, 0)), \
+           waiting = waiting + 1, \
+           oldest = iif(waiting = 0, excluded.oldest, min(oldest, excluded.oldest)) RETURNING id",
+        (name, due.0, ledger.now().0, id.0),
+        |row| row.get(0).map(HopId),
+    )?;
+    hop.ok_or(QueueError::Database(rusqlite::Error::QueryReturnedNoRows))
+}
+
+/// Works out anew when a next hop is due, never while it backs off; after a change to what waits for it.
+pub(super) fn refresh_due(ledger: &Ledger<'_>, hop: HopId, change: Change) -> Result<(), QueueError> {
+    let (more, oldest) = change.in_numbers();
     ledger.run(
         "UPDATE next_hop SET due = max((SELECT min(next_attempt) FROM recipient \
-         WHERE hop = ?1 AND state = 2 AND list IS NULL), ifnull(retry_at, 0)) WHERE id = ?1",
-        [hop.0],
+           WHERE hop = ?1 AND state = 2 AND list IS NULL), ifnull(retry_at, 0)), \
+         waiting = waiting + ?2, oldest = iif(waiting = 0, ?3, ifnull(min(oldest, ?3), oldest)) WHERE id = ?1",
+        (hop.0, more, oldest),
     )?;
     Ok(())
+}
+
+impl Change {
+    /// How many more wait, and the oldest message of these.
+    fn in_numbers(self) -> (i64, Option<i64>) {
+        let number = |recipients| i64::try_from(recipients).unwrap_or(i64::MAX);
+        match self {
+            Change::Same => (0, None),
+            Change::Gone(recipients) => (-number(recipients), None),
+            Change::More(recipients, oldest) => (number(recipients), Some(oldest.0)),
+        }
+    }
 }
 
 /// The reason of a recipient whose time is over, after an attempt that ended so.

@@ -9,7 +9,7 @@ use super::backoff::release;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::refresh_due;
+use super::moves::{Change, refresh_due};
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
 
@@ -24,8 +24,8 @@ pub enum Retry {
     Messages(Vec<MessageId>),
 }
 
-/// Recipients that are moved in one step.
-const STEP: usize = 500;
+/// Recipients that are moved in one step: mail that arrives meanwhile waits for it.
+const STEP: usize = 100;
 
 /// A place in the row of what waits for a next hop: due when, which message, which recipient.
 type Place = (i64, i64, u32);
@@ -90,8 +90,9 @@ impl WorkQueue {
         messages: &mut HashSet<MessageId>,
     ) -> Result<Option<Place>, QueueError> {
         let (now, by) = (self.now(), by.to_owned());
-        let places = self.store.write(move |ledger| step(ledger, hop, from, now, &by));
-        let places = places.wait()?;
+        let places = self
+            .store
+            .write_step(move |ledger| step(ledger, hop, from, now, &by))?;
         messages.extend(places.iter().map(|(_, id, _)| MessageId(*id)));
         Ok(places.last().filter(|_| places.len() == STEP).copied())
     }
@@ -115,7 +116,7 @@ impl WorkQueue {
                     "UPDATE next_hop SET retry_at = min(retry_at, ?) WHERE id = ?",
                     (now.0, hop.0),
                 )?;
-                refresh_due(ledger, *hop)?;
+                refresh_due(ledger, *hop, Change::Same)?;
                 ledger.record(id, Some(*n), "retried", &story(&by))?;
             }
             Ok(!rows.is_empty())
@@ -148,7 +149,7 @@ fn step(
         }
         ledger.record(MessageId(*id), Some(*n), "retried", &story(by))?;
     }
-    refresh_due(ledger, hop)?;
+    refresh_due(ledger, hop, Change::Same)?;
     Ok(places)
 }
 

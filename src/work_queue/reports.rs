@@ -57,8 +57,8 @@ pub enum Telling {
 const DELAY: &str = "delay notices";
 /// How far the walk through the messages whose time is over has come.
 const EXPIRY: &str = "expiry";
-/// Messages that a walk looks at in one step.
-const STEP: usize = 500;
+/// Messages that a walk looks at in one step, which is one transaction: mail that arrives meanwhile waits for it.
+const STEP: usize = 50;
 
 /// How much longer than its time a recipient may stay in somebody's hand, on the wire or in conversion: its end is
 /// the end of that. After it nobody can have it in hand any more, whatever the row says.
@@ -142,15 +142,18 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: nobody has been told, and nothing has ended.
     pub fn report(&self, notices: Vec<Notice>, delay: Option<Stamp>) -> Result<(), QueueError> {
-        self.store
-            .write(move |ledger| {
-                notices.iter().try_for_each(|notice| report(ledger, notice))?;
-                match delay {
-                    Some(reached) => ledger.mark(DELAY, reached),
-                    None => Ok(()),
-                }
-            })
-            .wait()
+        let is_walk = delay.is_some();
+        let report = move |ledger: &mut Ledger<'_>| {
+            notices.iter().try_for_each(|notice| report(ledger, notice))?;
+            match delay {
+                Some(reached) => ledger.mark(DELAY, reached),
+                None => Ok(()),
+            }
+        };
+        match is_walk {
+            true => self.store.write_step(report),
+            false => self.store.write(report).wait(),
+        }
     }
 
     /// Gives up the recipients of messages that arrived before `cutoff`, whatever they wait for: a step of `round`.
@@ -170,41 +173,38 @@ impl WorkQueue {
         round.is_done = ids.len() < STEP;
         round.reached = Some(reached);
         let (was_held_up, overdue) = (round.is_held_up, cutoff.minus(LEASE));
-        let (given_up, held_up_at) = self
-            .store
-            .write(move |ledger| {
-                let (mut given_up, mut held_up_at) = (0, None);
-                for id in &ids {
-                    let Some(due) = due(ledger.db(), *id, |state, _| IN_THE_QUEUE.contains(&state))? else {
-                        hold(ledger, *id)?;
+        let (given_up, held_up_at) = self.store.write_step(move |ledger| {
+            let (mut given_up, mut held_up_at) = (0, None);
+            for id in &ids {
+                let Some(due) = due(ledger.db(), *id, |state, _| IN_THE_QUEUE.contains(&state))? else {
+                    hold(ledger, *id)?;
+                    continue;
+                };
+                let is_overdue = id.arrived() <= overdue;
+                for late in &due.recipients {
+                    if is_in_hand(late.state) && !is_overdue {
+                        held_up_at = held_up_at.or(Some(id.arrived()));
                         continue;
-                    };
-                    let is_overdue = id.arrived() <= overdue;
-                    for late in &due.recipients {
-                        if is_in_hand(late.state) && !is_overdue {
-                            held_up_at = held_up_at.or(Some(id.arrived()));
-                            continue;
-                        }
-                        let null_sender = due.reverse_path.0.is_none();
-                        give_up(ledger, *id, late.n, late.state, null_sender, &time_is_over(late))?;
-                        given_up += 1;
                     }
-                    if due
-                        .recipients
-                        .iter()
-                        .any(|late| late.state == State::PendingConversion)
-                    {
-                        refresh_conversion_due(ledger, *id)?;
-                    }
+                    let null_sender = due.reverse_path.0.is_none();
+                    give_up(ledger, *id, late.n, late.state, null_sender, &time_is_over(late))?;
+                    given_up += 1;
                 }
-                match (was_held_up, held_up_at) {
-                    (true, _) => {}
-                    (false, Some(at)) => ledger.mark(EXPIRY, at.minus(Duration::from_micros(1)))?,
-                    (false, None) => ledger.mark(EXPIRY, reached)?,
+                if due
+                    .recipients
+                    .iter()
+                    .any(|late| late.state == State::PendingConversion)
+                {
+                    refresh_conversion_due(ledger, *id)?;
                 }
-                Ok((given_up, held_up_at))
-            })
-            .wait()?;
+            }
+            match (was_held_up, held_up_at) {
+                (true, _) => {}
+                (false, Some(at)) => ledger.mark(EXPIRY, at.minus(Duration::from_micros(1)))?,
+                (false, None) => ledger.mark(EXPIRY, reached)?,
+            }
+            Ok((given_up, held_up_at))
+        })?;
         round.given_up += given_up;
         round.is_held_up |= held_up_at.is_some();
         Ok(round)

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::error::QueueError;
 
 /// The schema that this version writes; `user_version` of the database.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// The tables of a database that is made anew.
 const TABLES: &str = include_str!("schema.sql");
@@ -17,7 +17,11 @@ const TABLES: &str = include_str!("schema.sql");
 const VIEWS: &str = include_str!("views.sql");
 
 /// What leads from each released version, beginning with 1, to the next.
-const UPGRADES: [&str; VERSION as usize - 1] = [include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")];
+const UPGRADES: [&str; VERSION as usize - 1] = [
+    include_str!("upgrade-2.sql"),
+    include_str!("upgrade-3.sql"),
+    include_str!("upgrade-4.sql"),
+];
 
 /// Makes the schema in an empty database, and upgrades an older one. Either it is all done, or nothing.
 ///
@@ -58,6 +62,7 @@ mod tests {
 
     const VERSION_1: &str = include_str!("../../tests/fixtures/queue-v1.sql");
     const VERSION_2: &str = include_str!("../../tests/fixtures/queue-v2.sql");
+    const VERSION_3: &str = include_str!("../../tests/fixtures/queue-v3.sql");
 
     fn written_by(version: &str) -> Connection {
         let db = Connection::open_in_memory().unwrap();
@@ -92,7 +97,7 @@ mod tests {
     fn an_upgraded_database_has_the_form_of_a_new_one() {
         let new = Connection::open_in_memory().unwrap();
         bring_up(&new).unwrap();
-        for old in [VERSION_1, VERSION_2] {
+        for old in [VERSION_1, VERSION_2, VERSION_3] {
             let old = written_by(old);
             assert_ne!(form(&old), form(&new));
             bring_up(&old).unwrap();
@@ -131,7 +136,7 @@ mod tests {
         let error = bring_up(&db).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "queue.db was written by a newer smtpmta (schema 4, this version knows up to 3)"
+            "queue.db was written by a newer smtpmta (schema 5, this version knows up to 4)"
         );
         assert!(db.is_autocommit());
     }

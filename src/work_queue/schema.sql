@@ -37,6 +37,8 @@ CREATE TABLE message (
 CREATE INDEX message_inbound ON message (inbound_due, id) WHERE inbound_due IS NOT NULL;
 CREATE INDEX message_box ON message (box_due, id) WHERE box_due IS NOT NULL;
 CREATE INDEX message_left ON message (left_at) WHERE left_at IS NOT NULL;
+-- With the keys of table content: all that is in the queue, in the order of its arrival.
+CREATE INDEX message_file ON message (id) WHERE file IS NOT NULL AND left_at IS NULL;
 
 CREATE TABLE content (
     message INTEGER PRIMARY KEY,
@@ -65,7 +67,8 @@ CREATE TABLE recipient (
     attempted_at INTEGER,          -- when it was tried last; NULL: never
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX recipient_due ON recipient (hop, next_attempt) WHERE state = 2 AND list IS NULL;
+-- With all that it says of itself, so that who counts or looks for the first needs no row of the table.
+CREATE INDEX recipient_due ON recipient (hop, next_attempt, message, n, list) WHERE state = 2 AND list IS NULL;
 CREATE INDEX recipient_list ON recipient (list) WHERE list IS NOT NULL;
 CREATE INDEX recipient_report ON recipient (message) WHERE state = 4;
 CREATE INDEX recipient_report_due ON recipient (message) WHERE report_due IS NOT NULL;
@@ -83,7 +86,9 @@ CREATE TABLE next_hop (
     down_since INTEGER,            -- when the first of them was
     failed_at  INTEGER,            -- when the last one was; a list made before it does not count again
     retry_at   INTEGER,            -- when the next probe may go; NULL: it does not back off
-    last_status TEXT               -- of last_error: RFC 3463 status
+    last_status TEXT,              -- of last_error: RFC 3463 status
+    waiting    INTEGER NOT NULL DEFAULT 0, -- its recipients that are pending and on no list
+    oldest     INTEGER             -- none of these is of an older message; the message itself may have gone
 ) STRICT;
 CREATE INDEX next_hop_due ON next_hop (due, used_at) WHERE due IS NOT NULL;
 

@@ -181,13 +181,15 @@ fn defer(
     )?;
     ledger.run(
         "UPDATE next_hop SET due = max(min(ifnull(due, ?1), ?1), ifnull(retry_at, 0)), last_error = ?2, \
-         last_status = ?3, error_at = ?4 WHERE id = ?5",
+         last_status = ?3, error_at = ?4, waiting = waiting + 1, \
+         oldest = iif(waiting = 0, ?6, min(oldest, ?6)) WHERE id = ?5",
         (
             next.0,
             &reason.text,
             reason.status.to_string(),
             ledger.now().0,
             hop.0,
+            settlement.id.0,
         ),
     )?;
     let story = format!("{}; next attempt {next}", reason.text);

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
@@ -38,6 +38,11 @@ const WAITING: usize = 4096;
 
 /// Reading connections that are kept open while nobody needs them.
 const IDLE_READERS: usize = 16;
+
+/// After a step of long work the others have the writer for so many times as long as it took …
+const OTHERS: u32 = 4;
+/// … but for no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long to wait for somebody else who has locked the database.
 const BUSY: Duration = Duration::from_secs(10);
@@ -154,6 +159,20 @@ impl Store {
         let (work, pending) = work(durability, verb);
         self.work.put(work);
         pending
+    }
+
+    /// Hands a step of work that takes many of them to the writer, and waits for it. If others have work for the
+    /// writer, too, they have it to themselves for a while then: it is mail that waits meanwhile.
+    pub(super) fn write_step<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (given, begun) = (self.work.given(), Instant::now());
+        let done = self.write(step).wait()?;
+        if self.work.given() - given > 1 {
+            std::thread::park_timeout((begun.elapsed() * OTHERS).min(LONGEST_PAUSE));
+        }
+        Ok(done)
     }
 
     /// What has been counted, and is not in the database yet.

@@ -1,6 +1,9 @@
 -- The work queue as everybody may see it; smtpmta-queue(5) documents these views. Names and columns stay from
 -- version to version, new columns come last. An upgrade makes them anew.
 --
+-- Who looks for a message by its number, the column message, finds it by the tables' keys; id is text made of it, and
+-- looking for that is looking through all.
+--
 -- Moments are local time, YYYY-MM-DD HH:MM:SS.
 
 DROP VIEW IF EXISTS inbound_work_queue;
@@ -15,7 +18,7 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        m.hops AS hops, m.file AS file, m.login AS login, m.tls AS tls,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
-           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify
+           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify, m.id AS message
 FROM message m
 JOIN recipient r ON r.message = m.id AND (r.state = 1 OR r.state = 5 AND r.hop IS NULL) AND r.in_box = 0
 JOIN state s ON s.number = r.state
@@ -33,7 +36,7 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        m.hops AS hops, m.file AS file, m.login AS login, m.tls AS tls,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
-           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify
+           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify, m.id AS message
 FROM message m
 JOIN recipient r ON r.message = m.id AND (r.state = 1 OR r.state = 5 AND r.hop IS NULL) AND r.in_box = 1
 JOIN state s ON s.number = r.state
@@ -57,7 +60,7 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
            || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify,
-       datetime(r.attempted_at / 1000000, 'unixepoch', 'localtime') AS last_attempt
+       datetime(r.attempted_at / 1000000, 'unixepoch', 'localtime') AS last_attempt, m.id AS message
 FROM message m
 JOIN recipient r ON r.message = m.id
     AND (r.state BETWEEN 2 AND 4 OR r.state = 5 AND r.hop IS NOT NULL OR r.report_due IS NOT NULL)
@@ -78,7 +81,7 @@ FROM domain_list l JOIN next_hop h ON h.id = l.hop;
 DROP VIEW IF EXISTS next_hops;
 CREATE VIEW next_hops AS
 SELECT h.name AS next_hop,
-       (SELECT count(*) FROM recipient r WHERE r.hop = h.id AND r.state = 2 AND r.list IS NULL) AS pending,
+       h.waiting AS pending,
        (SELECT count(*) FROM domain_list l WHERE l.hop = h.id) AS lists,
        datetime(nullif(h.due, 0) / 1000000, 'unixepoch', 'localtime') AS next_attempt,
        h.last_error AS last_error,
@@ -96,7 +99,7 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        r.last_status AS last_status, r.last_error AS reason,
        datetime(m.id / 1000000, 'unixepoch', 'localtime') AS arrived,
        datetime(r.settled_at / 1000000, 'unixepoch', 'localtime') AS died,
-       m.subject AS subject, m.header_from AS header_from, m.message_id AS message_id, m.file AS file
+       m.subject AS subject, m.header_from AS header_from, m.message_id AS message_id, m.file AS file, m.id AS message
 FROM recipient r
 JOIN message m ON m.id = r.message
 JOIN state s ON s.number = r.state
@@ -106,6 +109,6 @@ DROP VIEW IF EXISTS history;
 CREATE VIEW history AS
 SELECT printf('%016X', e.message) AS id,
        datetime(e.stamp / 1000000, 'unixepoch', 'localtime') AS at, e.stamp AS stamp,
-       e.what AS event, r.path AS recipient, e.text AS text
+       e.what AS event, r.path AS recipient, e.text AS text, e.message AS message
 FROM event e
 LEFT JOIN recipient r ON r.message = e.message AND r.n = e.n;

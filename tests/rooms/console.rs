@@ -45,6 +45,44 @@ fn every_show_answers_and_its_json_is_json() {
 }
 
 #[test]
+fn the_queue_is_listed_by_message_and_by_next_hop_as_far_as_is_wanted() {
+    let sink = Sink::start();
+    sink.on(Stage::Rcpt, "451 4.3.0 later");
+    let routes = ["ibm.com", "dec.com"].map(|domain| format!("{domain}={}", sink.address()));
+    let world = World::load(&["--route", &routes[0], "--route", &routes[1]]);
+    let empty = world.ask("queue list");
+    assert_eq!(
+        (empty.status, empty.complaint.as_str()),
+        (1, "There is nothing in the work queues.\n")
+    );
+    let to = ["jdoe@ibm.com", "jroe@ibm.com", "jdoe@dec.com"];
+    let id = Client::of(&world).mail("bsmith@univac.com", &to, &letter("listed"));
+    world.wait_for_sql(
+        "SELECT count(*), sum(attempts) FROM outbound_work_queue WHERE list IS NULL",
+        "3|3",
+    );
+    let list = world.ask("queue list --limit 2");
+    let lines: Vec<&str> = list.text.lines().collect();
+    assert_eq!((list.status, lines.len()), (0, 4), "{}", list.text);
+    assert!(lines[1].starts_with(&id) && lines[1].contains("<bsmith@univac.com>  <jdoe@ibm.com>"));
+    assert!(lines[2].contains("451 4.3.0 later"), "{}", list.text);
+    assert_eq!(lines[3], "and 1 more");
+    let json = world.ask("queue list --json");
+    let json: serde_json::Value = serde_json::from_str(&json.text).unwrap();
+    assert_eq!((&json["more"], &json["more_is_exact"]), (&0.into(), &true.into()));
+    assert_eq!(json["recipients"].as_array().map(Vec::len), Some(3));
+    assert_eq!(json["recipients"][2]["recipient"], "jdoe@dec.com");
+    assert_eq!(world.ask("show queue --limit 1").status, 0);
+    for wrong in [
+        "queue list --limit none",
+        "show tasks --all",
+        "show queue --limit 0",
+    ] {
+        assert_eq!(world.ask(wrong).status, 64, "{wrong}");
+    }
+}
+
+#[test]
 fn what_is_not_a_command_is_refused_with_the_status_of_wrong_usage() {
     let world = World::load(&[]);
     for words in [

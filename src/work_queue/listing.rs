@@ -1,0 +1,160 @@
+//! The work queue message by message, in the order of arrival: what `queue list` shows. Reads, and changes nothing.
+//!
+//! Never walks through what has left the queue, of which there may be much more.
+
+use rusqlite::Connection;
+
+use super::WorkQueue;
+use super::error::QueueError;
+use super::id::MessageId;
+use super::ledger;
+use super::states::State;
+use crate::clock::Stamp;
+
+/// A recipient in the queue, with what is to be known of its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailRow {
+    /// The message.
+    pub id: MessageId,
+    /// The recipient's number in it.
+    pub n: u32,
+    /// Octets of the content.
+    pub size: u64,
+    /// The reverse path; empty is the null path.
+    pub sender: String,
+    /// Whom it is for.
+    pub recipient: String,
+    /// How it stands.
+    pub state: State,
+    /// Where it goes, where that is known.
+    pub next_hop: Option<String>,
+    /// The handler that has it in hand.
+    pub handler: Option<u32>,
+    /// When it falls due; `None` while it is on a list, put aside or given up.
+    pub next_attempt: Option<Stamp>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it is still here: its own last error, or that of its next hop while that backs off.
+    pub last_error: Option<String>,
+}
+
+/// The beginning of the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The oldest first.
+    pub rows: Vec<MailRow>,
+    /// How many recipients more there are, at least.
+    pub more: usize,
+    /// Whether there are just so many.
+    pub is_exact: bool,
+}
+
+/// Messages that are looked at in one go.
+const STEP: usize = 500;
+
+/// So many messages that wait for conversion are counted at most: usually there are few.
+const MOST_COUNTED: usize = 10_000;
+
+impl WorkQueue {
+    /// The recipients that are in the queue, whatever they wait for, at most `limit`, the oldest first.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn listing(&self, limit: usize) -> Result<Listing, QueueError> {
+        self.store.read(|db| {
+            // All of it at one moment.
+            let db = db.unchecked_transaction()?;
+            let mut rows = Vec::new();
+            let mut after = MessageId(i64::MIN);
+            while rows.len() < limit {
+                let ids = in_the_queue(&db, after, STEP.min(limit - rows.len()))?;
+                let Some(last) = ids.last() else { break };
+                after = *last;
+                for id in ids {
+                    rows.extend(recipients(&db, id, limit - rows.len())?);
+                }
+            }
+            let (all, is_exact) = count(&db)?;
+            Ok(Listing {
+                more: all.saturating_sub(rows.len()),
+                is_exact,
+                rows,
+            })
+        })
+    }
+}
+
+/// The next messages in the queue after `after`, at most `limit`: each has its content in the database, or in a file.
+fn in_the_queue(db: &Connection, after: MessageId, limit: usize) -> Result<Vec<MessageId>, QueueError> {
+    let small = "SELECT message FROM content WHERE message > ? ORDER BY message LIMIT ?";
+    let large =
+        "SELECT id FROM message WHERE file IS NOT NULL AND left_at IS NULL AND id > ? ORDER BY id LIMIT ?";
+    let mut ids = Vec::new();
+    for sql in [small, large] {
+        ids.extend(ledger::rows(db, sql, (after.0, limit), |row| {
+            row.get(0).map(MessageId)
+        })?);
+    }
+    ids.sort_unstable();
+    ids.truncate(limit);
+    Ok(ids)
+}
+
+/// The recipients of message `id` that are in the queue, at most `limit`, in the order of RCPT.
+fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRow>, QueueError> {
+    let rows = ledger::rows(
+        db,
+        "SELECT r.n, m.size, m.reverse_path, r.path, r.state, h.name, l.handler, \
+           CASE WHEN r.state = 1 THEN r.next_attempt \
+             WHEN r.state = 2 AND r.list IS NULL THEN max(r.next_attempt, ifnull(h.retry_at, 0)) END, \
+           r.attempts, iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error) \
+         FROM message m CROSS JOIN recipient r ON r.message = m.id \
+           LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
+         WHERE m.id = ? AND (r.state < 10 OR r.report_due IS NOT NULL) ORDER BY r.n LIMIT ?",
+        (id.0, limit),
+        |row| {
+            let number: u8 = row.get(4)?;
+            let Some(state) = State::ALL.into_iter().find(|state| state.number() == number) else {
+                return Ok(None);
+            };
+            Ok(Some(MailRow {
+                id,
+                n: row.get(0)?,
+                size: row.get(1)?,
+                sender: row.get(2)?,
+                recipient: row.get(3)?,
+                state,
+                next_hop: row.get(5)?,
+                handler: row.get(6)?,
+                next_attempt: row.get::<_, Option<i64>>(7)?.map(Stamp),
+                attempts: row.get(8)?,
+                last_error: row.get(9)?,
+            }))
+        },
+    )?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// How many recipients there are in the queue, at least; and whether there are just so many.
+fn count(db: &Connection) -> Result<(usize, bool), QueueError> {
+    let number = |sql| ledger::row(db, sql, [], |row| row.get::<_, Option<usize>>(0)).map(Option::flatten);
+    let mut all = 0;
+    for sql in [
+        "SELECT sum(waiting) FROM next_hop WHERE waiting > 0",
+        "SELECT count(*) FROM recipient WHERE list IS NOT NULL",
+        "SELECT count(*) FROM recipient WHERE state = 4",
+        "SELECT count(*) FROM recipient WHERE state IN (5, 6)",
+        "SELECT count(*) FROM recipient WHERE report_due IS NOT NULL",
+    ] {
+        all += number(sql)?.unwrap_or(0);
+    }
+    // Each of these messages has one recipient or more: they are not counted.
+    let mut converting = 0;
+    for sql in [
+        "SELECT count(*) FROM (SELECT 1 FROM message WHERE inbound_due IS NOT NULL LIMIT ?)",
+        "SELECT count(*) FROM (SELECT 1 FROM message WHERE box_due IS NOT NULL LIMIT ?)",
+    ] {
+        converting += ledger::row(db, sql, [MOST_COUNTED], |row| row.get::<_, usize>(0))?.unwrap_or(0);
+    }
+    Ok((all + converting, converting == 0))
+}

@@ -1,0 +1,130 @@
+//! How SQLite goes about each statement of this room: by an index, however many messages there are.
+
+use rusqlite::Connection;
+
+use crate::work_queue::schema::bring_up;
+
+/// Tables, by name or alias, that do not grow with the mail: a row for each next hop, list or counter.
+const SMALL: [&str; 6] = ["next_hop", "h", "domain_list", "l", "statistic", "CONSTANT"];
+
+/// Indexes of what drt has yet to tell of: it is at work on that, and there is little of it.
+const EXCEPTIONAL: [&str; 2] = ["INDEX recipient_report", "INDEX recipient_report_due"];
+
+/// Every statement in the files of this room: its literals that begin with a verb of SQL.
+fn statements() -> Vec<(String, String)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/work_queue");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ext| ext != "rs") || path.ends_with("tests.rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut rest = source;
+        while let Some(begin) = rest.find('"') {
+            rest = &rest[begin + 1..];
+            let mut literal = String::new();
+            let mut chars = rest.char_indices();
+            let mut end = rest.len();
+            while let Some((at, c)) = chars.next() {
+                match c {
+                    '"' => {
+                        end = at + 1;
+                        break;
+                    }
+                    '\\' => match chars.next() {
+                        Some((at, '\n')) => {
+                            let blank = rest[at + 1..].len() - rest[at + 1..].trim_start().len();
+                            chars.by_ref().take(blank).for_each(drop);
+                        }
+                        other => literal.extend(other.map(|(_, c)| c)),
+                    },
+                    c => literal.push(c),
+                }
+            }
+            rest = &rest[end..];
+            let verb = literal.split(' ').next().unwrap();
+            if literal.contains(' ') && ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].contains(&verb) {
+                found.push((file.clone(), literal));
+            }
+        }
+    }
+    found
+}
+
+/// What `EXPLAIN QUERY PLAN` says of a statement, line by line.
+fn plan(db: &Connection, sql: &str) -> Vec<String> {
+    let mut plan = db
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let rows = plan.raw_query().mapped(|row| row.get(3));
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+/// Why a step of a plan takes the longer the more mail there is; `None` if it does not.
+fn drags(sql: &str, step: &str) -> Option<String> {
+    let drags = if let Some(scan) = step.strip_prefix("SCAN ") {
+        let table = scan.split(' ').next().unwrap();
+        !SMALL.contains(&table)
+            && !table.starts_with('(')
+            && !EXCEPTIONAL.iter().any(|index| scan.ends_with(index))
+    } else {
+        step.starts_with("USE TEMP B-TREE") && !sql.contains("message = ?") && !sql.contains("FROM next_hop")
+    };
+    drags.then(|| format!("{sql}\n    {step}"))
+}
+
+#[test]
+fn no_statement_walks_through_the_mail() {
+    let db = Connection::open_in_memory().unwrap();
+    bring_up(&db).unwrap();
+    let statements = statements();
+    assert!(
+        statements.len() > 100,
+        "only {} statements were found",
+        statements.len()
+    );
+    let mut dragging = Vec::new();
+    for (file, sql) in &statements {
+        let steps = plan(&db, sql);
+        dragging.extend(
+            steps
+                .iter()
+                .filter_map(|step| drags(sql, step))
+                .map(|why| format!("{file}: {why}")),
+        );
+    }
+    assert!(dragging.is_empty(), "{}", dragging.join("\n"));
+    // It would be noticed.
+    for sql in [
+        "SELECT count(*) FROM recipient",
+        "SELECT text FROM event ORDER BY stamp",
+    ] {
+        assert!(
+            plan(&db, sql).iter().any(|step| drags(sql, step).is_some()),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
+fn a_message_is_found_in_the_views_by_its_number() {
+    let db = Connection::open_in_memory().unwrap();
+    bring_up(&db).unwrap();
+    for view in [
+        "inbound_work_queue",
+        "smtp_box",
+        "outbound_work_queue",
+        "dead_mail",
+        "history",
+    ] {
+        let sql = format!("SELECT * FROM {view} WHERE message = 0x00038D7EA4C68000");
+        let steps = plan(&db, &sql);
+        assert!(
+            !steps.iter().any(|step| step.starts_with("SCAN")),
+            "{view}: {steps:?}"
+        );
+    }
+}
