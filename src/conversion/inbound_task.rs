@@ -87,10 +87,10 @@ impl InboundConversion {
             };
             let passed_on = any(|d| matches!(d, Delivery::PassOn));
             let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
-            let to_tell = self.queue.converted(converted)?;
-            if passed_on {
-                self.bells.omsgcnv.kick();
-            }
+            let kicks = passed_on.then(|| self.bells.omsgcnv.clone());
+            let to_tell = self
+                .queue
+                .converted_and_kick(converted, kicks.into_iter().collect())?;
             if given_up || to_tell > 0 {
                 self.bells.drt.kick();
             }

@@ -71,11 +71,9 @@ impl OutboundConversion {
                 (any(|w| matches!(w, Way::Hop(_))), &self.bells.osesctl),
                 (any(|w| matches!(w, Way::Local)), &self.bells.imsgcnv),
             ];
-            self.queue.routed(routed)?;
-            kicks
-                .iter()
-                .filter(|(wanted, _)| *wanted)
-                .for_each(|(_, bell)| bell.kick());
+            let wanted = kicks.into_iter().filter(|(wanted, _)| *wanted);
+            let kicks = wanted.map(|(_, bell)| bell.clone()).collect();
+            self.queue.routed_and_kick(routed, kicks)?;
         }
         Ok(())
     }

@@ -553,13 +553,13 @@ impl Dialogue<'_> {
                     content,
                 )
             };
-            self.handler.queue.put(arrival).map(|()| size)
+            // The seed: the handler kicks the conversion if it is idle. A ring while it works is one ring.
+            let kicks = vec![self.handler.imsgcnv.clone()];
+            self.handler.queue.put_and_kick(arrival, kicks).map(|()| size)
         });
         match stored {
             Ok(size) => {
                 log::info!("id={id} from=<{from}> to={recipients} size={size} client={client} stored");
-                // The seed: the handler kicks the conversion if it is idle. A ring while it works is one ring.
-                self.handler.imsgcnv.kick();
                 Ok(id)
             }
             Err(error) => {

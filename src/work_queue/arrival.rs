@@ -9,9 +9,11 @@ use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
 use super::states::State;
+use super::writer::Durability;
 use crate::smtp::command::Body;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
+use crate::tasks::bell::Bell;
 
 /// Who brought a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,12 +135,22 @@ impl WorkQueue {
     ///
     /// # Errors
     /// When it could not be stored: nothing of it is in the queue then.
-    pub fn put(&self, mut arrival: Arrival) -> Result<(), QueueError> {
+    pub fn put(&self, arrival: Arrival) -> Result<(), QueueError> {
+        self.put_and_kick(arrival, Vec::new())
+    }
+
+    /// The same; `kicks` ring as soon as it is there.
+    ///
+    /// # Errors
+    /// When it could not be stored: nothing of it is in the queue then.
+    pub fn put_and_kick(&self, mut arrival: Arrival, kicks: Vec<Bell>) -> Result<(), QueueError> {
         let adopted = arrival.content.adopt();
         let file = adopted.name.clone();
         let committed = self
             .store
-            .write(move |ledger| put(ledger, &arrival, file.as_deref()))
+            .write_and_kick(Durability::Synced, kicks, move |ledger| {
+                put(ledger, &arrival, file.as_deref())
+            })
             .wait();
         adopted.settle(&committed);
         committed

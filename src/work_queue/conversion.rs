@@ -19,6 +19,7 @@ use super::writer::Durability;
 use crate::clock::Stamp;
 use crate::domain_list::next_hop::NextHop;
 use crate::smtp::path::{Mailbox, ReversePath};
+use crate::tasks::bell::Bell;
 
 /// How many recipients of a message imsgcnv gets at once: an alias may bring thousands, and what has been
 /// delivered shall be recorded soon.
@@ -159,6 +160,18 @@ impl WorkQueue {
     /// # Errors
     /// When it could not be recorded: the messages wait as before.
     pub fn converted(&self, messages: Vec<Converted>) -> Result<usize, QueueError> {
+        self.converted_and_kick(messages, Vec::new())
+    }
+
+    /// The same; `kicks` ring as soon as it is recorded.
+    ///
+    /// # Errors
+    /// When it could not be recorded: the messages wait as before.
+    pub fn converted_and_kick(
+        &self,
+        messages: Vec<Converted>,
+        kicks: Vec<Bell>,
+    ) -> Result<usize, QueueError> {
         let only_passed_on = messages
             .iter()
             .flat_map(|message| &message.deliveries)
@@ -173,14 +186,22 @@ impl WorkQueue {
             let told = messages.iter().map(|message| converted(ledger, message));
             told.sum::<Result<usize, QueueError>>()
         };
-        self.store.write_as(durability, record).wait()
+        self.store.write_and_kick(durability, kicks, record).wait()
     }
 
     /// Records what omsgcnv did, in one transaction.
     ///
     /// # Errors
     /// When it could not be recorded: the messages wait as before.
-    pub fn routed(&self, mut messages: Vec<Routed>) -> Result<(), QueueError> {
+    pub fn routed(&self, messages: Vec<Routed>) -> Result<(), QueueError> {
+        self.routed_and_kick(messages, Vec::new())
+    }
+
+    /// The same; `kicks` ring as soon as it is recorded.
+    ///
+    /// # Errors
+    /// When it could not be recorded: the messages wait as before.
+    pub fn routed_and_kick(&self, mut messages: Vec<Routed>, kicks: Vec<Bell>) -> Result<(), QueueError> {
         let adopted: Vec<_> = messages
             .iter_mut()
             .map(|m| m.content.as_mut().map(Content::adopt))
@@ -198,7 +219,7 @@ impl WorkQueue {
         let now = self.now();
         let committed = self
             .store
-            .write_as(durability, move |ledger| {
+            .write_and_kick(durability, kicks, move |ledger| {
                 messages
                     .iter()
                     .zip(&files)
@@ -288,9 +309,6 @@ fn with_recipients(
 fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, QueueError> {
     let id = message.id;
     let mut to_tell = 0;
-    if let Some(structure) = &message.structure {
-        write_structure(ledger, id, structure)?;
-    }
     let mut passed_on = 0;
     let mut ended = false;
     let mut present = None;
@@ -330,7 +348,10 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     if passed_on > 0 {
         ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
     }
-    refresh_conversion_due(ledger, id)?;
+    match &message.structure {
+        Some(structure) => write_structure(ledger, id, structure)?,
+        None => refresh_conversion_due(ledger, id)?,
+    }
     if ended {
         settle_if_done(ledger, id)?;
     }
@@ -346,9 +367,6 @@ fn routed(
     let id = message.id;
     if let Some(content) = &message.content {
         replace_content(ledger, id, content, file)?;
-    }
-    if let Some(structure) = &message.structure {
-        write_structure(ledger, id, structure)?;
     }
     let mut story = String::new();
     for (n, way) in &message.ways {
@@ -382,7 +400,10 @@ fn routed(
     if !story.is_empty() {
         ledger.record(id, None, "routed", &story)?;
     }
-    refresh_conversion_due(ledger, id)
+    match &message.structure {
+        Some(structure) => write_structure(ledger, id, structure),
+        None => refresh_conversion_due(ledger, id),
+    }
 }
 
 /// Passes a recipient from one of the two queues that wait for conversion to the other.
@@ -442,6 +463,29 @@ pub(super) fn refresh_conversion_due(ledger: &Ledger<'_>, id: MessageId) -> Resu
     Ok(())
 }
 
+/// The same, and what was read in the content: one change of the row instead of two.
+fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE message SET subject = ?2, header_from = ?3, header_to = ?4, message_id = ?5, date = ?6, \
+         attachments = ?7, hops = ?8, utf8_header = ?9, \
+         inbound_due = (SELECT min(next_attempt) FROM recipient WHERE message = ?1 AND state = 1 AND in_box = 0), \
+         box_due = (SELECT min(next_attempt) FROM recipient WHERE message = ?1 AND state = 1 AND in_box = 1) \
+         WHERE id = ?1",
+        (
+            id.0,
+            &structure.subject,
+            &structure.from,
+            &structure.to,
+            &structure.message_id,
+            &structure.date,
+            structure.attachments.join("\n"),
+            structure.hops,
+            structure.utf8_header,
+        ),
+    )?;
+    Ok(())
+}
+
 fn replace_content(
     ledger: &mut Ledger<'_>,
     id: MessageId,
@@ -462,25 +506,6 @@ fn replace_content(
         )?,
         Home::File(_) => ledger.run("DELETE FROM content WHERE message = ?", [id.0])?,
     };
-    Ok(())
-}
-
-fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) -> Result<(), QueueError> {
-    ledger.run(
-        "UPDATE message SET subject = ?, header_from = ?, header_to = ?, message_id = ?, date = ?, \
-         attachments = ?, hops = ?, utf8_header = ? WHERE id = ?",
-        (
-            &structure.subject,
-            &structure.from,
-            &structure.to,
-            &structure.message_id,
-            &structure.date,
-            structure.attachments.join("\n"),
-            structure.hops,
-            structure.utf8_header,
-            id.0,
-        ),
-    )?;
     Ok(())
 }
 

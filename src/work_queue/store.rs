@@ -26,6 +26,7 @@ use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::schema::bring_up;
 use super::writer::{Durability, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
+use crate::tasks::bell::Bell;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
 const PAGE_SIZE: u32 = 4096;
@@ -156,7 +157,18 @@ impl Store {
         durability: Durability,
         verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
     ) -> Pending<T> {
-        let (work, pending) = work(durability, verb);
+        self.write_and_kick(durability, Vec::new(), verb)
+    }
+
+    /// Like [`Store::write_as`]; `kicks` ring as soon as it has been committed. That is one hand-over sooner than if the
+    /// one who waits for the commit rang them.
+    pub(super) fn write_and_kick<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        kicks: Vec<Bell>,
+        verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
+    ) -> Pending<T> {
+        let (work, pending) = work(durability, kicks, verb);
         self.work.put(work);
         pending
     }

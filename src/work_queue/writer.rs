@@ -15,6 +15,7 @@ use super::error::QueueError;
 use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
+use crate::tasks::bell::Bell;
 
 /// At most this many pieces of work share one commit.
 const GROUP: usize = 512;
@@ -44,15 +45,17 @@ pub(super) trait Work: Send {
     fn failed(self: Box<Self>, error: QueueError);
 }
 
-/// Work in a box that answers: see [`Pending`].
+/// Work in a box that answers: see [`Pending`]. `kicks` ring as soon as it has been committed.
 pub(super) fn work<T: Send + 'static>(
     durability: Durability,
+    kicks: Vec<Bell>,
     verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
 ) -> (Box<dyn Work>, Pending<T>) {
     let (answer, pending) = Teller::new();
     (
         Box::new(Verb {
             durability,
+            kicks,
             verb,
             outcome: None,
             answer,
@@ -63,6 +66,7 @@ pub(super) fn work<T: Send + 'static>(
 
 struct Verb<F, T> {
     durability: Durability,
+    kicks: Vec<Bell>,
     verb: F,
     outcome: Option<T>,
     answer: Teller<T>,
@@ -83,6 +87,8 @@ where
     }
 
     fn committed(self: Box<Self>) {
+        // Before the answer: whoever waits for it may run in place of this thread.
+        self.kicks.iter().for_each(Bell::kick);
         self.answer.tell(self.outcome.ok_or(QueueError::Stopped));
     }
 
