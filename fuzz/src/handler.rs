@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use smtpmta::inbound::header::HeaderWatch;
 use smtpmta::inbound::session::{Session, Worth};
-use smtpmta::inbound::step::{ContentEnd, Input, Step, StoreRefusal};
+use smtpmta::inbound::step::{ContentEnd, Input, Secured, Step, StoreRefusal};
 use smtpmta::smtp::data::{ChunkChecker, ContentFault, Decoder};
 use smtpmta::smtp::line::{Line, LineSplitter};
 use smtpmta::work_queue::id::MessageId;
@@ -313,13 +313,11 @@ impl Handler {
         let replies = self.replies;
         self.progress.tls_begins();
         let facts = tls_facts();
-        self.give(
-            Input::TlsStarted {
-                facts,
-                entropy: ENTROPY,
-            },
-            &Heard::Other,
-        );
+        let secured = Secured {
+            facts,
+            entropy: ENTROPY,
+        };
+        self.give(Input::TlsStarted(Box::new(secured)), &Heard::Other);
         assert_eq!(self.replies, replies, "words that nobody asked for");
     }
 
@@ -389,7 +387,7 @@ impl Handler {
                 Step::Check(check) => {
                     assert!(self.progress.in_tls && !self.progress.logged_in);
                     let progress = check.run();
-                    self.give(Input::Checked(progress), &Heard::Other);
+                    self.give(Input::Checked(Box::new(progress)), &Heard::Other);
                 }
                 Step::Close => self.is_closed = true,
             }

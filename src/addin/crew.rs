@@ -115,7 +115,7 @@ fn tell_end(board: &Board, task: Task) {
 /// The handlers of a controller.
 #[derive(Clone)]
 enum Handlers {
-    Inbound(HandlerTable<Caller>),
+    Inbound(HandlerTable<Box<Caller>>),
     Outbound(HandlerTable<DomainList>),
 }
 

@@ -68,14 +68,14 @@ pub struct InboundController {
     /// `--hostname`, for turning away.
     pub hostname: String,
     /// Its handlers.
-    pub table: HandlerTable<Caller>,
+    pub table: HandlerTable<Box<Caller>>,
 }
 
 impl InboundController {
     /// The table of `max` handlers that `handler` describes.
     #[must_use]
-    pub fn table(max: usize, freed: Bell, handler: InboundHandler) -> HandlerTable<Caller> {
-        let serve = move |caller: Caller, desk: &Desk| handler.serve(caller, desk);
+    pub fn table(max: usize, freed: Bell, handler: InboundHandler) -> HandlerTable<Box<Caller>> {
+        let serve = move |caller: Box<Caller>, desk: &Desk| handler.serve(caller, desk);
         HandlerTable::new(Task::InboundHandler, max, freed, serve)
     }
 
@@ -224,7 +224,7 @@ impl InboundController {
             front,
             seat,
         };
-        match self.table.hand_over(number, caller) {
+        match self.table.hand_over(number, Box::new(caller)) {
             Ok(started) => {
                 if started {
                     (self.say)(&screen::started(Task::InboundHandler(number)));

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::caller::Caller;
+use super::caller::{Caller, Seat};
 use super::client_name::ClientNames;
 use super::header::HeaderWatch;
 use super::incoming::{Body, Incoming, refusal};
 use super::reception::Reception;
 use super::session::{Client, Session, Worth};
-use super::step::{Envelope, Input, Step, StoreRefusal};
+use super::step::{Envelope, Input, Secured, Step, StoreRefusal};
 use crate::latest::Latest;
 use crate::sasl::{Check, Progress};
 use crate::smtp::command;
@@ -34,7 +34,9 @@ use crate::work_queue::{Arrival, Origin, WorkQueue};
 const LONGEST_LINE: usize = 12_288 + 2;
 
 /// What is read at once of a client that has not sent a message yet, and may never do: of those there are many.
-const SMALL_READ: usize = 1024;
+const SMALL_READ: usize = 512;
+/// Room for replies to begin with: that to EHLO fits.
+const REPLIES: usize = 256;
 /// What is read at once of the others.
 const READ: usize = 16 * 1024;
 /// What is read at once while a large message comes.
@@ -69,38 +71,12 @@ pub struct InboundHandler {
 
 impl InboundHandler {
     /// Serves `caller` until one of the two hangs up.
-    pub fn serve(&self, caller: Caller, desk: &Desk) {
+    pub fn serve(&self, caller: Box<Caller>, desk: &Desk) {
         let address = caller.client.ip().to_canonical();
         desk.write(format!("Session with {address}"));
         log::debug!("session with {address} begins");
-        let reception = self.reception.take();
-        let client = Client {
-            address,
-            called: caller
-                .stream
-                .local_addr()
-                .map_or(address, |called| called.ip().to_canonical()),
-            front: caller.front,
-            may_relay: reception.relay_from.iter().any(|block| block.contains(address)),
-        };
-        let socket = caller.stream.as_raw_fd();
-        let mut dialogue = Dialogue {
-            handler: self,
-            desk,
-            session: Some(Session::new(Arc::clone(&reception.settings), client)),
-            client,
-            wire: Wire::plain(caller.stream),
-            splitter: LineSplitter::new(LONGEST_LINE),
-            out: Vec::with_capacity(512),
-            receiving: Receiving::Lines,
-            late_since: Instant::now(),
-            incoming: None,
-            tls: None,
-            helo: String::new(),
-            wants_tls: false,
-            has_spoken: false,
-            is_interrupted: false,
-        };
+        let mut dialogue = Dialogue::new(self, *caller, desk);
+        let socket = dialogue.wire.stream().as_raw_fd();
         // Taken back before the dialogue closes it, whatever happens: the table must not shut down a descriptor that
         // is somebody else's by then.
         let _lent = desk.lend(socket);
@@ -125,7 +101,7 @@ struct Dialogue<'d> {
     /// Since when the client has owed us something: the rest of a command since it began, the rest of a message as
     /// much later as has come of it fast enough.
     late_since: Instant,
-    incoming: Option<Incoming>,
+    incoming: Option<Box<Incoming>>,
     /// Version and cipher, for the queue.
     tls: Option<String>,
     helo: String,
@@ -135,6 +111,8 @@ struct Dialogue<'d> {
     has_spoken: bool,
     /// It said more than was heard before the end.
     is_interrupted: bool,
+    /// Given back when all else has gone.
+    _seat: Seat,
 }
 
 /// What the next octets are.
@@ -150,7 +128,40 @@ enum Receiving {
     Skipped(u64),
 }
 
-impl Dialogue<'_> {
+impl<'d> Dialogue<'d> {
+    #[inline(never)]
+    fn new(handler: &'d InboundHandler, caller: Caller, desk: &'d Desk) -> Box<Dialogue<'d>> {
+        let address = caller.client.ip().to_canonical();
+        let reception = handler.reception.take();
+        let client = Client {
+            address,
+            called: caller
+                .stream
+                .local_addr()
+                .map_or(address, |called| called.ip().to_canonical()),
+            front: caller.front,
+            may_relay: reception.relay_from.iter().any(|block| block.contains(address)),
+        };
+        Box::new(Dialogue {
+            handler,
+            desk,
+            session: Some(Session::new(Arc::clone(&reception.settings), client)),
+            client,
+            wire: Wire::plain(caller.stream),
+            splitter: LineSplitter::new(LONGEST_LINE),
+            out: Vec::with_capacity(REPLIES),
+            receiving: Receiving::Lines,
+            late_since: Instant::now(),
+            incoming: None,
+            tls: None,
+            helo: String::new(),
+            wants_tls: false,
+            has_spoken: false,
+            is_interrupted: false,
+            _seat: caller.seat,
+        })
+    }
+
     fn run(&mut self, socket: RawFd) -> io::Result<()> {
         if self.client.front.begins_with_tls() {
             if !self.shake_hands() {
@@ -158,14 +169,7 @@ impl Dialogue<'_> {
             }
             self.give(Input::Connected(&[]))?;
         } else {
-            let mut early = [0; 256];
-            let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            let said = recv(socket, &mut early, peek).unwrap_or(0);
-            if said > 0 {
-                log::info!("{} speaks before the greeting", self.client.address);
-            }
-            self.give(Input::Connected(&early[..said]))?;
-            self.is_interrupted = self.is_closed();
+            self.greet(socket)?;
         }
         let mut buffer = vec![0; SMALL_READ];
         self.late_since = Instant::now();
@@ -199,6 +203,20 @@ impl Dialogue<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// The first words, in the clear. A frame of its own: a session is idle far longer than it greets.
+    #[inline(never)]
+    fn greet(&mut self, socket: RawFd) -> io::Result<()> {
+        let mut early = [0; 256];
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let said = recv(socket, &mut early, peek).unwrap_or(0);
+        if said > 0 {
+            log::info!("{} speaks before the greeting", self.client.address);
+        }
+        self.give(Input::Connected(&early[..said]))?;
+        self.is_interrupted = self.is_closed();
+        Ok(())
     }
 
     /// Takes in what a read brought. What came with STARTTLS was said before it, and is dropped.
@@ -273,7 +291,11 @@ impl Dialogue<'_> {
     /// So many octets of content have come: they make up for the time that they may take, and never for time to come.
     /// Those beyond the size limit are waited for, but earn nothing.
     fn earn(&mut self, octets: usize) {
-        if self.incoming.as_ref().is_some_and(Incoming::is_too_big) {
+        if self
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.is_too_big())
+        {
             return;
         }
         let time = Duration::from_millis(octets as u64 * 1000 / SLOWEST);
@@ -393,6 +415,7 @@ impl Dialogue<'_> {
     }
 
     /// Lets the client begin TLS; whether it did.
+    #[inline(never)]
     fn shake_hands(&mut self) -> bool {
         // The certificate of today, not that of when the client called.
         let Some(identity) = self.handler.reception.take().identity.clone() else {
@@ -419,7 +442,8 @@ impl Dialogue<'_> {
                     log::error!("the system has no random octets");
                     return false;
                 }
-                self.give(Input::TlsStarted { facts, entropy }).is_ok()
+                self.give(Input::TlsStarted(Box::new(Secured { facts, entropy })))
+                    .is_ok()
             }
             Err(error) => {
                 log::info!("{} could not begin TLS: {error}", self.client.address);
@@ -429,49 +453,20 @@ impl Dialogue<'_> {
     }
 
     /// Tells the session, and does what it says to that.
+    #[inline(never)]
     fn give(&mut self, input: Input<'_>) -> io::Result<()> {
         let Some(session) = self.session.take() else {
             return Ok(());
         };
         if let Input::Line { line, .. } = input {
-            log::trace!("C: {}", told(line, session.hears_secrets()));
+            trace(line, session.hears_secrets());
         }
-        let (session, steps) = session.advance(input);
-        self.session = Some(session);
-        for step in steps {
+        let mut moved = session.advance(input);
+        self.session = Some(moved.0);
+        for step in moved.1.by_ref() {
             match step {
                 Step::Reply(reply) => reply.write_to(&mut self.out, true),
-                Step::Pause(pause) => {
-                    self.flush()?;
-                    // An order to stop ends every pause.
-                    let _ = self.desk.stop().heard().recv_timeout(pause);
-                }
-                Step::ReceiveContent => {
-                    // What follows may ask DNS.
-                    self.flush()?;
-                    self.expect(false);
-                    self.begin(Receiving::Dotted);
-                }
-                Step::ReceiveChunk(size) => {
-                    if self.incoming.is_none() {
-                        self.expect(true);
-                    }
-                    self.begin(Receiving::Chunk(size));
-                    self.await_chunk(size)?;
-                }
-                Step::Skip(size) => {
-                    self.begin(Receiving::Skipped(size));
-                    self.await_skipped(size)?;
-                }
-                Step::Discard => self.incoming = None,
-                Step::Store(envelope) => {
-                    let stored = self.store(*envelope);
-                    self.give(Input::Stored(stored))?;
-                }
-                Step::StartTls => self.wants_tls = true,
-                Step::Check(check) => self.check(*check)?,
-                // The session says so itself: see `is_closed`.
-                Step::Close => {}
+                step => self.obey(step)?,
             }
         }
         // What we took for a pause, a password or a commit was not the client's time.
@@ -479,7 +474,49 @@ impl Dialogue<'_> {
         Ok(())
     }
 
+    /// Does what is more than a word. Not a part of [`Dialogue::give`], through which every word goes: of the stack
+    /// that it takes each idle session keeps what one move has touched.
+    #[inline(never)]
+    fn obey(&mut self, step: Step) -> io::Result<()> {
+        match step {
+            Step::Reply(reply) => reply.write_to(&mut self.out, true),
+            Step::Pause(pause) => {
+                self.flush()?;
+                // An order to stop ends every pause.
+                let _ = self.desk.stop().heard().recv_timeout(pause);
+            }
+            Step::ReceiveContent => {
+                // What follows may ask DNS.
+                self.flush()?;
+                self.expect(false);
+                self.begin(Receiving::Dotted);
+            }
+            Step::ReceiveChunk(size) => {
+                if self.incoming.is_none() {
+                    self.expect(true);
+                }
+                self.begin(Receiving::Chunk(size));
+                self.await_chunk(size)?;
+            }
+            Step::Skip(size) => {
+                self.begin(Receiving::Skipped(size));
+                self.await_skipped(size)?;
+            }
+            Step::Discard => self.incoming = None,
+            Step::Store(envelope) => {
+                let stored = self.store(*envelope);
+                self.give(Input::Stored(stored))?;
+            }
+            Step::StartTls => self.wants_tls = true,
+            Step::Check(check) => self.check(*check)?,
+            // The session says so itself: see `is_closed`.
+            Step::Close => {}
+        }
+        Ok(())
+    }
+
     /// Takes its time over a password. The name is told as the log can bear it.
+    #[inline(never)]
     fn check(&mut self, check: Check) -> io::Result<()> {
         let name: String = check
             .name()
@@ -493,10 +530,11 @@ impl Dialogue<'_> {
             Progress::Done(_) | Progress::Challenge(..) => log::info!("login of {name:?} from {client}"),
             _ => log::warn!("login of {name:?} from {client} failed"),
         }
-        self.give(Input::Checked(progress))
+        self.give(Input::Checked(Box::new(progress)))
     }
 
     /// Makes room for the message that comes: it gets its ID, and our Received line on top.
+    #[inline(never)]
     fn expect(&mut self, by_chunks: bool) {
         let name = self.handler.names.name(self.client.address);
         let Some(session) = &self.session else { return };
@@ -521,12 +559,13 @@ impl Dialogue<'_> {
             true if session.receives_binary() => Body::Chunks(ChunkChecker::binary()),
             true => Body::Chunks(ChunkChecker::text()),
         };
-        self.incoming = Some(Incoming::new(
+        self.incoming = Some(Box::new(Incoming::new(
             id, protocol, body, header, content, &received, most,
-        ));
+        )));
     }
 
     /// Promise 1: when this returns an ID, the commit that holds the message has returned.
+    #[inline(never)]
     fn store(&mut self, envelope: Envelope) -> Result<MessageId, StoreRefusal> {
         let incoming = self.incoming.take().ok_or(StoreRefusal::QueueTrouble)?;
         let (id, protocol) = (incoming.id, incoming.protocol);
@@ -596,6 +635,12 @@ fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
     let (first, rest) = input.split_at(length);
     *input = rest;
     first
+}
+
+/// Tells the log what the client said, at the level at which it wants to know.
+#[inline(never)]
+fn trace(line: &[u8], is_secret: bool) {
+    log::trace!("C: {}", told(line, is_secret));
 }
 
 /// A line as the log may tell it. Nothing of an authentication, and nothing that is no command: a password may have

@@ -46,19 +46,23 @@ pub struct Offers {
 
 /// To EHLO: our name and what we offer.
 #[must_use]
+#[inline(never)]
 pub fn ehlo(hostname: &str, offers: &Offers) -> Reply {
-    let mut lines = vec![
-        hostname.to_owned(),
-        "PIPELINING".to_owned(),
-        format!("SIZE {}", offers.max_message_size),
-        "8BITMIME".to_owned(),
-        "SMTPUTF8".to_owned(),
-        "CHUNKING".to_owned(),
-        "BINARYMIME".to_owned(),
-        "DSN".to_owned(),
-        "ENHANCEDSTATUSCODES".to_owned(),
-        format!("LIMITS RCPTMAX={}", offers.max_recipients),
-    ];
+    let mut lines = Vec::with_capacity(13);
+    lines.push(hostname.to_owned());
+    lines.push("PIPELINING".to_owned());
+    lines.push(["SIZE ", &offers.max_message_size.to_string()].concat());
+    for keyword in [
+        "8BITMIME",
+        "SMTPUTF8",
+        "CHUNKING",
+        "BINARYMIME",
+        "DSN",
+        "ENHANCEDSTATUSCODES",
+    ] {
+        lines.push(keyword.to_owned());
+    }
+    lines.push(["LIMITS RCPTMAX=", &offers.max_recipients.to_string()].concat());
     if offers.starttls {
         lines.push("STARTTLS".to_owned());
     }

@@ -11,13 +11,12 @@ use crate::inbound::front::Front;
 use crate::inbound::received::ReceivedFacts;
 use crate::inbound::recipients::{Decision, RecipientPolicy};
 use crate::inbound::replies;
-use crate::inbound::step::{ContentEnd, Input, Step, Steps, StoreRefusal};
+use crate::inbound::step::{ContentEnd, Input, Secured, Step, Steps, StoreRefusal};
 use crate::sasl::Exchange;
 use crate::smtp::command::{self, Command, CommandError, MailParameters, RcptParameters, Stage, Verb};
 use crate::smtp::line::{LineFault, MAX_COMMAND_LINE};
 use crate::smtp::path::{ForwardPath, PathError, ReversePath};
 use crate::smtp::reply::Reply;
-use crate::tls::handshake::TlsFacts;
 use crate::work_queue::id::MessageId;
 use patience::{Patience, Verdict};
 use transaction::{Chunks, Transaction};
@@ -60,19 +59,25 @@ pub struct Client {
     pub may_relay: bool,
 }
 
-/// One dialogue.
+/// One dialogue. It is small: every move copies it, and of its stack an idle session keeps what a move has touched.
 #[derive(Debug)]
 pub struct Session {
+    known: Box<Known>,
+    state: State,
+}
+
+/// What is known of a client, whatever state its dialogue is in.
+#[derive(Debug)]
+struct Known {
     settings: Arc<SessionSettings>,
     client: Client,
-    tls: Option<TlsFacts>,
-    /// Random octets for this connection, and how many exchanges have used them.
-    entropy: ([u8; 32], u32),
+    tls: Option<Box<Secured>>,
+    /// How many exchanges have used its random octets.
+    exchanges: u32,
     login: Option<Arc<Login>>,
     patience: Patience,
     /// A message has been stored.
     is_proven: bool,
-    state: State,
 }
 
 /// What a client has shown.
@@ -103,12 +108,20 @@ enum State {
     Transaction(Box<Transaction>),
     /// DATA or BDAT was given and content is on its way; whether all of it is.
     Content(Box<Transaction>, Part),
-    /// A chunk that is nobody's is on its way; what comes after it, and whether the client should have known.
-    Skipping(Box<State>, Reply, Blame),
+    /// A chunk that is nobody's is on its way.
+    Skipping(Box<Skipped>),
     /// The commit is on its way.
     Storing(Hello),
     /// Nothing is said any more.
     Closed,
+}
+
+/// What follows a chunk that is nobody's.
+#[derive(Debug)]
+struct Skipped {
+    then: State,
+    reply: Reply,
+    blame: Blame,
 }
 
 /// Whether an answer that refuses is the client's mistake.
@@ -143,14 +156,17 @@ impl Session {
     /// A session with a client that has just called.
     #[must_use]
     pub fn new(settings: Arc<SessionSettings>, client: Client) -> Session {
-        Session {
+        let known = Known {
             settings,
             client,
             tls: None,
-            entropy: ([0; 32], 0),
+            exchanges: 0,
             login: None,
             patience: Patience::default(),
             is_proven: false,
+        };
+        Session {
+            known: Box::new(known),
             state: State::Greeted,
         }
     }
@@ -160,65 +176,14 @@ impl Session {
     #[must_use]
     pub fn advance(mut self, input: Input<'_>) -> (Session, Steps) {
         // The codes are the client's to have from the reply after its EHLO on; that reply has none.
-        let has_codes = self.hello().is_some_and(|hello| hello.extended);
+        let has_codes = self.state.hello().is_some_and(|hello| hello.extended);
         let state = std::mem::replace(&mut self.state, State::Closed);
-        let (state, steps) = self.next(state, input);
-        self.state = state;
-        let steps = if has_codes {
-            steps
-        } else {
-            steps.map_replies(|reply| Reply {
-                enhanced: None,
-                ..reply
-            })
-        };
-        (self, steps)
-    }
-
-    fn next(&mut self, state: State, input: Input<'_>) -> Move {
-        let hostname = &self.settings.hostname;
-        match (state, input) {
-            (State::Closed, _) => (State::Closed, Steps::default()),
-            (State::Storing(hello), Input::Stored(result)) => self.settle(hello, result),
-            // A commit on its way is always waited for: only its result says whose the message is.
-            (state @ State::Storing(_), _) => (state, Steps::default()),
-            (State::CheckingPassword(hello), Input::Checked(progress)) => self.proceed(hello, progress),
-            (state @ State::CheckingPassword(_), _) => (state, Steps::default()),
-            (State::StartingTls | State::Greeted, Input::TlsStarted { facts, entropy }) => {
-                self.entropy = (entropy, 0);
-                self.begin_anew(facts)
-            }
-            (state, Input::Connected(early)) => match is_harmless(early) {
-                true => (state, say(replies::greeting(hostname))),
-                false => close(&state, replies::spoke_too_early()),
-            },
-            (state, Input::Timeout) => close(&state, replies::timed_out(hostname)),
-            (state, Input::NotSmtp) => close(&state, replies::not_smtp()),
-            (state, Input::Evicted) => close(&state, replies::evicted(hostname)),
-            (state, Input::Stopping) => close(&state, replies::stopping(hostname)),
-            (State::Content(transaction, part), Input::Content(end)) => self.judge(transaction, part, end),
-            (State::Skipping(then, reply, Blame::Counts), Input::Skipped) => self.refuse(*then, reply),
-            (State::Skipping(then, reply, Blame::None), Input::Skipped) => (*then, say(reply)),
-            (state @ (State::Content(..) | State::Skipping(..) | State::StartingTls), _) => {
-                (state, Steps::default())
-            }
-            (State::Authenticating(hello, exchange), Input::Line { line, .. }) => {
-                self.respond(hello, *exchange, line)
-            }
-            (State::Authenticating(hello, _), Input::BadLine(_)) => {
-                self.refuse(State::Ready(hello), replies::bad_exchange_line())
-            }
-            (state, Input::Line { line, followed }) => self.obey_line(state, line, followed),
-            (state, Input::BadLine(fault)) => self.refuse(state, replies::refuse_line(fault)),
-            (
-                state,
-                Input::Content(_)
-                | Input::Skipped
-                | Input::Stored(_)
-                | Input::TlsStarted { .. }
-                | Input::Checked(_),
-            ) => (state, Steps::default()),
+        let mut answer = self.known.next(state, input);
+        self.state = answer.0;
+        if !has_codes {
+            answer.1.drop_codes();
         }
+        (self, answer.1)
     }
 
     /// Whether the dialogue is over.
@@ -237,8 +202,8 @@ impl Session {
     #[must_use]
     pub fn worth(&self) -> Worth {
         match self.state {
-            _ if self.is_proven => Worth::Proven,
-            State::Greeted | State::Ready(_) | State::Authenticating(..) if self.login.is_none() => {
+            _ if self.known.is_proven => Worth::Proven,
+            State::Greeted | State::Ready(_) | State::Authenticating(..) if self.known.login.is_none() => {
                 Worth::Nothing
             }
             _ => Worth::Promise,
@@ -248,14 +213,14 @@ impl Session {
     /// `--max-message-size`: no more octets of content than these need to be kept.
     #[must_use]
     pub fn max_message_size(&self) -> u64 {
-        self.settings.max_message_size
+        self.known.settings.max_message_size
     }
 
     /// Whether the message on its way comes from a user, so that what is missing in its header is added (RFC 6409
     /// 8).
     #[must_use]
     pub fn is_submission(&self) -> bool {
-        self.login.is_some()
+        self.known.login.is_some()
     }
 
     /// Whether the chunk on its way is the last one of its message.
@@ -277,30 +242,87 @@ impl Session {
         let State::Content(transaction, _) = &self.state else {
             return None;
         };
+        let known = &self.known;
         Some(ReceivedFacts {
             helo: &transaction.hello.name,
-            client: self.client.address,
+            client: known.client.address,
             client_name: None,
-            hostname: &self.settings.hostname,
+            hostname: &known.settings.hostname,
             extended: transaction.hello.extended,
-            tls: self.tls.as_ref().map(|tls| (tls.version, tls.cipher)),
-            authenticated: self.login.is_some(),
+            tls: known
+                .tls
+                .as_ref()
+                .map(|tls| (tls.facts.version, tls.facts.cipher)),
+            authenticated: known.login.is_some(),
             utf8: transaction.utf8(),
             only_recipient: transaction.recipients.only_one(),
         })
     }
+}
 
-    fn hello(&self) -> Option<&Hello> {
-        self.state.hello()
+impl Known {
+    fn next(&mut self, state: State, input: Input<'_>) -> Move {
+        match (state, input) {
+            (State::Closed, _) => (State::Closed, Steps::default()),
+            (State::Storing(hello), Input::Stored(result)) => self.settle(hello, result),
+            // A commit on its way is always waited for: only its result says whose the message is.
+            (state @ State::Storing(_), _) => (state, Steps::default()),
+            (State::CheckingPassword(hello), Input::Checked(progress)) => self.proceed(hello, progress),
+            (state @ State::CheckingPassword(_), _) => (state, Steps::default()),
+            (State::StartingTls | State::Greeted, Input::TlsStarted(tls)) => self.begin_anew(tls),
+            (state, Input::Connected(early)) => self.welcome(state, early),
+            (state, Input::Timeout) => self.end(&state, replies::timed_out),
+            (state, Input::Evicted) => self.end(&state, replies::evicted),
+            (state, Input::Stopping) => self.end(&state, replies::stopping),
+            (state, Input::NotSmtp) => self.end(&state, |_| replies::not_smtp()),
+            (State::Content(transaction, part), Input::Content(end)) => self.judge(transaction, part, end),
+            (State::Skipping(skipped), Input::Skipped) => self.pass_over(skipped),
+            (state @ (State::Content(..) | State::Skipping(..) | State::StartingTls), _) => {
+                (state, Steps::default())
+            }
+            (State::Authenticating(hello, exchange), Input::Line { line, .. }) => {
+                self.respond(hello, exchange, line)
+            }
+            (State::Authenticating(hello, _), Input::BadLine(_)) => {
+                self.refuse(State::Ready(hello), replies::bad_exchange_line())
+            }
+            (state, Input::Line { line, followed }) => self.obey_line(state, line, followed),
+            (state, Input::BadLine(fault)) => self.refuse(state, replies::refuse_line(fault)),
+            (
+                state,
+                Input::Content(_)
+                | Input::Skipped
+                | Input::Stored(_)
+                | Input::TlsStarted(_)
+                | Input::Checked(_),
+            ) => (state, Steps::default()),
+        }
+    }
+
+    /// The client has called.
+    #[inline(never)]
+    fn welcome(&self, state: State, early: &[u8]) -> Move {
+        match is_harmless(early) {
+            true => (state, say(replies::greeting(&self.settings.hostname))),
+            false => close(&state, replies::spoke_too_early()),
+        }
+    }
+
+    /// The end, whatever the client was about.
+    #[inline(never)]
+    fn end(&self, state: &State, why: fn(&str) -> Reply) -> Move {
+        close(state, why(&self.settings.hostname))
     }
 
     /// TLS has begun: what was said before it is forgotten (RFC 3207 4.2).
-    fn begin_anew(&mut self, facts: TlsFacts) -> Move {
-        self.tls = Some(facts);
+    fn begin_anew(&mut self, tls: Box<Secured>) -> Move {
+        self.tls = Some(tls);
+        self.exchanges = 0;
         self.login = None;
         (State::Greeted, Steps::default())
     }
 
+    #[inline(never)]
     fn obey_line(&mut self, state: State, line: &[u8], followed: bool) -> Move {
         if is_another_protocol(line) {
             return close(&state, replies::not_smtp());
@@ -324,7 +346,8 @@ impl Session {
         }
     }
 
-    /// Does what a command asks for; whether it may be given here, the table of verbs has said.
+    /// Does what a command asks for; whether it may be given here, the table of verbs has said. What the verbs do is
+    /// never a part of this frame: the deepest one would be paid for by all.
     fn obey(&mut self, state: State, verb: &Verb, command: Command, followed: bool) -> Move {
         match (command, state) {
             (Command::Helo(name), state) => {
@@ -332,13 +355,9 @@ impl Session {
                     name,
                     extended: false,
                 };
-                self.greet(state, hello, replies::helo(&self.settings.hostname))
+                self.greet(state, hello)
             }
-            (Command::Ehlo(name), state) => {
-                let hello = Hello { name, extended: true };
-                let reply = replies::ehlo(&self.settings.hostname, &self.offers());
-                self.greet(state, hello, reply)
-            }
+            (Command::Ehlo(name), state) => self.greet(state, Hello { name, extended: true }),
             (Command::StartTls, State::Ready(hello)) => self.start_tls(hello),
             (Command::Auth { mechanism, initial }, State::Ready(hello)) => {
                 self.authenticate(hello, &mechanism, initial.as_deref())
@@ -351,12 +370,7 @@ impl Session {
                 self.receive(transaction, followed)
             }
             (Command::Bdat { size, last }, state) => self.receive_chunk(state, size, last),
-            (Command::Rset, state) => {
-                let discard = state.has_chunks();
-                let state = state.without_transaction();
-                let (state, steps) = self.chat(state, replies::ok());
-                (state, if discard { discarding(steps) } else { steps })
-            }
+            (Command::Rset, state) => self.reset(state),
             (Command::Noop, state) => self.chat(state, replies::ok()),
             (Command::Vrfy, state) => self.chat(state, replies::cannot_verify()),
             (Command::Help, state) => self.chat(state, replies::help(&self.offers())),
@@ -376,13 +390,28 @@ impl Session {
     }
 
     /// HELO or EHLO: whatever transaction there was is over.
-    fn greet(&mut self, state: State, hello: Hello, reply: Reply) -> Move {
-        let discard = state.has_chunks();
-        let (state, steps) = self.chat(State::Ready(hello), reply);
-        (state, if discard { discarding(steps) } else { steps })
+    #[inline(never)]
+    fn greet(&mut self, state: State, hello: Hello) -> Move {
+        let hostname = &self.settings.hostname;
+        let reply = match hello.extended {
+            true => replies::ehlo(hostname, &self.offers()),
+            false => replies::helo(hostname),
+        };
+        let has_chunks = state.has_chunks();
+        let answer = self.chat(State::Ready(hello), reply);
+        if has_chunks { discarding(answer) } else { answer }
+    }
+
+    /// RSET: the same without a new name.
+    #[inline(never)]
+    fn reset(&mut self, state: State) -> Move {
+        let has_chunks = state.has_chunks();
+        let answer = self.chat(state.without_transaction(), replies::ok());
+        if has_chunks { discarding(answer) } else { answer }
     }
 
     /// STARTTLS: the answer to it is the last one in clear.
+    #[inline(never)]
     fn start_tls(&mut self, hello: Hello) -> Move {
         let refusal = if !self.settings.offers_tls {
             replies::not_implemented()
@@ -396,6 +425,7 @@ impl Session {
     }
 
     /// MAIL: a transaction, unless the client may not, or itself says that its message will not fit.
+    #[inline(never)]
     fn begin(&mut self, hello: Hello, reverse_path: ReversePath, parameters: MailParameters) -> Move {
         let limit = self.settings.max_message_size;
         let refusal = if self.client.front.demands_login() && self.tls.is_none() {
@@ -430,6 +460,7 @@ impl Session {
     }
 
     /// RCPT: one more recipient, if we take mail for it and there is room.
+    #[inline(never)]
     fn add(&mut self, mut transaction: Box<Transaction>, to: ForwardPath, said: RcptParameters) -> Move {
         if said.utf8 && !transaction.utf8() {
             let error = CommandError::Recipient(PathError::NotAscii);
@@ -456,6 +487,7 @@ impl Session {
 
     /// DATA. It has to be the last of its group (RFC 2920 3.1): what came with it was sent by somebody who did not
     /// care what we say to it, or whom somebody else makes say it.
+    #[inline(never)]
     fn receive(&mut self, transaction: Box<Transaction>, followed: bool) -> Move {
         if transaction.is_binary() {
             return self.refuse(State::Transaction(transaction), replies::binary_by_bdat());
@@ -470,6 +502,7 @@ impl Session {
     }
 
     /// BDAT: its octets come in any case, wanted or not (RFC 3030 2).
+    #[inline(never)]
     fn receive_chunk(&mut self, state: State, size: u64, last: bool) -> Move {
         match state {
             State::Transaction(mut transaction) if transaction.can_have_content() => {
@@ -477,7 +510,7 @@ impl Session {
                 let part = if last { Part::Last } else { Part::Chunk };
                 (
                     State::Content(transaction, part),
-                    Steps::from([Step::ReceiveChunk(size)]),
+                    Steps::from(Step::ReceiveChunk(size)),
                 )
             }
             state => {
@@ -490,8 +523,8 @@ impl Session {
                 };
                 let then = if last { state.without_transaction() } else { state };
                 (
-                    State::Skipping(Box::new(then), reply, blame),
-                    Steps::from([Step::Skip(size)]),
+                    State::Skipping(Box::new(Skipped { then, reply, blame })),
+                    Steps::from(Step::Skip(size)),
                 )
             }
         }
@@ -499,6 +532,7 @@ impl Session {
 
     /// The last octet of a message or a chunk has come: either it can be stored or goes on, or its transaction is
     /// over.
+    #[inline(never)]
     fn judge(&mut self, mut transaction: Box<Transaction>, part: Part, end: ContentEnd) -> Move {
         match (transaction.judge(&self.settings, end), part) {
             (Ok(()), Part::Chunk) => (State::Transaction(transaction), say(replies::chunk_ok(end.size))),
@@ -506,44 +540,54 @@ impl Session {
                 let (hello, envelope) = transaction.into_envelope(self.login.clone());
                 (
                     State::Storing(hello),
-                    Steps::from([Step::Store(Box::new(envelope))]),
+                    Steps::from(Step::Store(Box::new(envelope))),
                 )
             }
             (Err(refusal), Part::Chunk) => {
                 transaction.chunks = Chunks::Failed(refusal.clone());
                 match self.refuse(State::Transaction(transaction), refusal) {
                     // Which forgets the content by itself.
-                    (State::Closed, steps) => (State::Closed, steps),
-                    (state, steps) => (state, discarding(steps)),
+                    closed @ (State::Closed, _) => closed,
+                    answer => discarding(answer),
                 }
             }
-            (Err(refusal), Part::Last) => {
-                let (state, steps) = self.refuse(State::Ready(transaction.hello), refusal);
-                (state, discarding(steps))
-            }
+            (Err(refusal), Part::Last) => discarding(self.refuse(State::Ready(transaction.hello), refusal)),
+        }
+    }
+
+    /// A chunk that is nobody's has come.
+    #[inline(never)]
+    fn pass_over(&mut self, skipped: Box<Skipped>) -> Move {
+        let Skipped { then, reply, blame } = *skipped;
+        match blame {
+            Blame::Counts => self.refuse(then, reply),
+            Blame::None => (then, say(reply)),
         }
     }
 
     /// The commit has returned: its own result is what the client hears.
+    #[inline(never)]
     fn settle(&mut self, hello: Hello, result: Result<MessageId, StoreRefusal>) -> Move {
-        let steps = match result {
+        match result {
             Ok(id) => {
                 self.patience.renew();
                 self.is_proven = true;
-                say(replies::stored(hello.extended.then_some(id)))
+                let reply = replies::stored(hello.extended.then_some(id));
+                (State::Ready(hello), say(reply))
             }
-            Err(refusal) => discarding(say(replies::not_stored(refusal))),
-        };
-        (State::Ready(hello), steps)
+            Err(refusal) => discarding((State::Ready(hello), say(replies::not_stored(refusal)))),
+        }
     }
 
     /// A command that is good and brings no message any further: one too many is the last.
+    #[inline(never)]
     fn chat(&mut self, state: State, reply: Reply) -> Move {
         let verdict = self.patience.junk();
         self.answer(state, reply, verdict)
     }
 
     /// A bad command: said so, counted, and one too many is the last.
+    #[inline(never)]
     fn refuse(&mut self, state: State, reply: Reply) -> Move {
         let verdict = self.patience.bad();
         self.answer(state, reply, verdict)
@@ -552,7 +596,7 @@ impl Session {
     fn answer(&mut self, state: State, reply: Reply, verdict: Verdict) -> Move {
         match verdict {
             Verdict::Answer(pause) if pause.is_zero() => (state, say(reply)),
-            Verdict::Answer(pause) => (state, say(reply).behind(Step::Pause(pause))),
+            Verdict::Answer(pause) => (state, Steps::from([Step::Pause(pause), Step::Reply(reply)])),
             Verdict::Close => close(&state, replies::too_many_bad_commands(&self.settings.hostname)),
         }
     }
@@ -575,7 +619,7 @@ impl State {
             State::Ready(_) | State::Storing(_) | State::Authenticating(..) | State::CheckingPassword(_) => {
                 Stage::Ready
             }
-            State::Skipping(then, ..) => then.stage(),
+            State::Skipping(skipped) => skipped.then.stage(),
             State::Greeted | State::StartingTls | State::Closed => Stage::Greeted,
         }
     }
@@ -587,7 +631,7 @@ impl State {
             | State::Authenticating(hello, _)
             | State::CheckingPassword(hello) => Some(hello),
             State::Transaction(transaction) | State::Content(transaction, _) => Some(&transaction.hello),
-            State::Skipping(then, ..) => then.hello(),
+            State::Skipping(skipped) => skipped.then.hello(),
             State::Greeted | State::StartingTls | State::Closed => None,
         }
     }
@@ -606,19 +650,22 @@ impl State {
 }
 
 fn say(reply: Reply) -> Steps {
-    Steps::from([Step::Reply(reply)])
+    Steps::from(Step::Reply(reply))
 }
 
 /// Forget the content first.
-fn discarding(steps: Steps) -> Steps {
-    steps.behind(Step::Discard)
+fn discarding(mut answer: Move) -> Move {
+    answer.1.put_first(Step::Discard);
+    answer
 }
 
 /// The last words; content that was on its way is forgotten.
+#[inline(never)]
 fn close(state: &State, reply: Reply) -> Move {
     let steps = Steps::from([Step::Reply(reply), Step::Close]);
     let has_content = matches!(state, State::Content(..)) || state.has_chunks();
-    (State::Closed, if has_content { discarding(steps) } else { steps })
+    let last = (State::Closed, steps);
+    if has_content { discarding(last) } else { last }
 }
 
 /// What browsers say, and who is made to talk to us by a web page (RFC 9110 9.1): to answer each line of it would be

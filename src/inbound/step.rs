@@ -41,14 +41,9 @@ pub enum Input<'a> {
     /// The commit that [`Step::Store`] asked for has returned.
     Stored(Result<MessageId, StoreRefusal>),
     /// The handshake that [`Step::StartTls`] asked for is done, or that of a port on which TLS comes first.
-    TlsStarted {
-        /// What was agreed upon.
-        facts: TlsFacts,
-        /// Random octets, never used before.
-        entropy: [u8; 32],
-    },
+    TlsStarted(Box<Secured>),
     /// What came out of [`Step::Check`].
-    Checked(Progress),
+    Checked(Box<Progress>),
     /// The client took too long, over a command or a message.
     Timeout,
     /// The place is needed for others.
@@ -56,6 +51,15 @@ pub enum Input<'a> {
     /// The MTA stops. A message whose content is still coming is given up; to let it finish, give this
     /// after [`Input::Stored`].
     Stopping,
+}
+
+/// What a session has of TLS.
+#[derive(Debug)]
+pub struct Secured {
+    /// What was agreed upon.
+    pub facts: TlsFacts,
+    /// Random octets, never used before.
+    pub entropy: [u8; 32],
 }
 
 /// How content came to its end, or a chunk of it: what is known of all that has come so far.
@@ -131,40 +135,43 @@ pub enum Step {
 pub struct Steps([Option<Step>; 3]);
 
 impl Steps {
-    /// The same steps, with what `change` makes of every reply.
-    #[must_use]
-    pub fn map_replies(self, change: impl Fn(Reply) -> Reply) -> Steps {
-        Steps(self.0.map(|step| match step {
-            Some(Step::Reply(reply)) => Some(Step::Reply(change(reply))),
-            other => other,
-        }))
-    }
-
-    /// The same steps with `first` before them. They must be two at most.
-    #[must_use]
-    pub fn behind(self, first: Step) -> Steps {
-        let [second, third, fourth] = self.0;
-        debug_assert!(fourth.is_none(), "no room for another step");
-        Steps([Some(first), second, third])
-    }
-}
-
-impl<const N: usize> From<[Step; N]> for Steps {
-    fn from(steps: [Step; N]) -> Steps {
-        const { assert!(N <= 3) };
-        let mut all = Steps::default();
-        for (place, step) in all.0.iter_mut().zip(steps) {
-            *place = Some(step);
+    /// Takes the enhanced codes off the replies.
+    pub fn drop_codes(&mut self) {
+        for step in &mut self.0 {
+            if let Some(Step::Reply(reply)) = step {
+                reply.enhanced = None;
+            }
         }
-        all
+    }
+
+    /// Puts `first` before the others. They must be two at most.
+    pub fn put_first(&mut self, first: Step) {
+        let [one, two, three] = &mut self.0;
+        debug_assert!(three.is_none(), "no room for another step");
+        *three = two.take();
+        *two = one.replace(first);
     }
 }
 
-impl IntoIterator for Steps {
-    type Item = Step;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Step>, 3>>;
+impl From<Step> for Steps {
+    #[inline]
+    fn from(step: Step) -> Steps {
+        Steps([Some(step), None, None])
+    }
+}
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().flatten()
+impl From<[Step; 2]> for Steps {
+    #[inline]
+    fn from([one, two]: [Step; 2]) -> Steps {
+        Steps([Some(one), Some(two), None])
+    }
+}
+
+/// Gives the steps one by one, from where they lie.
+impl Iterator for Steps {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        self.0.iter_mut().find_map(Option::take)
     }
 }

@@ -4,8 +4,10 @@
 
 pub mod bell;
 pub mod board;
+mod hatch;
 pub mod table;
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -63,13 +65,19 @@ pub fn guarded<T>(task: Task, work: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => Some(done),
         Err(panic) => {
-            let what = panic
-                .downcast_ref::<&str>()
-                .map(|s| (*s).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            log::error!("{task} met an error in the program and gave up what it was doing: {what}");
+            tell(task, &*panic);
             None
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn tell(task: Task, panic: &(dyn Any + Send)) {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    log::error!("{task} met an error in the program and gave up what it was doing: {what}");
 }

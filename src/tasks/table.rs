@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::{Condvar, Mutex};
 
 use super::bell::{Bell, Stop};
+use super::hatch::{Hatch, Taker, hatch};
 use super::{Task, guarded};
 
 /// Stack of a handler: sessions keep what is large on the heap.
@@ -48,7 +48,7 @@ impl<J> fmt::Debug for HandlerTable<J> {
 struct Shared<J> {
     task: fn(usize) -> Task,
     serve: Serve<J>,
-    jobs: Mutex<Vec<Option<Sender<J>>>>,
+    jobs: Mutex<Vec<Option<Hatch<J>>>>,
     places: Arc<Places>,
 }
 
@@ -232,17 +232,17 @@ impl<J: Send + 'static> HandlerTable<J> {
         }
         let job = match &jobs[number] {
             None => job,
-            Some(handler) => match handler.send(job) {
+            Some(handler) => match handler.put(job) {
                 Ok(()) => return Ok(false),
                 // Its thread has ended, which only a panic outside a session could do: start it anew.
-                Err(back) => back.0,
+                Err(back) => back,
             },
         };
-        let (to_handler, work) = bounded(1);
+        let (to_handler, work) = hatch();
         match self.start(number, work) {
             Ok(()) => {
-                // The channel is empty and its receiver has just been started.
-                let _ = to_handler.send(job);
+                // It is empty, and who takes from it has just been started.
+                let _ = to_handler.put(job);
                 jobs[number] = Some(to_handler);
                 Ok(true)
             }
@@ -253,7 +253,7 @@ impl<J: Send + 'static> HandlerTable<J> {
         }
     }
 
-    fn start(&self, number: usize, work: Receiver<J>) -> std::io::Result<()> {
+    fn start(&self, number: usize, work: Taker<J>) -> std::io::Result<()> {
         let task = (self.shared.task)(number);
         let desk = Desk {
             places: Arc::clone(&self.shared.places),
@@ -265,7 +265,7 @@ impl<J: Send + 'static> HandlerTable<J> {
             .name(task.to_string())
             .stack_size(STACK)
             .spawn(move || {
-                while let Ok(job) = work.recv() {
+                while let Some(job) = work.take() {
                     let _ = guarded(task, || (shared.serve)(job, &desk));
                     desk.places.free(number);
                 }
@@ -498,6 +498,7 @@ impl Drop for Lent<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::{Receiver, Sender, bounded};
 
     fn table(max: usize) -> (HandlerTable<Sender<()>>, Bell) {
         let freed = Bell::default();

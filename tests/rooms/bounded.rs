@@ -20,6 +20,11 @@ const LARGE: usize = 40 * MIB;
 /// How much the resident memory may grow.
 const GROWTH: u64 = 16 << 20;
 
+/// Sessions that are idle after EHLO, and what each may cost of memory. In a release it is 12 KiB, of which 8 are the
+/// two pages of its stack that a command reaches; without optimisation frames are many times as large.
+const IDLE: usize = 200;
+const IDLE_COST: u64 = if cfg!(debug_assertions) { 34 } else { 14 } << 10;
+
 /// Connections that are closed at once.
 const CONNECTS: usize = 300;
 /// Handlers that they meet.
@@ -126,6 +131,24 @@ fn a_large_message_costs_no_more_memory_than_a_small_one_on_its_way_in_and_out()
         })
     });
     assert!(sink.look(|seen| seen.messages[1].content.ends_with(&content)));
+}
+
+#[test]
+fn a_session_that_is_idle_after_its_ehlo_costs_little() {
+    let handlers = (IDLE + HANDLERS).to_string();
+    let limits = [
+        "--max-inbound-handlers",
+        &handlers,
+        "--max-sessions-per-client",
+        &handlers,
+    ];
+    let world = World::load(&limits);
+    // What is there once is there.
+    let _first: Vec<Client> = (0..HANDLERS).map(|_| Client::of(&world)).collect();
+    let before = world.daemon().memory();
+    let _idle: Vec<Client> = (0..IDLE).map(|_| Client::of(&world)).collect();
+    let each = world.daemon().memory().saturating_sub(before) / IDLE as u64;
+    assert!(each < IDLE_COST, "an idle session costs {each} octets");
 }
 
 /// Waits until the MTA has no more threads and descriptors than before.

@@ -192,10 +192,10 @@ impl Daemon {
         std::mem::take(&mut said.all)
     }
 
-    /// Its resident memory, octets.
+    /// Its resident memory, octets: counted page by page, where `status` is some MiB behind on large machines.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let pages = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let line = pages.lines().find(|line| line.starts_with("Rss:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 

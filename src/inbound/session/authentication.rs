@@ -4,23 +4,26 @@
 
 use std::sync::Arc;
 
-use super::{Hello, Move, Session, State, Verdict, close, say};
+use super::{Hello, Known, Move, State, Verdict, close, say};
 use crate::accounts::{self, Login};
 use crate::inbound::replies;
 use crate::inbound::step::{Step, Steps};
 use crate::sasl::{Bindings, Context, Exchange, Mechanism, Progress, base64};
 use crate::tls::handshake::TlsFacts;
 
-impl Session {
+impl Known {
     /// The mechanisms that the client may use now, the best first.
     pub(super) fn mechanisms(&self) -> Vec<Mechanism> {
         match (&self.settings.accounts, &self.tls, &self.login) {
-            (Some(accounts), Some(tls), None) => Mechanism::offered(accounts, &bindings(tls)).collect(),
+            (Some(accounts), Some(tls), None) => {
+                Mechanism::offered(accounts, &bindings(&tls.facts)).collect()
+            }
             _ => Vec::new(),
         }
     }
 
     /// AUTH.
+    #[inline(never)]
     pub(super) fn authenticate(&mut self, hello: Hello, mechanism: &str, initial: Option<&str>) -> Move {
         let refusal = match (&self.settings.accounts, &self.tls, &self.login) {
             (None, _, _) => replies::not_implemented(),
@@ -33,14 +36,15 @@ impl Session {
                     (None, _) => replies::unknown_mechanism(),
                     (Some(_), Some(None)) => replies::bad_base64(),
                     (Some(mechanism), initial) => {
+                        self.exchanges += 1;
                         let context = Context {
                             accounts: Arc::clone(accounts),
-                            bindings: bindings(tls),
-                            entropy: next_entropy(&mut self.entropy),
+                            bindings: bindings(&tls.facts),
+                            entropy: entropy_of(&tls.entropy, self.exchanges),
                         };
                         let exchange = Exchange::new(mechanism, context);
                         let progress = exchange.begin(initial.flatten().as_deref());
-                        return self.proceed(hello, progress);
+                        return self.proceed(hello, Box::new(progress));
                     }
                 }
             }
@@ -49,28 +53,30 @@ impl Session {
     }
 
     /// The client's answer to a challenge.
-    pub(super) fn respond(&mut self, hello: Hello, exchange: Exchange, line: &[u8]) -> Move {
+    #[inline(never)]
+    pub(super) fn respond(&mut self, hello: Hello, exchange: Box<Exchange>, line: &[u8]) -> Move {
         if line == base64::CANCEL {
             return self.refuse(State::Ready(hello), replies::login_cancelled());
         }
         match base64::decode(line) {
             Some(response) => {
                 let progress = exchange.respond(&response);
-                self.proceed(hello, progress)
+                self.proceed(hello, Box::new(progress))
             }
             None => self.refuse(State::Ready(hello), replies::bad_base64()),
         }
     }
 
-    pub(super) fn proceed(&mut self, hello: Hello, progress: Progress) -> Move {
-        match progress {
+    #[inline(never)]
+    pub(super) fn proceed(&mut self, hello: Hello, progress: Box<Progress>) -> Move {
+        match *progress {
             Progress::Challenge(exchange, challenge) => {
                 let reply = replies::challenge(&base64::encode(&challenge));
                 (State::Authenticating(hello, Box::new(exchange)), say(reply))
             }
             Progress::Check(check) => (
                 State::CheckingPassword(hello),
-                Steps::from([Step::Check(Box::new(check))]),
+                Steps::from(Step::Check(Box::new(check))),
             ),
             Progress::Done(login) => self.log_in(hello, Some(login)),
             Progress::Failed => self.log_in(hello, None),
@@ -87,7 +93,7 @@ impl Session {
         match self.patience.failed_login() {
             Verdict::Answer(pause) => (
                 State::Ready(hello),
-                say(replies::login_failed()).behind(Step::Pause(pause)),
+                Steps::from([Step::Pause(pause), Step::Reply(replies::login_failed())]),
             ),
             Verdict::Close => close(
                 &State::Ready(hello),
@@ -106,7 +112,6 @@ fn bindings(tls: &TlsFacts) -> Bindings {
 }
 
 /// Octets for one exchange, which nobody can foresee and none before it has used.
-fn next_entropy((entropy, exchanges): &mut ([u8; 32], u32)) -> [u8; 32] {
-    *exchanges += 1;
-    accounts::hmac_sha256(entropy, &exchanges.to_be_bytes())
+fn entropy_of(entropy: &[u8; 32], exchange: u32) -> [u8; 32] {
+    accounts::hmac_sha256(entropy, &exchange.to_be_bytes())
 }

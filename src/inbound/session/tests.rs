@@ -6,6 +6,7 @@ use crate::mailbox::directory::Directory;
 use crate::smtp::command::Body;
 use crate::smtp::data::ContentFault;
 use crate::smtp::line::LineFault;
+use crate::tls::handshake::TlsFacts;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 
@@ -376,10 +377,10 @@ fn where_users_submit_tls_comes_first_and_then_the_login() {
         server_end_point: None,
         server_name: None,
     };
-    let started = Input::TlsStarted {
+    let started = Input::TlsStarted(Box::new(Secured {
         facts,
         entropy: [2; 32],
-    };
+    }));
     let (session, steps) = moved(session, started);
     assert!(steps.is_empty());
     let (session, steps) = moved(session, said(b"MAIL FROM:<>"));
