@@ -93,8 +93,8 @@ impl WorkQueue {
     pub fn sweep(&self, started: MessageId) -> Result<Swept, QueueError> {
         let mut swept = Swept::default();
         let folder = self.store.content().path();
-        let broken = |e| QueueError::file(&folder, e);
-        for entry in std::fs::read_dir(&folder).map_err(broken)? {
+        let broken = |e| QueueError::file(folder, e);
+        for entry in std::fs::read_dir(folder).map_err(broken)? {
             let entry = entry.map_err(broken)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
