@@ -29,9 +29,9 @@ pub struct ContentWriter {
 }
 
 impl ContentWriter {
-    /// A writer for the content of message `id`, whose file is in `folder` if it is large. A content that replaces the one
-    /// that arrived has an `edition` of its own, given as late as the message's ID was early: the last part of a file's
-    /// name tells when the file was begun.
+    /// A writer for the content of message `id`, whose file is in `folder` if it is large. A content that replaces
+    /// the one that arrived has an `edition` of its own, given as late as the message's ID was early: the last part of
+    /// a file's name tells when the file was begun.
     #[must_use]
     pub(super) fn new(
         folder: Arc<ContentFolder>,

@@ -348,10 +348,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     if passed_on > 0 {
         ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
     }
-    match &message.structure {
-        Some(structure) => write_structure(ledger, id, structure)?,
-        None => refresh_conversion_due(ledger, id)?,
-    }
+    write_structure(ledger, id, message.structure.as_ref())?;
     if ended {
         settle_if_done(ledger, id)?;
     }
@@ -400,10 +397,7 @@ fn routed(
     if !story.is_empty() {
         ledger.record(id, None, "routed", &story)?;
     }
-    match &message.structure {
-        Some(structure) => write_structure(ledger, id, structure),
-        None => refresh_conversion_due(ledger, id),
-    }
+    write_structure(ledger, id, message.structure.as_ref())
 }
 
 /// Passes a recipient from one of the two queues that wait for conversion to the other.
@@ -463,8 +457,15 @@ pub(super) fn refresh_conversion_due(ledger: &Ledger<'_>, id: MessageId) -> Resu
     Ok(())
 }
 
-/// The same, and what was read in the content: one change of the row instead of two.
-fn write_structure(ledger: &Ledger<'_>, id: MessageId, structure: &Structure) -> Result<(), QueueError> {
+/// The same, and what was read in the content, if it was: one change of the row instead of two.
+fn write_structure(
+    ledger: &Ledger<'_>,
+    id: MessageId,
+    structure: Option<&Structure>,
+) -> Result<(), QueueError> {
+    let Some(structure) = structure else {
+        return refresh_conversion_due(ledger, id);
+    };
     ledger.run(
         "UPDATE message SET subject = ?2, header_from = ?3, header_to = ?4, message_id = ?5, date = ?6, \
          attachments = ?7, hops = ?8, utf8_header = ?9, \
