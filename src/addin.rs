@@ -31,7 +31,7 @@ use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
 use files::{Files, FilesError};
-use housekeeping::{Done, Housekeeper};
+use housekeeping::Housekeeper;
 
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -103,8 +103,6 @@ struct Addin {
     housekeeper: Housekeeper,
     requests: Receiver<Request>,
     signals: Receiver<i32>,
-    /// What rests while the database is being compacted.
-    resting: Vec<Part>,
     pid_file: Option<PathBuf>,
 }
 
@@ -148,7 +146,6 @@ impl Addin {
             housekeeper,
             requests,
             signals,
-            resting: Vec::new(),
             pid_file,
         })
     }
@@ -172,10 +169,6 @@ impl Addin {
                         log::log!(level, "refresh: {}", answer.text.trim_end());
                     }
                     _ => break,
-                },
-                recv(self.housekeeper.done) -> done => match done {
-                    Ok(Done::Swept) => self.begin_compaction(),
-                    _ => self.end_compaction(),
                 },
                 recv(housekeeping) -> _ => {
                     self.housekeeper.begin(&self.invocation.config);

@@ -234,11 +234,6 @@ impl Crew {
         Some(in_time)
     }
 
-    /// Whether sessions of tasks that were stopped are still ending.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending.iter().any(is_ending)
-    }
-
     /// Whether isesctl could listen where `config` says, as far as it does not yet.
     pub(super) fn try_listen(&self, config: &Config) -> Result<(), StartError> {
         let known = |asked: &SocketAddr| self.bound.iter().any(|(before, _)| before == asked);

@@ -8,21 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{Days, Local, NaiveTime};
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::config::Config;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::WorkQueue;
 use crate::work_queue::id::MessageId;
-
-/// What the housekeeper has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Done {
-    /// Forgotten and swept: now is the time to compact.
-    Swept,
-    /// Compacted, or failed to.
-    Compacted,
-}
 
 /// Sees to the housekeeping.
 pub(super) struct Housekeeper {
@@ -30,29 +19,23 @@ pub(super) struct Housekeeper {
     /// Content files that were begun before this belong to nobody who still writes them.
     started: MessageId,
     at: Option<u32>,
-    /// Says what has been done.
-    pub(super) done: Receiver<Done>,
-    tell: Sender<Done>,
     busy: Arc<AtomicBool>,
 }
 
 impl Housekeeper {
     /// A housekeeper, who begins by sweeping up what the last run left behind.
     pub(super) fn new(queue: WorkQueue, config: &Config) -> Housekeeper {
-        let (tell, done) = bounded(2);
         let started = queue.message_id();
         let busy = Arc::default();
         let keeper = Housekeeper {
             queue,
             started,
             at: config.housekeeping,
-            done,
-            tell,
             busy,
         };
         let queue = keeper.queue.clone();
         // The listeners have just been announced: this is no time to compact.
-        keeper.work(None, move || sweep(&queue, started));
+        keeper.work(move || sweep(&queue, started));
         keeper
     }
 
@@ -74,37 +57,30 @@ impl Housekeeper {
     /// Begins, unless it is at it already; whether it did.
     pub(super) fn begin(&self, config: &Config) -> bool {
         let (queue, keep, started) = (self.queue.clone(), config.keep_history, self.started);
-        self.work(Some(Done::Swept), move || {
+        self.work(move || {
             match queue.forget(keep) {
                 Ok(0) => {}
                 Ok(forgotten) => log::info!("housekeeping: {forgotten} messages forgotten"),
                 Err(error) => log::error!("housekeeping: {error}"),
             }
             sweep(&queue, started);
+            match queue.compact() {
+                Ok(0) => {}
+                Ok(octets) => log::info!("housekeeping: {octets} octets of the work queue given back to the disk"),
+                Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
+            }
         })
     }
 
-    /// Begins to compact; whether it could.
-    pub(super) fn begin_compaction(&self) -> bool {
-        let queue = self.queue.clone();
-        self.work(Some(Done::Compacted), move || match queue.compact() {
-            Ok(()) => log::info!("housekeeping: the work queue has been compacted"),
-            Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
-        })
-    }
-
-    /// Does `work` in a thread of its own, and tells `done`; whether it began.
-    fn work(&self, done: Option<Done>, work: impl FnOnce() + Send + 'static) -> bool {
+    /// Does `work` in a thread of its own; whether it began.
+    fn work(&self, work: impl FnOnce() + Send + 'static) -> bool {
         if self.busy.swap(true, Ordering::SeqCst) {
             return false;
         }
-        let (tell, busy) = (self.tell.clone(), Arc::clone(&self.busy));
+        let busy = Arc::clone(&self.busy);
         let work = move || {
             let _ = guarded(Task::Addin, work);
             busy.store(false, Ordering::SeqCst);
-            if let Some(done) = done {
-                let _ = tell.try_send(done);
-            }
         };
         let begun = std::thread::Builder::new()
             .name("housekeeping".to_owned())

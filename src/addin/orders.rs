@@ -162,7 +162,6 @@ impl Addin {
         let mut text = String::new();
         let mut status = Exit::Done.status();
         for member in part.members() {
-            self.resting.retain(|resting| resting != member);
             match self.crew.start(*member, &self.invocation.config) {
                 Ok(true) => text.push_str(&format!("{member} started\n")),
                 Ok(false) => text.push_str(&format!("{member} is running\n")),
@@ -179,10 +178,6 @@ impl Addin {
         let mut text = String::new();
         for member in part.members().iter().rev() {
             text.push_str(&match self.crew.stop(*member) {
-                None if self.resting.contains(member) => {
-                    self.resting.retain(|resting| resting != member);
-                    format!("{member} stays stopped after the housekeeping\n")
-                }
                 None => format!("{member} is not running\n"),
                 Some(true) => format!("{member} stopped\n"),
                 Some(false) => format!("{member} stops as soon as its sessions have ended\n"),
@@ -253,39 +248,6 @@ impl Addin {
             }
         }
         done(text)
-    }
-
-    /// The seed's compaction: it needs the tasks out of the way, and is made only where it is worth that.
-    pub(super) fn begin_compaction(&mut self) {
-        match self.queue.is_worth_compacting() {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return log::error!("housekeeping: {error}"),
-        }
-        if !self.resting.is_empty() {
-            return;
-        }
-        let mut alone = true;
-        for member in Part::All.members() {
-            if let Some(ended) = self.crew.stop(*member) {
-                self.resting.push(*member);
-                alone &= ended;
-            }
-        }
-        // Sessions that are still ending have outcomes to record: not while they do.
-        if !alone || self.crew.is_ending() || !self.housekeeper.begin_compaction() {
-            log::info!("housekeeping: the work queue is not compacted, as it is in use");
-            self.end_compaction();
-        }
-    }
-
-    /// Starts what the compaction has stopped. What the operator had stopped stays stopped (promise 6).
-    pub(super) fn end_compaction(&mut self) {
-        for member in std::mem::take(&mut self.resting) {
-            if let Err(error) = self.crew.start(member, &self.invocation.config) {
-                log::error!("{member} could not be started: {error}");
-            }
-        }
     }
 }
 

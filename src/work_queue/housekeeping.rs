@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::WorkQueue;
 use super::content::remove;
 use super::error::QueueError;
@@ -25,9 +27,12 @@ const STEP: usize = 25;
 /// Space is given back when more than this part of the database is free …
 const FREE_PART: i64 = 2;
 /// … and it is more than this many octets …
-const FREE_OCTETS: i64 = 64 << 20;
-/// … and no more than this is left: it is written anew, and no mail flows meanwhile. What is free is used again.
-const MOST_LEFT: i64 = 256 << 20;
+const FREE_OCTETS: i64 = 16 << 20;
+/// … until no more than this part is: it will be used again.
+const KEPT_PART: i64 = 16;
+
+/// Pages that are given back in one transaction.
+const COMPACTED: i64 = 128;
 
 impl WorkQueue {
     /// Forgets messages, and their history, that left the queue more than `keep` ago. Gives how many.
@@ -119,29 +124,72 @@ impl WorkQueue {
         Ok(swept)
     }
 
-    /// Whether much of the database is gaps, and the rest is soon written anew.
+    /// Gives the database's gaps back to the disk, if they are much of it, in short steps between which others write.
+    /// Gives how many octets that were; a database that was made by an earlier version, and is large, keeps its gaps.
     ///
     /// # Errors
-    /// When the database can not be read.
-    pub fn is_worth_compacting(&self) -> Result<bool, QueueError> {
-        let free = self.store.read(|db| {
-            let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            Ok((
-                pragma("freelist_count")?,
-                pragma("page_count")?,
-                pragma("page_size")?,
-            ))
-        })?;
-        let (free, pages, page_size) = free;
-        let left = (pages - free) * page_size;
-        Ok(free * FREE_PART > pages && free * page_size > FREE_OCTETS && left <= MOST_LEFT)
+    /// When the database refused; what was given back before stays so.
+    pub fn compact(&self) -> Result<u64, QueueError> {
+        let begun = self.store.read(Gaps::of)?;
+        if !begun.are_much() {
+            return Ok(0);
+        }
+        let mut given_back = 0;
+        // Mail that flows leaves new gaps meanwhile: an end is in sight all the same.
+        while given_back < begun.free {
+            let step = self.store.write_step(give_back)?;
+            given_back += step;
+            if step < COMPACTED {
+                break;
+            }
+        }
+        self.store.cut_log()?;
+        Ok(u64::try_from(given_back * begun.page_size).unwrap_or_default())
+    }
+}
+
+/// Gives a few pages back; how many.
+fn give_back(ledger: &mut Ledger<'_>) -> Result<i64, QueueError> {
+    let before = Gaps::of(ledger.db())?;
+    if before.is_nearly_none() {
+        return Ok(0);
+    }
+    // A row for each page that has gone.
+    let mut moved = ledger.db().prepare_cached(&format!("PRAGMA incremental_vacuum({COMPACTED})"))?;
+    let mut pages = moved.query([])?;
+    while pages.next()?.is_some() {}
+    Ok(before.pages - Gaps::of(ledger.db())?.pages)
+}
+
+/// How much of the database is gaps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gaps {
+    free: i64,
+    pages: i64,
+    page_size: i64,
+}
+
+impl Gaps {
+    /// Those of `db`, at present.
+    pub(super) fn of(db: &Connection) -> Result<Gaps, QueueError> {
+        let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok(Gaps {
+            free: pragma("freelist_count")?,
+            pages: pragma("page_count")?,
+            page_size: pragma("page_size")?,
+        })
     }
 
-    /// Writes the database anew without its gaps. Nothing else is written meanwhile.
-    ///
-    /// # Errors
-    /// When the database refused; it is as it was.
-    pub fn compact(&self) -> Result<(), QueueError> {
-        self.store.vacuum()
+    /// Octets that are no gaps.
+    pub(super) fn left(self) -> i64 {
+        (self.pages - self.free) * self.page_size
+    }
+
+    fn are_much(self) -> bool {
+        self.free * FREE_PART > self.pages && self.free * self.page_size > FREE_OCTETS
+    }
+
+    fn is_nearly_none(self) -> bool {
+        self.free * KEPT_PART <= self.pages
     }
 }

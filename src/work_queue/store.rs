@@ -21,6 +21,7 @@ use super::content::remove;
 use super::error::QueueError;
 use super::folder::ContentFolder;
 use super::hopper::{Hopper, Pending};
+use super::housekeeping::Gaps;
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::schema::bring_up;
@@ -33,6 +34,13 @@ const PAGE_SIZE: u32 = 4096;
 
 /// The write-ahead log is copied home when it has this many pages.
 const CHECKPOINT_PAGES: u32 = 1000;
+
+/// Whatever has kept the write-ahead log from being copied home, it is no larger than this afterwards.
+const LOG_OCTETS: u32 = 16 << 20;
+
+/// A database of an earlier version is written anew when it is opened, so that its gaps can be given back from then
+/// on, if it holds no more than this: that is done in a second or two.
+const WRITTEN_ANEW: i64 = 256 << 20;
 
 /// At most this many wait for the writer; whoever comes then waits to hand over.
 const WAITING: usize = 4096;
@@ -210,11 +218,11 @@ impl Store {
         result
     }
 
-    /// Writes the database anew without its gaps, on a connection of its own; the writer waits meanwhile.
-    pub(super) fn vacuum(&self) -> Result<(), QueueError> {
-        let db = Connection::open(self.spool.join("queue.db"))?;
-        db.busy_timeout(BUSY)?;
-        Ok(db.execute_batch("VACUUM")?)
+    /// Copies the write-ahead log home and cuts it, unless somebody still reads from it. The writer waits meanwhile.
+    pub(super) fn cut_log(&self) -> Result<(), QueueError> {
+        let db = Connection::open_with_flags(self.spool.join("queue.db"), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.busy_timeout(LONGEST_PAUSE)?;
+        Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
     /// Lets the writer finish what it has been given, and closes the database.
@@ -243,15 +251,29 @@ fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "page_size", PAGE_SIZE)?;
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    db.pragma_update(None, "journal_size_limit", LOG_OCTETS)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cache_size", -32_768)?;
     steady(&db)?;
     db.set_prepared_statement_cache_capacity(128);
     bring_up(&db)?;
+    if let Err(error) = make_compactable(&db) {
+        log::warn!("queue.db could not be written anew; its gaps are used again, not given back: {error}");
+    }
     Ok(db)
+}
+
+/// Sees to it that gaps can be given back in small steps; a database of an earlier version is written anew for that.
+fn make_compactable(db: &Connection) -> Result<(), QueueError> {
+    let mode: i64 = db.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if mode == 0 && Gaps::of(db)?.left() <= WRITTEN_ANEW {
+        db.execute_batch("VACUUM")?;
+    }
+    Ok(())
 }
 
 /// A statement keeps its plan whatever is bound to it; otherwise it would be prepared anew for every value.
