@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{Days, Local, NaiveTime};
 use crate::config::Config;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::WorkQueue;
 use crate::work_queue::id::MessageId;
+use chrono::{Days, Local, NaiveTime};
 
 /// Sees to the housekeeping.
 pub(super) struct Housekeeper {
@@ -66,7 +66,9 @@ impl Housekeeper {
             sweep(&queue, started);
             match queue.compact() {
                 Ok(0) => {}
-                Ok(octets) => log::info!("housekeeping: {octets} octets of the work queue given back to the disk"),
+                Ok(octets) => {
+                    log::info!("housekeeping: {octets} octets of the work queue given back to the disk")
+                }
                 Err(error) => log::error!("housekeeping: the work queue could not be compacted: {error}"),
             }
         })

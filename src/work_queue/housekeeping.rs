@@ -32,7 +32,7 @@ const FREE_OCTETS: i64 = 16 << 20;
 const KEPT_PART: i64 = 16;
 
 /// Pages that are given back in one transaction.
-const COMPACTED: i64 = 128;
+const COMPACTED: i64 = 64;
 
 impl WorkQueue {
     /// Forgets messages, and their history, that left the queue more than `keep` ago. Gives how many.
@@ -155,7 +155,9 @@ fn give_back(ledger: &mut Ledger<'_>) -> Result<i64, QueueError> {
         return Ok(0);
     }
     // A row for each page that has gone.
-    let mut moved = ledger.db().prepare_cached(&format!("PRAGMA incremental_vacuum({COMPACTED})"))?;
+    let mut moved = ledger
+        .db()
+        .prepare_cached(&format!("PRAGMA incremental_vacuum({COMPACTED})"))?;
     let mut pages = moved.query([])?;
     while pages.next()?.is_some() {}
     Ok(before.pages - Gaps::of(ledger.db())?.pages)

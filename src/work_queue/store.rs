@@ -30,10 +30,10 @@ use crate::clock::{Clock, Stamp};
 use crate::tasks::bell::Bell;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
-const PAGE_SIZE: u32 = 4096;
+const PAGE_SIZE: u32 = 8192;
 
 /// The write-ahead log is copied home when it has this many pages.
-const CHECKPOINT_PAGES: u32 = 1000;
+const CHECKPOINT_PAGES: u32 = 500;
 
 /// Whatever has kept the write-ahead log from being copied home, it is no larger than this afterwards.
 const LOG_OCTETS: u32 = 16 << 20;

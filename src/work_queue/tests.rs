@@ -18,6 +18,7 @@ use crate::smtp::reply::{EnhancedCode, Reply};
 
 mod backoff;
 mod board;
+mod compaction;
 mod expansion;
 mod plans;
 
