@@ -42,6 +42,7 @@ mod rooms {
     mod inbound_scram;
     mod inbound_submission;
     mod inbound_tls;
+    mod lingering;
     mod mailbox;
     mod manual_queue;
     mod measuring;

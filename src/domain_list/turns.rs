@@ -227,6 +227,18 @@ impl Turns {
         self.served.retain(|hop, _| is_here(hop));
     }
 
+    /// Whether a list of `hop` waits, or mail for it gathers.
+    #[must_use]
+    pub fn has_more(&self, hop: HopId) -> bool {
+        self.gathering.contains_key(&hop) || self.waiting.iter().any(|waiting| waiting.list.hop == hop)
+    }
+
+    /// Whether anything waits for a handler, or gathers until there is one.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        !self.waiting.is_empty() || !self.gathering.is_empty()
+    }
+
     /// Whether mail for `hop` gathers. It does so no longer when this says yes.
     pub fn take_gathered(&mut self, hop: HopId) -> bool {
         self.gathering.remove(&hop).is_some()

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use rustls::ClientConfig;
 
 use super::outcome::{Peer, Trouble};
@@ -89,6 +91,13 @@ impl Connection {
     #[must_use]
     pub fn round_trip(&self) -> Duration {
         self.round_trip
+    }
+
+    /// Whether the peer has said nothing that has not been heard yet, and has not hung up.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        self.wire.waiting() == 0 && recv(self.socket(), &mut [0], peek) == Err(Errno::EAGAIN)
     }
 
     /// The socket, to be shut down from outside.

@@ -104,11 +104,14 @@ impl OutboundController {
         if !self.hand_out_waiting(now)? {
             return Ok(Progress::Trouble);
         }
-        let progress = self.process_domain_lists(now)?;
-        match progress {
-            Progress::None if !self.hand_out_waiting(now)? => Ok(Progress::Trouble),
-            progress => Ok(progress),
+        let mut progress = self.process_domain_lists(now)?;
+        if matches!(progress, Progress::None) && !self.hand_out_waiting(now)? {
+            progress = Progress::Trouble;
         }
+        if !self.table.has_room() && self.dispatch.with(|turns| turns.has_any()) {
+            self.dispatch.dismiss();
+        }
+        Ok(progress)
     }
 
     fn pause(&self, stop: &Stop) {
@@ -212,8 +215,10 @@ impl OutboundController {
     fn process_domain_lists(&self, now: Instant) -> Result<Progress, QueueError> {
         self.dispatch.begin_pass(now);
         let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
+        let lingering = self.dispatch.lingering();
         let claim = self.dispatch.with(|turns| Claim {
             handlers,
+            lingering: lingering.clone(),
             waiting_room: LISTS_A_PASS.saturating_sub(turns.waiting()),
             waiting: turns.waiting_hops(),
             busy: turns.busy_hops(),
@@ -224,7 +229,7 @@ impl OutboundController {
             ripe: turns.ripe(now),
             terms: self.terms.clone(),
         });
-        if claim.handlers.is_empty() && claim.waiting_room == 0 {
+        if claim.handlers.is_empty() && claim.waiting_room == 0 && lingering.is_empty() {
             return Ok(Progress::None);
         }
         let claimed = self.queue.claim(claim)?;
@@ -246,6 +251,10 @@ impl OutboundController {
                 list.recipients
             );
             if list.handler.is_none() {
+                continue;
+            }
+            if list.handler == lingering.get(&list.hop).copied() {
+                self.dispatch.give(list, now);
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));

@@ -1,22 +1,27 @@
 //! What osesctl and its handlers share: the lists that wait, who has how many in hand, what gathers, and how fast each
 //! next hop may be served.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::select;
 use parking_lot::Mutex;
 
+use super::lingering::Lingering;
 use super::outcome::{Reason, says_too_many};
 use crate::domain_list::list::{DomainList, HopId};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::{Pace, Paces, Rates, Tokens};
 use crate::domain_list::turns::Turns;
+use crate::tasks::bell::Stop;
 
 /// The lists that wait for a handler and those that handlers have. One for all transports that follow each
 /// other: a session that is still ending counts.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatch {
     turns: Arc<Mutex<Turns>>,
+    lingering: Arc<Mutex<Lingering>>,
     paces: Arc<Mutex<Paces>>,
 }
 
@@ -50,11 +55,64 @@ impl Dispatch {
         turns.take_gathered(list.hop).then_some(More::Gathered)
     }
 
+    /// Waits for a list for handler `number`, which is through with `list` and keeps its connection meanwhile; `None`
+    /// at `until`, on the order to stop, and where it had better look for more by itself, or make room for another next
+    /// hop.
+    #[must_use]
+    pub fn linger(
+        &self,
+        list: &DomainList,
+        number: usize,
+        per_next_hop: usize,
+        until: Instant,
+        stop: &Stop,
+    ) -> Option<DomainList> {
+        let hop = list.hop;
+        let offered = self.lingering.lock().begin(hop, number);
+        // Looked at after it has begun: whatever comes later finds it there.
+        let has_to_move = self.with(|turns| {
+            turns.has_more(hop)
+                || turns.others_wait(hop, per_next_hop)
+                || turns.has_too_many(hop, per_next_hop)
+        });
+        let given = if has_to_move {
+            None
+        } else {
+            select! {
+                recv(offered) -> given => given.ok(),
+                recv(stop.heard()) -> _ => None,
+                default(until.saturating_duration_since(Instant::now())) => None,
+            }
+        };
+        self.lingering.lock().end(hop, number);
+        given.or_else(|| offered.try_recv().ok())
+    }
+
+    /// The handlers that linger, by next hop.
+    #[must_use]
+    pub fn lingering(&self) -> HashMap<HopId, usize> {
+        self.lingering.lock().by_hop()
+    }
+
+    /// Gives a list to the handler that it is locked for, if that one still lingers; else it waits.
+    pub fn give(&self, list: DomainList, now: Instant) {
+        let given = self.lingering.lock().give(list);
+        if let Err(list) = given {
+            self.with(|turns| turns.wait(list, now));
+        }
+    }
+
+    /// There is no handler left for what waits: none lingers any longer.
+    pub fn dismiss(&self) {
+        self.lingering.lock().dismiss();
+    }
+
     /// A host of the next hop of `list` gave `reason` for not taking something: if it says that there are too many of
     /// us, there are fewer from now on.
     pub fn heed(&self, list: &DomainList, reason: &Reason) {
         if says_too_many(reason) {
             self.turns.lock().crowded(list);
+            self.dismiss();
         }
     }
 
@@ -112,5 +170,77 @@ impl Tokens for HopTokens {
         if let Some(rate) = self.rates.of(next_hop) {
             self.paces.lock().take(hop, Some(rate), messages, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain_list::list::ListId;
+
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+
+    fn list(id: i64, hop: i64, handler: Option<usize>) -> DomainList {
+        DomainList {
+            id: ListId(id),
+            hop: HopId(hop),
+            next_hop: NextHop::from_name("lotus.com"),
+            handler,
+            messages: 1,
+            recipients: 1,
+        }
+    }
+
+    /// What handler 3 gets, which is through with a list of next hop 1, when this happens as soon as it lingers.
+    fn given_when(happens: impl FnOnce(&Dispatch, &Stop)) -> Option<DomainList> {
+        let (dispatch, stop) = (Dispatch::default(), Stop::default());
+        let through = list(1, 1, Some(3));
+        dispatch.with(|turns| turns.begin(&through));
+        std::thread::scope(|scope| {
+            let lingers = scope.spawn(|| dispatch.linger(&through, 3, 20, Instant::now() + AN_HOUR, &stop));
+            while dispatch.lingering().is_empty() && !lingers.is_finished() {
+                std::thread::yield_now();
+            }
+            happens(&dispatch, &stop);
+            let given = lingers.join().unwrap();
+            assert!(dispatch.lingering().is_empty());
+            given
+        })
+    }
+
+    #[test]
+    fn who_lingers_gets_the_next_list_of_its_next_hop() {
+        let next = list(2, 1, Some(3));
+        let given = given_when(|dispatch, _| {
+            assert_eq!(dispatch.lingering(), HashMap::from([(HopId(1), 3)]));
+            dispatch.give(next.clone(), Instant::now());
+        });
+        assert_eq!(given, Some(next));
+    }
+
+    #[test]
+    fn who_lingers_goes_when_its_place_is_wanted_and_when_all_stop() {
+        assert_eq!(given_when(|dispatch, _| dispatch.dismiss()), None);
+        assert_eq!(given_when(|_, stop| stop.give()), None);
+    }
+
+    #[test]
+    fn nobody_lingers_while_something_waits() {
+        for waiting in [list(2, 1, None), list(2, 2, None)] {
+            let (dispatch, through) = (Dispatch::default(), list(1, 1, Some(3)));
+            dispatch.with(|turns| {
+                turns.begin(&through);
+                turns.wait(waiting, Instant::now());
+            });
+            let until = Instant::now() + AN_HOUR;
+            assert_eq!(dispatch.linger(&through, 3, 20, until, &Stop::default()), None);
+        }
+    }
+
+    #[test]
+    fn a_list_for_a_handler_that_has_gone_waits() {
+        let dispatch = Dispatch::default();
+        dispatch.give(list(2, 1, Some(3)), Instant::now());
+        assert_eq!(dispatch.with(|turns| turns.waiting()), 1);
     }
 }

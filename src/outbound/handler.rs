@@ -174,6 +174,7 @@ impl OutboundHandler {
                         depth(connection.round_trip()),
                     ),
                     connection,
+                    began: Instant::now(),
                     peer,
                     host: peer.to_string(),
                     tls: None,

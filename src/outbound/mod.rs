@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod families;
 pub mod handler;
 pub mod hosts;
+pub mod lingering;
 pub mod logins;
 pub mod offered;
 pub mod outcome;

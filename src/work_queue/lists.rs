@@ -30,6 +30,8 @@ const MOVE: Durability = Durability::Unsynced;
 pub struct Claim {
     /// Handlers that are reserved for the lists of this pass, in this order.
     pub handlers: Vec<usize>,
+    /// Handlers that still have a connection to these next hops, and nothing in hand.
+    pub lingering: HashMap<HopId, usize>,
     /// How many lists may be made beyond those, to wait for a handler.
     pub waiting_room: usize,
     /// Next hops that have a list waiting already: their mail stays pending until it has gone.
@@ -372,20 +374,26 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         if most == 0 {
             continue;
         }
-        if handlers.peek().is_none() && waiting_room == 0 {
+        let lingering = claim.lingering.get(&hop).copied();
+        if lingering.is_none() && handlers.peek().is_none() && waiting_room == 0 {
             gathering.push(hop);
             continue;
         }
         let busy = claim.busy.get(&hop).copied().unwrap_or(0);
-        let first = busy == 0 && handlers.peek().is_some();
+        let first = lingering.is_some() || (busy == 0 && handlers.peek().is_some());
         if !first && !claim.ripe.contains(&hop) && !fills_a_list(ledger, most, hop, now)? {
             gathering.push(hop);
             continue;
         }
         let limit = claim.limits.get(&hop).copied().unwrap_or(usize::MAX);
         let may_go = busy < claim.per_next_hop.min(limit) && (spare > 0 || !claim.silent.contains(&hop));
-        let handler = if may_go { handlers.next() } else { None };
-        spare = spare.saturating_sub(usize::from(handler.is_some()));
+        let fresh = if may_go && lingering.is_none() {
+            handlers.next()
+        } else {
+            None
+        };
+        spare = spare.saturating_sub(usize::from(fresh.is_some()));
+        let handler = lingering.or(fresh);
         if handler.is_none() {
             if waiting_room == 0 {
                 gathering.push(hop);

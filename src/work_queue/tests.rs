@@ -187,6 +187,7 @@ fn hop_of(path: &Mailbox) -> NextHop {
 fn claim(handlers: &[usize], waiting_room: usize) -> Claim {
     Claim {
         handlers: handlers.to_vec(),
+        lingering: HashMap::new(),
         waiting_room,
         waiting: HashSet::new(),
         busy: HashMap::new(),

@@ -93,6 +93,8 @@ fn the_host_with_the_lowest_preference_gets_the_mail_and_the_next_one_when_it_fa
     send(&world, "jdoe@ibm.com");
     arrived(&best, 1);
     assert_eq!(second.look(|seen| seen.sessions.len()), 0);
+    // The session is kept open for a moment.
+    best.wait_for(|seen| seen.live().count() == 0, PATIENCE);
 
     // The second one, in the same attempt: the first is tried once more only with the next message.
     best.on(Stage::Greeting, "421 4.3.2 not today");
@@ -109,6 +111,11 @@ fn the_host_with_the_lowest_preference_gets_the_mail_and_the_next_one_when_it_fa
     assert_eq!(
         world.sql("SELECT count(*) FROM history WHERE event = 'deferred'"),
         "0"
+    );
+    assert_eq!(
+        second.look(|seen| seen.sessions.len()),
+        3,
+        "each time the first one is asked first"
     );
     assert_eq!(
         world.sql("SELECT count(*) FROM history WHERE text LIKE 'second.ibm.com[127.0.0.3]:%said: 250%'"),

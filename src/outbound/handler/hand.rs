@@ -17,7 +17,8 @@ use crate::tasks::table::Desk;
 use crate::tls::wire::TlsFacts;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{
-    DomainList, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Silence, WorkQueue,
+    DomainList, ListId, ListedMessage, ListedRecipient, Pending, QueueError, Settled, Settlement, Silence,
+    WorkQueue,
 };
 
 /// Hosts that are asked one after the other to take a message that they put off.
@@ -25,6 +26,10 @@ const MOST_ASKED: usize = 2;
 
 /// Outcomes that may be on their way to the disk while the next message is being sent.
 const UNRECORDED: usize = 16;
+
+/// How long a handler that is through keeps its connection for more. To begin a session costs several round trips, and to
+/// keep one for so long costs the host next to nothing.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// How long to wait before the queue is asked again to record what it refused to record.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
@@ -39,6 +44,10 @@ pub(super) struct Hand<'h> {
     pub(super) todo: VecDeque<ListedMessage>,
     /// Taken, and not settled yet.
     pub(super) in_flight: Vec<ListedMessage>,
+    /// The last list that has been taken apart.
+    finished: Option<ListId>,
+    /// Hosts that have been tried so far, and the one that is spoken to.
+    hosts: usize,
     /// There is another host to try after this one.
     elsewhere: bool,
     /// Put off by this host: the next one may take them.
@@ -66,6 +75,8 @@ impl<'h> Hand<'h> {
             number: desk.number(),
             todo: VecDeque::new(),
             in_flight: Vec::new(),
+            finished: None,
+            hosts: 0,
             elsewhere: false,
             put_off: Vec::new(),
             before: HashMap::new(),
@@ -88,6 +99,7 @@ impl<'h> Hand<'h> {
     /// From now on another host is spoken to, and perhaps not the last one: what the one before put off is to be
     /// done again.
     pub(super) fn begin_host(&mut self, elsewhere: bool) {
+        self.hosts += 1;
         self.elsewhere = elsewhere;
         for put_off in std::mem::take(&mut self.put_off) {
             self.todo.push_back(put_off.message.clone());
@@ -147,13 +159,7 @@ impl<'h> Hand<'h> {
             Some(More::Gathered) => {
                 let terms = &self.handler.terms;
                 let next = self.ask(|queue| queue.claim_more(hop, &self.list.next_hop, number, terms));
-                next.flatten().map(|next| {
-                    dispatch.with(|turns| {
-                        turns.begin(&next);
-                        turns.end(&self.list, Instant::now());
-                    });
-                    self.list = next;
-                })
+                next.flatten().map(|next| self.change_to(next))
             }
         };
         if next.is_some() {
@@ -161,6 +167,31 @@ impl<'h> Hand<'h> {
         }
         // There may be room for one more list to wait.
         self.handler.bells.osesctl.kick();
+    }
+
+    /// Another list is in hand now.
+    fn change_to(&mut self, next: DomainList) {
+        self.handler.dispatch.with(|turns| {
+            turns.begin(&next);
+            turns.end(&self.list, Instant::now());
+        });
+        self.list = next;
+    }
+
+    /// With nothing left to do for this host or the next one: waits a moment for another list, which `next` gives
+    /// the messages of. Not at a host that is second choice: the first one may be back.
+    pub(super) fn linger(&mut self) {
+        let is_through = self.finished == Some(self.list.id) && self.put_off.is_empty();
+        if !is_through || self.hosts > 1 {
+            return;
+        }
+        let until = Instant::now() + LINGER;
+        let (dispatch, most) = (&self.handler.dispatch, self.handler.per_next_hop);
+        let next = dispatch.linger(&self.list, self.number, most, until, self.stop);
+        if let Some(next) = next {
+            self.change_to(next);
+            self.load();
+        }
     }
 
     /// What became of a message in flight. `interrupted`: the connection was cut by our own stop; what that did to a
@@ -416,6 +447,9 @@ impl<'h> Hand<'h> {
     /// Everything is recorded, and the list is taken apart. If something could not be recorded the list stays, for
     /// what was sent must not go back to pending while there is hope.
     fn finish(&mut self) {
+        if self.finished.replace(self.list.id) == Some(self.list.id) {
+            return;
+        }
         let mut recorded = true;
         while !self.unrecorded.is_empty() {
             recorded &= self.wait_for_record();

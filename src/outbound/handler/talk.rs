@@ -3,6 +3,7 @@
 //! Never decides what to say or what a reply means.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::OutboundHandler;
 use super::hand::{Hand, Spoken};
@@ -11,16 +12,19 @@ use crate::mime::{Plan, Unsuitable};
 use crate::outbound::connection::{Connection, Form, SendError};
 use crate::outbound::outcome::{Outcome, Peer, Reason, Trouble};
 use crate::outbound::session::{End, Input, Session, Step};
+use crate::outbound::transaction::Envelope;
 use crate::tasks::table::{Desk, Rest};
 use crate::tls::trust::Trust;
 use crate::tls::wire::TlsFacts;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{QueueError, WorkQueue};
-use std::time::Duration;
 
 /// How long a host may take to its greeting, and to each answer before the first message, when the time of all messages
 /// is over: an attempt that falls due at the very end is one, too.
 const LAST_CHANCE: Duration = Duration::from_secs(30);
+
+/// A session this old takes up no further list: which hosts there are, and how busy each is, may have changed since.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// How long a peer that takes nothing any more is listened to.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -34,6 +38,7 @@ pub(super) struct Talk<'t> {
     pub(super) level: TlsLevel,
     pub(super) session: Session,
     pub(super) connection: Connection,
+    pub(super) began: Instant,
     pub(super) peer: &'t Peer,
     /// The peer, as the queue notes it.
     pub(super) host: String,
@@ -160,7 +165,7 @@ impl Talk<'_> {
 
     /// The next message, in a form that the peer takes, as far as it has one (RFC 6152 3, RFC 3030 3).
     fn next_message(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
-        while let Some(mut envelope) = hand.next(&self.host, desk) {
+        while let Some(mut envelope) = self.next_envelope(hand, desk) {
             if !self.session.must_convert(&envelope) {
                 return Input::Message(envelope);
             }
@@ -188,6 +193,26 @@ impl Talk<'_> {
             }
         }
         Input::NoMore
+    }
+
+    /// The next message. A session that went well is kept open for a moment for it.
+    fn next_envelope(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Option<Envelope> {
+        if hand.todo.is_empty() && self.began.elapsed() > LONGEST {
+            return None;
+        }
+        let next = hand.next(&self.host, desk);
+        if next.is_some() || hand.answered == 0 || desk.stopping() {
+            return next;
+        }
+        self.flush();
+        if self.broken.is_some() || !self.connection.is_quiet() {
+            return None;
+        }
+        desk.write(format!("Waiting for more for {}", self.host));
+        let _ = desk.rest(Rest::Waiting);
+        hand.linger();
+        let _ = desk.rest(Rest::Busy);
+        hand.next(&self.host, desk)
     }
 
     fn plan(&self, id: MessageId) -> Result<Result<Plan, Unsuitable>, QueueError> {
