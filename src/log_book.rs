@@ -26,6 +26,9 @@ use scribe::{Line, Scribe, Sink};
 /// How long [`finish`] waits for what has not been written yet.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long a record waits for others, to be written together with them.
+const PAUSE: Duration = Duration::from_millis(5);
+
 static LOG: OnceLock<Scribe> = OnceLock::new();
 static CONSOLE: OnceLock<Scribe> = OnceLock::new();
 
@@ -34,7 +37,7 @@ static CONSOLE: OnceLock<Scribe> = OnceLock::new();
 /// # Errors
 /// The file cannot be opened, no thread can be started, or the log book is open already.
 pub fn open(level: LogLevel, file: Option<&Path>) -> io::Result<()> {
-    let scribe = Scribe::start("log", sink(file)?, lost_records)?;
+    let scribe = Scribe::start("log", sink(file)?, lost_records, PAUSE)?;
     let scribe = LOG.get_or_init(|| scribe);
     // Fails where it was called before: the second scribe has ended then, and the first goes on.
     log::set_boxed_logger(Box::new(Book::new(scribe))).map_err(io::Error::other)?;
@@ -90,7 +93,13 @@ pub fn finish() -> bool {
 /// The operator's scribe, started by whoever says the first word; `None` where no thread can be started.
 fn console() -> Option<&'static Scribe> {
     if CONSOLE.get().is_none() {
-        let scribe = Scribe::start("console", Sink::standard_output().ok()?, lost_words).ok()?;
+        let scribe = Scribe::start(
+            "console",
+            Sink::standard_output().ok()?,
+            lost_words,
+            Duration::ZERO,
+        )
+        .ok()?;
         let _ = CONSOLE.set(scribe); // somebody else was faster: ours ends with its channel
     }
     CONSOLE.get()
@@ -208,7 +217,7 @@ mod tests {
     fn a_record_becomes_one_line_with_time_thread_and_level() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let scribe = Scribe::start("scribe", sink(Some(&path)).unwrap(), lost_records).unwrap();
+        let scribe = Scribe::start("scribe", sink(Some(&path)).unwrap(), lost_records, PAUSE).unwrap();
         let scribe: &'static Scribe = Box::leak(Box::new(scribe));
         let book = Book::new(scribe);
         let speak = move || {

@@ -345,6 +345,7 @@ mod tests {
             messages: 1,
             recipients: 1,
             handler: None,
+            contents: None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Builder;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -123,16 +123,18 @@ struct Shared {
 }
 
 impl Scribe {
-    /// Starts the thread `name`, which writes to `sink`, and `apology` in place of lines that were lost.
+    /// Starts the thread `name`, which writes to `sink`, and `apology` in place of lines that were lost. After the first
+    /// line of a batch it waits for `pause` for more: to be woken by each costs those who log.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(name: &str, sink: Sink, apology: Apology) -> io::Result<Scribe> {
+    pub fn start(name: &str, sink: Sink, apology: Apology, pause: Duration) -> io::Result<Scribe> {
         let (orders, inbox) = bounded(ROOM);
         let shared = Arc::new(Shared::default());
         let desk = Desk {
             sink,
             apology,
+            pause,
             shared: Arc::clone(&shared),
             batch: String::new(),
             lines: 0,
@@ -169,6 +171,7 @@ impl Scribe {
 struct Desk {
     sink: Sink,
     apology: Apology,
+    pause: Duration,
     shared: Arc<Shared>,
     batch: String,
     lines: u64,
@@ -179,8 +182,12 @@ struct Desk {
 impl Desk {
     fn work(mut self, inbox: &Receiver<Order>) {
         while let Ok(order) = inbox.recv() {
+            let is_line = matches!(order, Order::Write(_));
             self.take(order);
-            // Whatever came while the last batch went out goes into this one; there is no timer.
+            if is_line {
+                std::thread::park_timeout(self.pause);
+            }
+            // Whatever came meanwhile, and while the last batch went out, goes into this one.
             while self.batch.len() < BATCH
                 && let Ok(order) = inbox.try_recv()
             {
@@ -266,7 +273,13 @@ mod tests {
     #[test]
     fn a_line_is_written_at_once() {
         let (reader, writer) = pipe().unwrap();
-        let scribe = Scribe::start("scribe", Sink::new(File::from(OwnedFd::from(writer))), apology).unwrap();
+        let scribe = Scribe::start(
+            "scribe",
+            Sink::new(File::from(OwnedFd::from(writer))),
+            apology,
+            Duration::ZERO,
+        )
+        .unwrap();
         scribe.write(line("first"));
         let mut lines = BufReader::new(reader).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "first");
@@ -277,7 +290,13 @@ mod tests {
     #[test]
     fn a_pipe_that_nobody_reads_holds_nobody_up_and_what_was_lost_is_counted() {
         let (mut reader, writer) = pipe().unwrap();
-        let scribe = Scribe::start("scribe", Sink::new(File::from(OwnedFd::from(writer))), apology).unwrap();
+        let scribe = Scribe::start(
+            "scribe",
+            Sink::new(File::from(OwnedFd::from(writer))),
+            apology,
+            Duration::ZERO,
+        )
+        .unwrap();
         let many = 20_000;
         for number in 0..many {
             scribe.write(line(&format!("{number:0100}")));
@@ -307,7 +326,13 @@ mod tests {
     fn a_closed_pipe_is_no_panic() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let scribe = Scribe::start("scribe", Sink::new(File::from(OwnedFd::from(writer))), apology).unwrap();
+        let scribe = Scribe::start(
+            "scribe",
+            Sink::new(File::from(OwnedFd::from(writer))),
+            apology,
+            Duration::ZERO,
+        )
+        .unwrap();
         scribe.write(line("into the void"));
         assert!(scribe.flush(soon()));
         assert_eq!(scribe.shared.lost.load(Ordering::Relaxed), 1);
@@ -317,7 +342,7 @@ mod tests {
     fn a_full_disk_costs_lines_and_tells_so_once_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let scribe = Scribe::start("scribe", Sink::new(full), apology).unwrap();
+        let scribe = Scribe::start("scribe", Sink::new(full), apology, Duration::ZERO).unwrap();
         scribe.write(line("one"));
         scribe.write(line("two"));
         assert!(scribe.flush(soon()));
@@ -332,7 +357,13 @@ mod tests {
     fn after_a_move_the_lines_go_to_the_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let (old, new) = (folder.path().join("old"), folder.path().join("new"));
-        let scribe = Scribe::start("scribe", Sink::new(File::create(&old).unwrap()), apology).unwrap();
+        let scribe = Scribe::start(
+            "scribe",
+            Sink::new(File::create(&old).unwrap()),
+            apology,
+            Duration::ZERO,
+        )
+        .unwrap();
         scribe.write(line("before"));
         assert!(scribe.flush(soon()));
         scribe.turn_to(Sink::new(File::create(&new).unwrap()));

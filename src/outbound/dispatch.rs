@@ -97,7 +97,8 @@ impl Dispatch {
     /// Gives a list to the handler that it is locked for, if that one still lingers; else it waits.
     pub fn give(&self, list: DomainList, now: Instant) {
         let given = self.lingering.lock().give(list);
-        if let Err(list) = given {
+        if let Err(mut list) = given {
+            list.contents = None;
             self.with(|turns| turns.wait(list, now));
         }
     }
@@ -186,6 +187,7 @@ mod tests {
             hop: HopId(hop),
             next_hop: NextHop::from_name("lotus.com"),
             handler,
+            contents: None,
             messages: 1,
             recipients: 1,
         }

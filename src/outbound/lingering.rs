@@ -88,6 +88,7 @@ mod tests {
             hop: HopId(hop),
             next_hop: NextHop::from_name("lotus.com"),
             handler: Some(handler),
+            contents: None,
             messages: 1,
             recipients: 1,
         }

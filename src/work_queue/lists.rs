@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 use super::WorkQueue;
 use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
 use super::error::QueueError;
@@ -15,15 +17,19 @@ use super::states::State;
 use super::writer::Durability;
 use crate::clock::Stamp;
 use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
-use crate::domain_list::list::{DomainList, HopId, ListId};
+use crate::domain_list::list::{DomainList, HopId, ListId, ListedMessage, ListedRecipient};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Tokens;
-use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
-use crate::smtp::path::{Mailbox, ReversePath};
+use crate::smtp::dsn::Notify;
+use crate::smtp::path::Mailbox;
 
 /// Lists come and go without a sync: after a crash each of them is taken apart anyway, and its messages are pending
 /// again whether the disk knows of the list or not.
 const MOVE: Durability = Durability::Unsynced;
+
+/// A list of so few recipients is read as it is made: who has it in hand can begin at once. Of a longer one the writer
+/// has no time to read.
+const READ_AT_ONCE: usize = 4;
 
 /// What one pass of Domain List Processing may do.
 #[derive(Clone)]
@@ -86,44 +92,6 @@ const MOST_GATHERING: usize = 100;
 /// Recipients that one pass moves at most, and a list more: it is one short transaction.
 const RECIPIENTS_A_PASS: usize = 5000;
 
-/// A message on a list, with those of its recipients that are on it too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedMessage {
-    /// The message.
-    pub id: MessageId,
-    /// Whom to tell when delivery fails.
-    pub reverse_path: ReversePath,
-    /// Octets of its content.
-    pub size: u64,
-    /// Whether the content has octets above 127.
-    pub eight_bit: bool,
-    /// Whether the content may have no lines: it came as BINARYMIME (RFC 3030).
-    pub binary: bool,
-    /// Whether it came with SMTPUTF8, and its header needs that (RFC 6531).
-    pub utf8_header: bool,
-    /// The sender's own name for the envelope (RFC 3461 4.4).
-    pub envelope_id: Option<EnvelopeId>,
-    /// How much of the message a failure report shall bring back (RFC 3461 4.3).
-    pub ret: Option<Return>,
-    /// In the order of RCPT; they travel in one transaction.
-    pub recipients: Vec<ListedRecipient>,
-}
-
-/// A recipient on a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedRecipient {
-    /// Its number in the message.
-    pub n: u32,
-    /// Whom it is.
-    pub path: Mailbox,
-    /// The recipient that the client named, where this one was expanded from it.
-    pub expanded_from: Option<Mailbox>,
-    /// Of which ends the sender wants to hear; `None` if it did not say (RFC 3461 4.1).
-    pub notify: Option<Notify>,
-    /// The recipient as the sender first wrote it, where the client said so (RFC 3461 4.2).
-    pub original: Option<OriginalRecipient>,
-}
-
 impl WorkQueue {
     /// One pass of Domain List Processing: gives each next hop that is due at most one list. Empty when
     /// there is nothing to do, or no room.
@@ -175,60 +143,8 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn list_messages(&self, list: ListId) -> Result<Vec<ListedMessage>, QueueError> {
-        let rows = self.store.read(|db| {
-            ledger::rows(
-                db,
-                "SELECT r.message, r.n, r.path, m.reverse_path, m.size, m.eight_bit, m.body = 3, \
-                   m.utf8 AND m.utf8_header, m.envid, m.ret, p.path, r.notify, r.orcpt \
-                 FROM recipient r LEFT JOIN message m ON m.id = r.message \
-                   LEFT JOIN recipient p ON p.message = r.message AND p.n = r.parent \
-                 WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
-                [list.0],
-                |row| {
-                    let id = MessageId(row.get(0)?);
-                    let (Some(path), Some(reverse_path)) = (mailbox_in(row, 2), reverse_path_in(row, 3))
-                    else {
-                        return Ok(Err(id));
-                    };
-                    let recipient = ListedRecipient {
-                        n: row.get(1)?,
-                        path,
-                        expanded_from: mailbox_in(row, 10),
-                        notify: row.get::<_, Option<u8>>(11)?.map(Notify::from_bits),
-                        original: word_in(row, 12),
-                    };
-                    Ok(Ok(ListedMessage {
-                        id,
-                        reverse_path,
-                        size: row.get(4)?,
-                        eight_bit: row.get(5)?,
-                        binary: row.get(6)?,
-                        utf8_header: row.get(7)?,
-                        envelope_id: word_in(row, 8),
-                        ret: word_in(row, 9),
-                        recipients: vec![recipient],
-                    }))
-                },
-            )
-        })?;
-        let damaged: Vec<MessageId> = rows
-            .iter()
-            .filter_map(|row| row.as_ref().err())
-            .copied()
-            .collect();
-        let rows: Vec<ListedMessage> = rows
-            .into_iter()
-            .flatten()
-            .filter(|row| !damaged.contains(&row.id))
-            .collect();
+        let Listed { messages, damaged } = self.store.read(|db| listed(db, list))?;
         self.hold_damaged(damaged)?;
-        let mut messages: Vec<ListedMessage> = Vec::new();
-        for row in rows {
-            match messages.last_mut() {
-                Some(message) if message.id == row.id => message.recipients.extend(row.recipients),
-                _ => messages.push(row),
-            }
-        }
         Ok(messages)
     }
 
@@ -489,6 +405,7 @@ fn make_list(
             messages: gather.messages(),
             recipients: gather.recipients().len(),
             handler,
+            contents: None,
         };
         Some(write_list(ledger, made, gather.recipients(), failures)?)
     };
@@ -499,6 +416,64 @@ fn make_list(
     let listed = list.as_ref().map_or(0, |list| list.recipients);
     refresh_due(ledger, hop, Change::Gone(listed + rerouted))?;
     Ok((list, rerouted))
+}
+
+/// What a list holds.
+struct Listed {
+    messages: Vec<ListedMessage>,
+    /// Messages of which something cannot be read.
+    damaged: Vec<MessageId>,
+}
+
+/// What `list` holds that is not settled yet, in its order.
+fn listed(db: &Connection, list: ListId) -> Result<Listed, QueueError> {
+    let rows = ledger::rows(
+        db,
+        "SELECT r.message, r.n, r.path, m.reverse_path, m.size, m.eight_bit, m.body = 3, \
+           m.utf8 AND m.utf8_header, m.envid, m.ret, p.path, r.notify, r.orcpt \
+         FROM recipient r LEFT JOIN message m ON m.id = r.message \
+           LEFT JOIN recipient p ON p.message = r.message AND p.n = r.parent \
+         WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
+        [list.0],
+        |row| {
+            let id = MessageId(row.get(0)?);
+            let (Some(path), Some(reverse_path)) = (mailbox_in(row, 2), reverse_path_in(row, 3)) else {
+                return Ok(Err(id));
+            };
+            let recipient = ListedRecipient {
+                n: row.get(1)?,
+                path,
+                expanded_from: mailbox_in(row, 10),
+                notify: row.get::<_, Option<u8>>(11)?.map(Notify::from_bits),
+                original: word_in(row, 12),
+            };
+            Ok(Ok(ListedMessage {
+                id,
+                reverse_path,
+                size: row.get(4)?,
+                eight_bit: row.get(5)?,
+                binary: row.get(6)?,
+                utf8_header: row.get(7)?,
+                envelope_id: word_in(row, 8),
+                ret: word_in(row, 9),
+                recipients: vec![recipient],
+            }))
+        },
+    )?;
+    let damaged: Vec<MessageId> = rows
+        .iter()
+        .filter_map(|row| row.as_ref().err())
+        .copied()
+        .collect();
+    let whole = rows.into_iter().flatten();
+    let mut messages: Vec<ListedMessage> = Vec::new();
+    for row in whole.filter(|row| !damaged.contains(&row.id)) {
+        match messages.last_mut() {
+            Some(message) if message.id == row.id => message.recipients.extend(row.recipients),
+            _ => messages.push(row),
+        }
+    }
+    Ok(Listed { messages, damaged })
 }
 
 fn write_list(
@@ -545,6 +520,11 @@ fn write_list(
         }
     }
     ledger.count("SMTP.Lists", 1);
+    if list.handler.is_some() && recipients.len() <= READ_AT_ONCE {
+        // The pages are at hand here; the handler would have to fetch them.
+        let Listed { messages, damaged } = listed(ledger.db(), list.id)?;
+        list.contents = damaged.is_empty().then_some(messages);
+    }
     Ok(list)
 }
 

@@ -32,7 +32,7 @@ mod store;
 pub mod structure;
 mod writer;
 
-pub use crate::domain_list::list::{DomainList, HopId, ListId};
+pub use crate::domain_list::list::{DomainList, HopId, ListId, ListedMessage, ListedRecipient};
 pub use arrival::{Addressee, Arrival, Origin};
 pub use backoff::Silence;
 pub use board::{BackOff, HopRow, ListRow, QueueRow};
@@ -43,7 +43,7 @@ pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
 pub use listing::{Listing, MailRow};
-pub use lists::{Claim, Claimed, ListedMessage, ListedRecipient, Terms};
+pub use lists::{Claim, Claimed, Terms};
 pub use operator::Retry;
 pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};

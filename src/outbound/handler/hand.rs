@@ -90,8 +90,9 @@ impl<'h> Hand<'h> {
 
     pub(super) fn load(&mut self) {
         let id = self.list.id;
-        self.todo = self
-            .ask(|queue| queue.list_messages(id))
+        let at_hand = self.list.contents.take();
+        self.todo = at_hand
+            .or_else(|| self.ask(|queue| queue.list_messages(id)))
             .unwrap_or_default()
             .into();
     }
