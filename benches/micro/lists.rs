@@ -88,6 +88,7 @@ fn turns(bencher: Bencher<'_, '_>, hops: usize) {
             messages: 1,
             recipients: 1,
             handler: None,
+            contents: None,
         };
         turns.wait(list, now);
     }

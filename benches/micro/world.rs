@@ -93,6 +93,7 @@ pub fn route(queue: &WorkQueue) {
 pub fn claim(handlers: usize, list_messages: usize) -> Claim {
     Claim {
         handlers: (0..handlers).collect(),
+        lingering: HashMap::new(),
         waiting_room: 0,
         waiting: HashSet::new(),
         busy: HashMap::new(),

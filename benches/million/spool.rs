@@ -173,6 +173,7 @@ fn each_list(
 ) -> Result<(), QueueError> {
     loop {
         let claimed = queue.claim(Claim {
+            lingering: HashMap::new(),
             handlers: (0..100).collect(),
             waiting_room: 0,
             waiting: HashSet::new(),

@@ -16,7 +16,7 @@ use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::table::{Desk, HandlerTable};
-use crate::work_queue::{Claim, DomainList, ListId, QueueError, Terms, WorkQueue};
+use crate::work_queue::{Claim, Claimed, DomainList, ListId, QueueError, Terms, WorkQueue};
 
 /// Lists that are handed out in one pass at most: a pass is one short transaction.
 const LISTS_A_PASS: usize = 32;
@@ -80,9 +80,12 @@ impl OutboundController {
             // What falls due or ripens after this moment is waited for: nothing falls between pass and pause.
             let looked = (self.queue.now(), Instant::now());
             let progress = self.pass(looked.1);
-            match progress {
-                Ok(Progress::Made) => {}
+            let progress = match progress {
                 Ok(Progress::None) => self.rest(stop, self.until_due(looked)),
+                made => made,
+            };
+            match progress {
+                Ok(Progress::Made | Progress::None) => {}
                 // What went back is due at once, and its doorbell rings: only time helps.
                 Ok(Progress::Trouble) => self.pause(stop),
                 Err(error) => {
@@ -146,17 +149,27 @@ impl OutboundController {
         }
     }
 
-    fn rest(&self, stop: &Stop, pause: Duration) {
+    /// Rests until somebody rings, or for so long. A pass that finds nothing before it but what rings is left with the
+    /// writer meanwhile: it is made in the same transaction.
+    fn rest(&self, stop: &Stop, pause: Duration) -> Result<Progress, QueueError> {
         let (busy, waiting) = (self.table.busy(), self.dispatch.with(|turns| turns.waiting()));
         let doing = match (busy, waiting) {
             (0, 0) => "Idle".to_owned(),
             _ => format!("Lists in hand: {busy}, waiting for a handler: {waiting}"),
         };
         self.board.write(Task::OutboundController, doing);
+        let claims = self.claims();
+        let left = self.queue.leave_claim(self.bell.clone(), move || {
+            claims.unless_others_wait(Instant::now())
+        });
         select! {
             recv(self.bell.heard()) -> _ => {}
             recv(stop.heard()) -> _ => {}
             default(pause) => {}
+        }
+        match left.withdraw()? {
+            Some(claimed) => self.hand_out(claimed, Instant::now()),
+            None => Ok(Progress::None),
         }
     }
 
@@ -185,7 +198,7 @@ impl OutboundController {
     /// not before mail that gathers, has waited longer and has no handler. Whether the handlers took them.
     fn hand_out_waiting(&self, now: Instant) -> Result<bool, QueueError> {
         while let Some(number) = self.table.available(1).first().copied() {
-            let spare = self.spare() > 0;
+            let spare = self.claims().spare() > 0;
             let next = self
                 .dispatch
                 .with(|turns| turns.next(self.per_next_hop, spare, now));
@@ -204,35 +217,25 @@ impl OutboundController {
         Ok(true)
     }
 
-    /// How many handlers next hops may take that have not answered yet: a quarter of what one next hop can not
-    /// take anyway is kept for the others.
-    fn spare(&self) -> usize {
-        let kept = self.table.places().saturating_sub(self.per_next_hop) / 4;
-        self.table.places().saturating_sub(self.table.busy() + kept)
-    }
-
     /// One pass of Domain List Processing.
     fn process_domain_lists(&self, now: Instant) -> Result<Progress, QueueError> {
-        self.dispatch.begin_pass(now);
-        let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
-        let lingering = self.dispatch.lingering();
-        let claim = self.dispatch.with(|turns| Claim {
-            handlers,
-            lingering: lingering.clone(),
-            waiting_room: LISTS_A_PASS.saturating_sub(turns.waiting()),
-            waiting: turns.waiting_hops(),
-            busy: turns.busy_hops(),
-            per_next_hop: self.per_next_hop,
-            limits: turns.limits(self.per_next_hop),
-            spare,
-            silent: turns.silent(),
-            ripe: turns.ripe(now),
-            terms: self.terms.clone(),
-        });
-        if claim.handlers.is_empty() && claim.waiting_room == 0 && lingering.is_empty() {
-            return Ok(Progress::None);
+        match self.claims().next(now) {
+            Some(claim) => self.hand_out(self.queue.claim(claim)?, now),
+            None => Ok(Progress::None),
         }
-        let claimed = self.queue.claim(claim)?;
+    }
+
+    fn claims(&self) -> Claims {
+        Claims {
+            dispatch: self.dispatch.clone(),
+            table: self.table.clone(),
+            terms: self.terms.clone(),
+            per_next_hop: self.per_next_hop,
+        }
+    }
+
+    /// Hands the lists of a pass to their handlers.
+    fn hand_out(&self, claimed: Claimed, now: Instant) -> Result<Progress, QueueError> {
         self.dispatch.with(|turns| {
             let waiting = claimed.lists.iter().filter(|list| list.handler.is_none());
             waiting.for_each(|list| turns.wait(list.clone(), now));
@@ -253,7 +256,7 @@ impl OutboundController {
             if list.handler.is_none() {
                 continue;
             }
-            if list.handler == lingering.get(&list.hop).copied() {
+            if claimed.to_lingering.contains(&list.id) {
                 self.dispatch.give(list, now);
                 continue;
             }
@@ -288,5 +291,53 @@ impl OutboundController {
         }
         self.dispatch.with(|turns| turns.end(&kept, Instant::now()));
         false
+    }
+}
+
+/// Who knows which lists may be made.
+#[derive(Clone)]
+struct Claims {
+    dispatch: Dispatch,
+    table: HandlerTable<DomainList>,
+    terms: Terms,
+    per_next_hop: usize,
+}
+
+impl Claims {
+    /// What the next pass may do; `None` where there is no room for anything.
+    fn next(&self, now: Instant) -> Option<Claim> {
+        self.dispatch.begin_pass(now);
+        let (handlers, spare) = (self.table.available(LISTS_A_PASS), self.spare());
+        let lingering = self.dispatch.lingering();
+        let claim = self.dispatch.with(|turns| Claim {
+            handlers,
+            lingering,
+            waiting_room: LISTS_A_PASS.saturating_sub(turns.waiting()),
+            waiting: turns.waiting_hops(),
+            busy: turns.busy_hops(),
+            per_next_hop: self.per_next_hop,
+            limits: turns.limits(self.per_next_hop),
+            spare,
+            silent: turns.silent(),
+            ripe: turns.ripe(now),
+            terms: self.terms.clone(),
+        });
+        let has_room = !claim.handlers.is_empty() || claim.waiting_room > 0 || !claim.lingering.is_empty();
+        has_room.then_some(claim)
+    }
+
+    /// The same; but `None` where something waits or gathers, of which some may have to go first.
+    fn unless_others_wait(&self, now: Instant) -> Option<Claim> {
+        if self.dispatch.with(|turns| turns.has_any()) {
+            return None;
+        }
+        self.next(now)
+    }
+
+    /// How many handlers next hops may take that have not answered yet: a quarter of what one next hop can not
+    /// take anyway is kept for the others.
+    fn spare(&self) -> usize {
+        let kept = self.table.places().saturating_sub(self.per_next_hop) / 4;
+        self.table.places().saturating_sub(self.table.busy() + kept)
     }
 }

@@ -75,17 +75,17 @@ impl Dispatch {
                 || turns.others_wait(hop, per_next_hop)
                 || turns.has_too_many(hop, per_next_hop)
         });
-        let given = if has_to_move {
-            None
-        } else {
+        if !has_to_move {
             select! {
-                recv(offered) -> given => given.ok(),
-                recv(stop.heard()) -> _ => None,
-                default(until.saturating_duration_since(Instant::now())) => None,
+                recv(offered) -> given => if given.is_ok() {
+                    return given.ok();
+                },
+                recv(stop.heard()) -> _ => {}
+                default(until.saturating_duration_since(Instant::now())) => {}
             }
-        };
+        }
         self.lingering.lock().end(hop, number);
-        given.or_else(|| offered.try_recv().ok())
+        offered.try_recv().ok()
     }
 
     /// The handlers that linger, by next hop.

@@ -29,6 +29,12 @@ impl Bell {
     pub fn heard(&self) -> &Receiver<()> {
         &self.heard
     }
+
+    /// Whether it is the same bell.
+    #[must_use]
+    pub fn is(&self, other: &Bell) -> bool {
+        self.heard.same_channel(&other.heard)
+    }
 }
 
 /// The doorbells of the tasks that can be kicked, one each.

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use super::WorkQueue;
 use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
 use super::error::QueueError;
+use super::hopper::Pending;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::moves::{Change, now_due, refresh_due};
@@ -22,6 +23,7 @@ use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Tokens;
 use crate::smtp::dsn::Notify;
 use crate::smtp::path::Mailbox;
+use crate::tasks::bell::Bell;
 
 /// Lists come and go without a sync: after a crash each of them is taken apart anyway, and its messages are pending
 /// again whether the disk knows of the list or not.
@@ -80,6 +82,8 @@ impl fmt::Debug for Terms {
 pub struct Claimed {
     /// The lists that it made.
     pub lists: Vec<DomainList>,
+    /// Those of them whose handler lingers.
+    pub to_lingering: Vec<ListId>,
     /// Recipients that it found to go to another next hop now.
     pub rerouted: usize,
     /// Next hops whose mail is due and was not listed: it gathers.
@@ -92,6 +96,26 @@ const MOST_GATHERING: usize = 100;
 /// Recipients that one pass moves at most, and a list more: it is one short transaction.
 const RECIPIENTS_A_PASS: usize = 5000;
 
+/// A pass of Domain List Processing that was left with the writer.
+#[derive(Debug)]
+pub struct LeftClaim<'q> {
+    queue: &'q WorkQueue,
+    pending: Pending<Option<Claimed>>,
+}
+
+impl LeftClaim<'_> {
+    /// Takes it back; or gives what came of it, where it was made.
+    ///
+    /// # Errors
+    /// When it was made and the database refused: everything is pending as before.
+    pub fn withdraw(self) -> Result<Option<Claimed>, QueueError> {
+        if self.queue.store.withdraw() {
+            return Ok(None);
+        }
+        self.pending.wait()
+    }
+}
+
 impl WorkQueue {
     /// One pass of Domain List Processing: gives each next hop that is due at most one list. Empty when
     /// there is nothing to do, or no room.
@@ -103,6 +127,25 @@ impl WorkQueue {
         self.store
             .write_as(MOVE, move |ledger| make_lists(ledger, &claim, now))
             .wait()
+    }
+
+    /// Leaves a pass of Domain List Processing with the writer, to be made by `claim` together with what rings `bell`:
+    /// who does that while osesctl rests need not wake it for the pass, but only for what came of it. Where there is
+    /// more to consider `claim` gives none, and nothing is done.
+    #[must_use]
+    pub fn leave_claim(
+        &self,
+        bell: Bell,
+        claim: impl Fn() -> Option<Claim> + Send + 'static,
+    ) -> LeftClaim<'_> {
+        let pass = move |ledger: &mut Ledger<'_>| {
+            let now = ledger.now();
+            claim().map(|claim| make_lists(ledger, &claim, now)).transpose()
+        };
+        LeftClaim {
+            queue: self,
+            pending: self.store.stand_by(MOVE, bell, pass),
+        }
     }
 
     /// A list of what is due for `hop`, for handler `handler`, which has just carried another one there; `None` when
@@ -122,6 +165,7 @@ impl WorkQueue {
             hop,
             next_hop: next_hop.clone(),
             handler: Some(handler),
+            lingers: false,
             failures: 0,
         };
         let make = move |ledger: &mut Ledger<'_>| make_list(ledger, &terms, now, &chosen);
@@ -243,6 +287,9 @@ fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Clai
         let (list, rerouted) = make_list(ledger, &claim.terms, now, &chosen)?;
         claimed.rerouted += rerouted;
         recipients += rerouted + list.as_ref().map_or(0, |list| list.recipients);
+        if chosen.lingers {
+            claimed.to_lingering.extend(list.as_ref().map(|list| list.id));
+        }
         claimed.lists.extend(list);
         if recipients >= RECIPIENTS_A_PASS {
             break;
@@ -256,6 +303,8 @@ struct Chosen {
     hop: HopId,
     next_hop: NextHop,
     handler: Option<usize>,
+    /// That handler lingers.
+    lingers: bool,
     /// How often in a row it has not answered. Above 0 its list is a probe: one message, that which is due longest.
     failures: u32,
 }
@@ -321,6 +370,7 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             hop,
             next_hop,
             handler,
+            lingers: lingering.is_some(),
             failures,
         });
     }
@@ -350,6 +400,7 @@ fn make_list(
         ref next_hop,
         handler,
         failures,
+        lingers: _,
     } = *chosen;
     let most = if failures > 0 { 1 } else { terms.list_messages };
     let most = most.min(terms.tokens.free(hop, next_hop));

@@ -25,7 +25,7 @@ use super::housekeeping::Gaps;
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::schema::bring_up;
-use super::writer::{Durability, Work, Writer, work};
+use super::writer::{Durability, StandBy, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
 use crate::tasks::bell::Bell;
 
@@ -63,6 +63,7 @@ pub(super) struct Store {
     stamps: Arc<Stamps>,
     work: Arc<Hopper<Box<dyn Work>>>,
     uncounted: Arc<Mutex<Counts>>,
+    stand_by: Arc<Mutex<Option<StandBy>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     _lock: Option<File>,
@@ -96,6 +97,7 @@ impl Store {
         let stamps = Arc::new(Stamps::after(Stamp(last), clock));
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
+        let stand_by = Arc::default();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let content = Arc::new(ContentFolder::below(spool));
         let folder = content.path().to_owned();
@@ -111,12 +113,13 @@ impl Store {
             .name("wq-writer".to_owned())
             .spawn({
                 let (stamps, work) = (Arc::clone(&stamps), Arc::clone(&work));
-                let uncounted = Arc::clone(&uncounted);
+                let (uncounted, stand_by) = (Arc::clone(&uncounted), Arc::clone(&stand_by));
                 move || {
                     Writer {
                         db,
                         stamps,
                         work,
+                        stand_by,
                         sweeper,
                         uncounted,
                         durability: Durability::Synced,
@@ -131,6 +134,7 @@ impl Store {
             stamps,
             work,
             uncounted,
+            stand_by,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
             _lock: lock,
@@ -179,6 +183,24 @@ impl Store {
         let (work, pending) = work(durability, kicks, verb);
         self.work.put(work);
         pending
+    }
+
+    /// Leaves `verb` with the writer, to be done in the first transaction that rings `bell`, which rings for it, too. It
+    /// replaces what was left before.
+    pub(super) fn stand_by<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        bell: Bell,
+        verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
+    ) -> Pending<T> {
+        let (work, pending) = work(durability, vec![bell.clone()], verb);
+        *self.stand_by.lock() = Some(StandBy { bell, work });
+        pending
+    }
+
+    /// Takes back what was left with the writer; `false` if it has begun already.
+    pub(super) fn withdraw(&self) -> bool {
+        self.stand_by.lock().take().is_some()
     }
 
     /// Hands a step of work that takes many of them to the writer, and waits for it. If others have work for the

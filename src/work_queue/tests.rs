@@ -15,11 +15,13 @@ use crate::domain_list::pace::Unlimited;
 use crate::outbound::outcome::{Outcome, Reason};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::tasks::bell::Bell;
 
 mod backoff;
 mod board;
 mod compaction;
 mod expansion;
+mod left_claim;
 mod plans;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -74,6 +76,11 @@ impl World {
 
     /// As imsgcnv and omsgcnv do it with what is not local.
     fn convert(&self) {
+        self.convert_and_kick(&Bell::default());
+    }
+
+    /// The same, for who rests.
+    fn convert_and_kick(&self, bell: &Bell) {
         let waiting = self.queue.waiting_inbound(self.queue.now(), 1000).unwrap();
         let passed = |w: &Waiting| Converted {
             id: w.id,
@@ -96,7 +103,9 @@ impl World {
                 .collect(),
             null_sender: w.reverse_path.0.is_none(),
         };
-        self.queue.routed(waiting.iter().map(routed).collect()).unwrap();
+        self.queue
+            .routed_and_kick(waiting.iter().map(routed).collect(), vec![bell.clone()])
+            .unwrap();
     }
 
     fn claim(&self, handlers: &[usize], waiting_room: usize) -> Vec<DomainList> {

@@ -37,6 +37,8 @@ pub(super) enum Durability {
 pub(super) trait Work: Send {
     /// What has to be true of its commit.
     fn durability(&self) -> Durability;
+    /// The bells that it rings.
+    fn kicks(&self) -> &[Bell];
     /// Does the work, in the transaction that is open.
     fn run(&mut self, ledger: &mut Ledger<'_>) -> Result<(), QueueError>;
     /// Its commit has returned.
@@ -64,6 +66,14 @@ pub(super) fn work<T: Send + 'static>(
     )
 }
 
+/// Work that somebody who rests has left with the writer: to be done in the first transaction that rings his bell.
+pub(super) struct StandBy {
+    /// His bell.
+    pub(super) bell: Bell,
+    /// What he would do then.
+    pub(super) work: Box<dyn Work>,
+}
+
 struct Verb<F, T> {
     durability: Durability,
     kicks: Vec<Bell>,
@@ -79,6 +89,10 @@ where
 {
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn kicks(&self) -> &[Bell] {
+        &self.kicks
     }
 
     fn run(&mut self, ledger: &mut Ledger<'_>) -> Result<(), QueueError> {
@@ -105,6 +119,8 @@ pub(super) struct Writer {
     pub(super) stamps: Arc<Stamps>,
     /// What waits to be done.
     pub(super) work: Arc<Hopper<Box<dyn Work>>>,
+    /// What has been left to be done when a bell rings.
+    pub(super) stand_by: Arc<Mutex<Option<StandBy>>>,
     /// Whoever removes content files that nobody needs any more.
     pub(super) sweeper: Sender<Vec<String>>,
     /// What has been counted, and is not in the database yet.
@@ -123,6 +139,7 @@ impl Writer {
                 _ => Counts::new(),
             };
             let counted = !counts.is_empty();
+            group.extend(self.called(&group));
             let mut done = self.in_one_transaction(&mut group, counts);
             if done.as_ref().is_err_and(QueueError::is_full) && self.make_room() {
                 done = self.in_one_transaction(&mut group, Counts::new());
@@ -149,6 +166,15 @@ impl Writer {
         if let Err((_, error)) = self.db.close() {
             log::error!("queue.db: can not be closed: {error}");
         }
+    }
+
+    /// The work that stands by, if a bell is rung for which it does.
+    fn called(&self, group: &[Box<dyn Work>]) -> Option<Box<dyn Work>> {
+        let rings = |stand_by: &mut StandBy| {
+            let mut kicks = group.iter().flat_map(|work| work.kicks());
+            kicks.any(|kick| kick.is(&stand_by.bell))
+        };
+        self.stand_by.lock().take_if(rings).map(|called| called.work)
     }
 
     /// The disk is full, and the write-ahead log may be what fills it: brings it home, and gives its space back;

@@ -212,6 +212,9 @@ impl Talk<'_> {
         let _ = desk.rest(Rest::Waiting);
         hand.linger();
         let _ = desk.rest(Rest::Busy);
+        if desk.stopping() {
+            return None;
+        }
         hand.next(&self.host, desk)
     }
 

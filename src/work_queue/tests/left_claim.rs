@@ -1,0 +1,71 @@
+//! A pass that osesctl leaves with the writer while it rests.
+
+use super::*;
+
+#[test]
+fn what_is_routed_is_listed_in_the_same_transaction_and_its_bell_rings() {
+    let (world, bell) = (World::new(), Bell::default());
+    let left = world.queue.leave_claim(bell.clone(), || Some(claim(&[3], 0)));
+    let id = world.put("a@example.org", &["b@lotus.com"]);
+    world.convert_and_kick(&bell);
+    // Nobody but the writer had a hand in it.
+    assert_eq!(
+        world.sql("SELECT state || handler FROM outbound_work_queue"),
+        "WQ_MSG_LOCKED_FOR_XMIT3"
+    );
+    assert!(bell.heard().try_recv().is_ok());
+    let claimed = left.withdraw().unwrap().unwrap();
+    let lists: Vec<_> = claimed.lists.iter().map(|list| list.handler).collect();
+    assert_eq!((lists, claimed.to_lingering), (vec![Some(3)], vec![]));
+    let contents = claimed.lists[0].contents.as_ref().unwrap();
+    assert_eq!(contents, &world.queue.list_messages(claimed.lists[0].id).unwrap());
+    assert_eq!(contents[0].id, id);
+}
+
+#[test]
+fn a_list_goes_to_the_handler_that_lingers_whoever_else_is_free() {
+    let world = World::new();
+    world.put("a@example.org", &["b@lotus.com"]);
+    world.convert();
+    let hop = world.sql("SELECT id FROM next_hop").parse().map(HopId).unwrap();
+    // Also with its own session counted as busy, and no other handler.
+    for handlers in [&[0, 1][..], &[]] {
+        let with_lingering = Claim {
+            lingering: HashMap::from([(hop, 7)]),
+            busy: HashMap::from([(hop, 20)]),
+            ripe: HashSet::new(),
+            ..claim(handlers, 0)
+        };
+        let claimed = world.queue.claim(with_lingering).unwrap();
+        assert_eq!(claimed.lists[0].handler, Some(7));
+        assert_eq!(claimed.to_lingering, [claimed.lists[0].id]);
+        world.queue.end_list(claimed.lists[0].id).unwrap();
+    }
+}
+
+#[test]
+fn a_pass_that_nobody_rang_for_or_that_has_more_to_consider_is_not_made() {
+    let (world, bell) = (World::new(), Bell::default());
+    let left = world.queue.leave_claim(bell.clone(), || Some(claim(&[3], 0)));
+    world.put("a@example.org", &["b@lotus.com"]);
+    world.convert();
+    assert!(left.withdraw().unwrap().is_none(), "another bell");
+    let left = world.queue.leave_claim(bell.clone(), || None);
+    world.put("a@example.org", &["c@lotus.com"]);
+    world.convert_and_kick(&bell);
+    assert!(left.withdraw().unwrap().is_none());
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:2");
+    assert!(bell.heard().try_recv().is_ok(), "who rests looks for himself");
+}
+
+#[test]
+fn a_pass_that_fails_keeps_nobody_from_being_routed() {
+    let (world, bell) = (World::new(), Bell::default());
+    let left = world
+        .queue
+        .leave_claim(bell.clone(), || panic!("an error in the program"));
+    world.put("a@example.org", &["b@lotus.com"]);
+    world.convert_and_kick(&bell);
+    assert!(left.withdraw().is_err());
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:1");
+}
