@@ -53,6 +53,9 @@ const OTHERS: u32 = 4;
 /// … but for no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is tried to cut the write-ahead log.
+const TRIES: usize = 20;
+
 /// How long to wait for somebody else who has locked the database.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -240,11 +243,18 @@ impl Store {
         result
     }
 
-    /// Copies the write-ahead log home and cuts it, unless somebody still reads from it. The writer waits meanwhile.
+    /// Copies the write-ahead log home and cuts it, unless others use it all the time. The writer waits for moments
+    /// meanwhile.
     pub(super) fn cut_log(&self) -> Result<(), QueueError> {
         let db = Connection::open_with_flags(self.spool.join("queue.db"), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.busy_timeout(LONGEST_PAUSE)?;
-        Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        for _ in 0..TRIES {
+            if cut_log(&db)? {
+                break;
+            }
+            std::thread::park_timeout(LONGEST_PAUSE * OTHERS);
+        }
+        Ok(())
     }
 
     /// Lets the writer finish what it has been given, and closes the database.
@@ -302,6 +312,12 @@ fn make_compactable(db: &Connection) -> Result<(), QueueError> {
 fn steady(db: &Connection) -> Result<(), QueueError> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
+}
+
+/// Copies the write-ahead log home and cuts it; whether nobody used it.
+pub(super) fn cut_log(db: &Connection) -> Result<bool, QueueError> {
+    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(busy == 0)
 }
 
 fn open_reader(path: &Path) -> Result<Connection, QueueError> {

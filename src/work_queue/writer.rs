@@ -15,6 +15,7 @@ use super::error::QueueError;
 use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
+use super::store::cut_log;
 use crate::tasks::bell::Bell;
 
 /// At most this many pieces of work share one commit.
@@ -180,10 +181,7 @@ impl Writer {
     /// The disk is full, and the write-ahead log may be what fills it: brings it home, and gives its space back;
     /// whether that could be done.
     fn make_room(&self) -> bool {
-        let checkpoint = self
-            .db
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        matches!(checkpoint, Ok(0))
+        matches!(cut_log(&self.db), Ok(true))
     }
 
     /// One that fails fails nobody else: each gets a transaction of its own.
