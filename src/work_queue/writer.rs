@@ -21,6 +21,9 @@ use crate::tasks::bell::Bell;
 /// At most this many pieces of work share one commit.
 const GROUP: usize = 512;
 
+/// How nice the writer is to other threads (setpriority(2)).
+const PRIORITY: i32 = -15;
+
 /// Counters go to the disk this often; every commit would be dearer for a page.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
@@ -133,6 +136,9 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes until the hopper is closed and empty, then closes the database.
     pub(super) fn run(mut self) {
+        // Everybody waits for it: where there are more threads with something to do than cores, it goes first. Who may
+        // not ask for that has it no worse than before.
+        let _ = rustix::process::setpriority_process(None, PRIORITY);
         let mut count_at: Option<Instant> = None;
         while let Some(mut group) = self.work.take(GROUP, count_at) {
             let counts = match count_at {
