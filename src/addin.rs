@@ -112,6 +112,7 @@ impl Addin {
         let config = &invocation.config;
         let files = Files::read(config).map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
+        let started = queue.message_id();
         let signals = hear_signals().map_err(StartError::System)?;
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
@@ -132,7 +133,7 @@ impl Addin {
             let note = format!("No accounts: every local part of {domains} is a mailbox");
             log_book::say(&screen::addin_says(&note));
         }
-        let housekeeper = Housekeeper::new(queue.clone(), config);
+        let housekeeper = Housekeeper::new(queue.clone(), started, config);
         server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
         log::info!(
             "smtpmta {} started, spool {}",
