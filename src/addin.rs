@@ -26,6 +26,7 @@ use crate::config::exit::Exit;
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
+use crate::crash_point::{CrashPoint, reach};
 use crate::log_book;
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
@@ -187,6 +188,7 @@ impl Addin {
                 "some sessions did not end in time; what they had in hand is sent again at the next start"
             );
         }
+        reach(CrashPoint::TasksStopped);
         self.queue.close();
         let socket = self.invocation.config.spool.join(server::SOCKET);
         for path in self.pid_file.iter().chain([&socket]) {
