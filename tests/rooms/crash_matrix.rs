@@ -278,19 +278,19 @@ impl Trial<'_> {
     fn send_until_it_crashes(&mut self) {
         for wave in 0..WAVES {
             thread::scope(|scope| {
-                if wave > 0 {
-                    scope.spawn(|| self.act());
+                if wave > 0 && self.has_operator() {
+                    scope.spawn(|| self.ask());
                 }
                 self.send(wave);
             });
-            // What has been told to stop will be dead, however little is left to do.
-            let is_stopping = wave > 0 && self.case.beside == Beside::Stop;
+            // What the operator has asked for comes to the point, however little is left of the load.
+            let is_asked = wave > 0 && self.has_operator();
             let is_dead = eventually("the crash, or the end of the load", || {
                 if self.world.daemon().has_ended() {
                     return Ok(true);
                 }
                 match self.world.query(WAITING) {
-                    Ok(none) if none == "0" && !is_stopping => Ok(false),
+                    Ok(none) if none == "0" && !is_asked => Ok(false),
                     waiting => Err(waiting),
                 }
             });
@@ -303,17 +303,28 @@ impl Trial<'_> {
         panic!("it was not reached");
     }
 
-    /// Does what the operator does beside the load.
-    fn act(&self) {
-        match self.case.beside {
-            Beside::Housekeeping | Beside::Gaps => {
-                fs::write(self.world.spool().join(ORPHAN), "nobody's").unwrap();
-                // It may not live to answer.
-                let _ = self.world.ask("tell housekeeping");
-            }
-            Beside::Stop => self.world.daemon().signal(Signal::SIGTERM),
-            _ => {}
+    /// Whether an operator asks for something beside the load.
+    fn has_operator(&self) -> bool {
+        matches!(
+            self.case.beside,
+            Beside::Housekeeping | Beside::Gaps | Beside::Stop
+        )
+    }
+
+    /// What the operator does.
+    fn ask(&self) {
+        if self.case.beside == Beside::Stop {
+            return self.world.daemon().signal(Signal::SIGTERM);
         }
+        fs::write(self.world.spool().join(ORPHAN), "nobody's").unwrap();
+        // Its first sweep may be under way still; and it may not live to answer.
+        eventually("housekeeping to begin", || {
+            let answer = self.world.ask("tell housekeeping");
+            match answer.text.contains("has begun") || self.world.daemon().has_ended() {
+                true => Ok(()),
+                false => Err(answer),
+            }
+        });
     }
 
     fn look(&mut self) {
