@@ -26,6 +26,7 @@ use crate::config::exit::Exit;
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
+use crate::crash_point::{CrashPoint, reach};
 use crate::log_book;
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
@@ -112,6 +113,7 @@ impl Addin {
         let config = &invocation.config;
         let files = Files::read(config).map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
+        let started = queue.message_id();
         let signals = hear_signals().map_err(StartError::System)?;
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
@@ -132,7 +134,7 @@ impl Addin {
             let note = format!("No accounts: every local part of {domains} is a mailbox");
             log_book::say(&screen::addin_says(&note));
         }
-        let housekeeper = Housekeeper::new(queue.clone(), config);
+        let housekeeper = Housekeeper::new(queue.clone(), started, config);
         server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
         log::info!(
             "smtpmta {} started, spool {}",
@@ -186,6 +188,7 @@ impl Addin {
                 "some sessions did not end in time; what they had in hand is sent again at the next start"
             );
         }
+        reach(CrashPoint::TasksStopped);
         self.queue.close();
         let socket = self.invocation.config.spool.join(server::SOCKET);
         for path in self.pid_file.iter().chain([&socket]) {

@@ -17,7 +17,7 @@
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
 //! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`]
-//! and [`clock`].
+//! and [`clock`]. For tests alone: [`crash_point`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod conversion;
+pub mod crash_point;
 pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;

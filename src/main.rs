@@ -8,7 +8,7 @@ use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
-use smtpmta::{addin, console, log_book, sink};
+use smtpmta::{addin, console, crash_point, log_book, sink};
 
 /// The names under which sendmail is known: started so, the program is that command.
 const SENDMAIL_NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
@@ -66,6 +66,9 @@ fn in_order(invocation: &Invocation) -> String {
 
 /// Runs the MTA until it ends.
 fn run(invocation: Invocation) -> ExitCode {
+    if let Err(wrong) = crash_point::arm() {
+        return complain(Exit::Usage, &wrong);
+    }
     let Config {
         log_level, log_file, ..
     } = &invocation.config;

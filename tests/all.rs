@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod support {
+    pub mod account;
     pub mod client;
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod load;
     pub mod next_hops;
     pub mod scram;
     pub mod sink;
@@ -32,6 +34,9 @@ mod rooms {
     mod bounded;
     mod console;
     mod contents;
+    // There are no crash points in a release.
+    #[cfg(debug_assertions)]
+    mod crash_matrix;
     mod durable;
     mod generated;
     mod hosts;

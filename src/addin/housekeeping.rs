@@ -23,9 +23,9 @@ pub(super) struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// A housekeeper, who begins by sweeping up what the last run left behind.
-    pub(super) fn new(queue: WorkQueue, config: &Config) -> Housekeeper {
-        let started = queue.message_id();
+    /// A housekeeper, who begins by sweeping up what the last run left behind: content files that were begun before
+    /// `started`, which must have been given before anybody could begin one in this run.
+    pub(super) fn new(queue: WorkQueue, started: MessageId, config: &Config) -> Housekeeper {
         let busy = Arc::default();
         let keeper = Housekeeper {
             queue,

@@ -11,6 +11,7 @@ use crossbeam_channel::select;
 
 use super::report::{Kind, Original, Report, ReportedRecipient};
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::smtp::dsn::{EnvelopeId, Notify, Return};
 use crate::smtp::path::ReversePath;
 use crate::tasks::Task;
@@ -105,6 +106,7 @@ impl DeliveryReport {
                 }
             }
             self.queue.report(notices, None)?;
+            reach(CrashPoint::BounceCommitted);
             self.bells.omsgcnv.kick();
         }
         Ok(())
@@ -122,6 +124,7 @@ impl DeliveryReport {
                 telling: self.write(due, Kind::Success),
             });
             self.queue.report(notices.collect(), None)?;
+            reach(CrashPoint::SuccessCommitted);
             self.bells.omsgcnv.kick();
         }
         Ok(())
@@ -152,6 +155,7 @@ impl DeliveryReport {
             let any = !notices.is_empty();
             self.queue.report(notices, Some(reached))?;
             if any {
+                reach(CrashPoint::DelayCommitted);
                 self.bells.omsgcnv.kick();
             }
             if !more {
@@ -173,6 +177,7 @@ impl DeliveryReport {
             round = self.queue.expire(cutoff, round)?;
         }
         if round.given_up > 0 {
+            reach(CrashPoint::ExpiryCommitted);
             self.report_failures(stop)
         } else {
             Ok(())

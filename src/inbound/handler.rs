@@ -17,6 +17,7 @@ use super::incoming::{Body, Incoming, refusal};
 use super::reception::Reception;
 use super::session::{Client, Session, Worth};
 use super::step::{Envelope, Input, Secured, Step, StoreRefusal};
+use crate::crash_point::{CrashPoint, reach};
 use crate::latest::Latest;
 use crate::sasl::{Check, Progress};
 use crate::smtp::command;
@@ -111,6 +112,8 @@ struct Dialogue<'d> {
     has_spoken: bool,
     /// It said more than was heard before the end.
     is_interrupted: bool,
+    /// Among what is to be written is the 250 of a message.
+    acknowledges: bool,
     /// Given back when all else has gone.
     _seat: Seat,
 }
@@ -158,6 +161,7 @@ impl<'d> Dialogue<'d> {
             wants_tls: false,
             has_spoken: false,
             is_interrupted: false,
+            acknowledges: false,
             _seat: caller.seat,
         })
     }
@@ -380,6 +384,9 @@ impl<'d> Dialogue<'d> {
                 let _ = self.desk.rest(Rest::Busy);
             }
             self.out.clear();
+            if std::mem::take(&mut self.acknowledges) {
+                reach(CrashPoint::AcceptReplied);
+            }
         }
         Ok(())
     }
@@ -505,6 +512,7 @@ impl<'d> Dialogue<'d> {
             Step::Discard => self.incoming = None,
             Step::Store(envelope) => {
                 let stored = self.store(*envelope);
+                self.acknowledges |= stored.is_ok();
                 self.give(Input::Stored(stored))?;
             }
             Step::StartTls => self.wants_tls = true,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memchr;
 
+use crate::crash_point::{CrashPoint, reach};
 use crate::mailbox::place::place;
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::work_queue::id::MessageId;
@@ -102,6 +103,7 @@ impl Delivery<'_> {
                 // What cannot be removed either, readers of Maildirs sweep from `tmp` after 36 hours.
                 let _ = fs::remove_file(&arriving);
             })?;
+        reach(CrashPoint::LetterMoved);
         sync_directory(&new)?;
         Ok(arrived)
     }
@@ -148,6 +150,7 @@ impl Delivery<'_> {
         let file = out
             .into_inner()
             .map_err(|error| refused("write", path)(error.into_error()))?;
+        reach(CrashPoint::LetterWritten);
         file.sync_all().map_err(refused("sync", path))
     }
 }

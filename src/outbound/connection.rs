@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 
 use super::outcome::{Peer, Trouble};
 use super::session::BLOCK_DEADLINE;
+use crate::crash_point::{CrashPoint, reach};
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::{Reply, ReplyParser};
 use crate::tls::wire::{Heard, TlsFacts, Wire};
@@ -168,6 +169,7 @@ impl Connection {
         if sent != size {
             return Err(SendError::Cut(sent));
         }
+        reach(CrashPoint::ContentEndless);
         if form == Form::Lines {
             encoder.finish(&mut self.out);
         }

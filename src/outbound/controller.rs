@@ -11,6 +11,7 @@ use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
 use crate::clock::Stamp;
 use crate::console::screen;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::turns::Turns;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
@@ -244,6 +245,7 @@ impl OutboundController {
         if claimed.lists.is_empty() && claimed.rerouted == 0 {
             return Ok(Progress::None);
         }
+        reach(CrashPoint::ListCommitted);
         let mut progress = Progress::Made;
         for list in claimed.lists {
             log::debug!(

@@ -274,6 +274,12 @@ impl Session {
         !self.due.is_empty()
     }
 
+    /// Whether all of a content has been sent and is what the peer has to answer for next.
+    #[must_use]
+    pub fn awaits_verdict(&self) -> bool {
+        matches!(self.due.front(), Some((Due::Content, _)))
+    }
+
     /// Whether this message has to be converted before it is offered to this peer: it takes no 8-bit or no binary
     /// content (RFC 6152 3, RFC 3030 3).
     #[must_use]

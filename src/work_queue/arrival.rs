@@ -10,6 +10,7 @@ use super::id::MessageId;
 use super::ledger::Ledger;
 use super::states::State;
 use super::writer::Durability;
+use crate::crash_point::{CrashPoint, reach};
 use crate::smtp::command::Body;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
 use crate::smtp::path::{Mailbox, ReversePath};
@@ -149,9 +150,12 @@ impl WorkQueue {
         let committed = self
             .store
             .write_and_kick(Durability::Synced, kicks, move |ledger| {
-                put(ledger, &arrival, file.as_deref())
+                put(ledger, &arrival, file.as_deref())?;
+                reach(CrashPoint::AcceptWritten);
+                Ok(())
             })
             .wait();
+        reach(CrashPoint::AcceptCommitted);
         adopted.settle(&committed);
         committed
     }

@@ -14,6 +14,7 @@ use super::retry::RetryPolicy;
 use super::settlement::Settled;
 use super::states::State;
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::{HopId, ListId};
 
 /// How a list ended for which no host of the next hop gave an answer.
@@ -137,6 +138,7 @@ fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, now: Stamp) -> Result<Se
     }
     let change = oldest.map_or(Change::Same, |oldest| Change::More(settled.deferred, oldest));
     refresh_due(ledger, standing.hop, change)?;
+    reach(CrashPoint::BackOffWritten);
     Ok(settled)
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::error::QueueError;
 use super::folder::ContentFolder;
 use super::id::MessageId;
+use crate::crash_point::{CrashPoint, reach};
 
 /// Content of up to this many octets is a BLOB in the database.
 pub const THRESHOLD: usize = 64 * 1024;
@@ -119,10 +120,13 @@ impl ContentWriter {
     }
 
     fn sync(&self) -> io::Result<()> {
+        reach(CrashPoint::ContentWritten);
         if let Some(file) = &self.file {
             file.sync_data()?;
         }
-        self.folder.sync()
+        self.folder.sync()?;
+        reach(CrashPoint::ContentSynced);
+        Ok(())
     }
 }
 

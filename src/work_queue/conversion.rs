@@ -17,6 +17,7 @@ use super::states::State;
 use super::structure::Structure;
 use super::writer::Durability;
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::next_hop::NextHop;
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::tasks::bell::Bell;
@@ -184,9 +185,13 @@ impl WorkQueue {
         };
         let record = move |ledger: &mut Ledger<'_>| {
             let told = messages.iter().map(|message| converted(ledger, message));
-            told.sum::<Result<usize, QueueError>>()
+            let told = told.sum::<Result<usize, QueueError>>()?;
+            reach(CrashPoint::ConversionWritten);
+            Ok(told)
         };
-        self.store.write_and_kick(durability, kicks, record).wait()
+        let told = self.store.write_and_kick(durability, kicks, record).wait()?;
+        reach(CrashPoint::ConversionCommitted);
+        Ok(told)
     }
 
     /// Records what omsgcnv did, in one transaction.
@@ -223,9 +228,12 @@ impl WorkQueue {
                 messages
                     .iter()
                     .zip(&files)
-                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref(), now))
+                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref(), now))?;
+                reach(CrashPoint::RouteWritten);
+                Ok(())
             })
             .wait();
+        reach(CrashPoint::RouteCommitted);
         for adopted in adopted.into_iter().flatten() {
             adopted.settle(&committed);
         }
@@ -347,6 +355,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     }
     if passed_on > 0 {
         ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
+        reach(CrashPoint::PassOnWritten);
     }
     write_structure(ledger, id, message.structure.as_ref())?;
     if ended {

@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::moves::success_due;
 use super::outcome::{Reason, Success};
 use super::states::State;
+use crate::crash_point::{CrashPoint, reach};
 use crate::smtp::dsn::Notify;
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::EnhancedCode;
@@ -109,6 +110,7 @@ pub(super) fn expand(
         )?;
         appended += 1;
     }
+    reach(CrashPoint::ExpansionWritten);
     // RFC 3461 5.2.7: a single target that tells of its own end tells of this one; else the alias does.
     if targets.len() == 1 && appended == 1 {
         Ok(false)

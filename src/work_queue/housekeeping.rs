@@ -11,6 +11,7 @@ use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 
 /// What a sweep of the content folder found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl WorkQueue {
                     for id in &ids {
                         ledger.run("DELETE FROM event WHERE message = ?", [id.0])?;
                         ledger.run("DELETE FROM recipient WHERE message = ?", [id.0])?;
+                        reach(CrashPoint::ForgettingWritten);
                         ledger.run("DELETE FROM message WHERE id = ?", [id.0])?;
                     }
                     Ok(ids.len())
@@ -117,6 +119,7 @@ impl WorkQueue {
             if needed.flatten().as_deref() == Some(name) {
                 swept.kept += 1;
             } else {
+                reach(CrashPoint::OrphanFound);
                 remove(&entry.path());
                 swept.removed += 1;
             }
@@ -143,6 +146,7 @@ impl WorkQueue {
                 break;
             }
         }
+        reach(CrashPoint::LogUncut);
         self.store.cut_log()?;
         Ok(u64::try_from(given_back * begun.page_size).unwrap_or_default())
     }
@@ -160,6 +164,7 @@ fn give_back(ledger: &mut Ledger<'_>) -> Result<i64, QueueError> {
         .prepare_cached(&format!("PRAGMA incremental_vacuum({COMPACTED})"))?;
     let mut pages = moved.query([])?;
     while pages.next()?.is_some() {}
+    reach(CrashPoint::CompactionWritten);
     Ok(before.pages - Gaps::of(ledger.db())?.pages)
 }
 

@@ -17,6 +17,7 @@ use super::moves::{Change, now_due, refresh_due};
 use super::states::State;
 use super::writer::Durability;
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::gather::{Gather, MOST_RECIPIENTS};
 use crate::domain_list::list::{DomainList, HopId, ListId, ListedMessage, ListedRecipient};
 use crate::domain_list::next_hop::NextHop;
@@ -179,7 +180,9 @@ impl WorkQueue {
     pub fn lock_list(&self, list: ListId, handler: usize) -> Result<(), QueueError> {
         self.store
             .write_as(MOVE, move |ledger| lock_list(ledger, list, handler))
-            .wait()
+            .wait()?;
+        reach(CrashPoint::LockCommitted);
+        Ok(())
     }
 
     /// The messages of a list that are not settled yet, in their order.
@@ -198,8 +201,14 @@ impl WorkQueue {
     /// When the database refused; the next start finds the list and does it then.
     pub fn end_list(&self, list: ListId) -> Result<(), QueueError> {
         self.store
-            .write_as(MOVE, move |ledger| end_list(ledger, list, "released"))
-            .wait()
+            .write_as(MOVE, move |ledger| {
+                end_list(ledger, list, "released")?;
+                reach(CrashPoint::ListEndWritten);
+                Ok(())
+            })
+            .wait()?;
+        reach(CrashPoint::ListEndCommitted);
+        Ok(())
     }
 
     /// All lists that there are.
@@ -266,9 +275,12 @@ impl WorkQueue {
         let take_apart = move |ledger: &mut Ledger<'_>| {
             lists
                 .iter()
-                .try_for_each(|list| end_list(ledger, *list, "recovered"))
+                .try_for_each(|list| end_list(ledger, *list, "recovered"))?;
+            reach(CrashPoint::RecoveryWritten);
+            Ok(())
         };
         self.store.write(take_apart).wait()?;
+        reach(CrashPoint::RecoveryCommitted);
         if found > 0 {
             log::warn!(
                 "{found} domain lists were in hand when the MTA stopped: their messages are pending again"
@@ -571,6 +583,7 @@ fn write_list(
         }
     }
     ledger.count("SMTP.Lists", 1);
+    reach(CrashPoint::ListWritten);
     if list.handler.is_some() && recipients.len() <= READ_AT_ONCE {
         // The pages are at hand here; the handler would have to fetch them.
         let Listed { messages, damaged } = listed(ledger.db(), list.id)?;
@@ -597,6 +610,7 @@ fn lock_list(ledger: &mut Ledger<'_>, list: ListId, handler: usize) -> Result<()
     for id in messages {
         ledger.record(id, None, "locked", &story)?;
     }
+    reach(CrashPoint::LockWritten);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use std::time::Duration;
 
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 
 /// What the sender of a message is told, and what ends with that.
 #[derive(Debug)]
@@ -145,6 +146,9 @@ impl WorkQueue {
         let is_walk = delay.is_some();
         let report = move |ledger: &mut Ledger<'_>| {
             notices.iter().try_for_each(|notice| report(ledger, notice))?;
+            if !notices.is_empty() {
+                reach(CrashPoint::ReportWritten);
+            }
             match delay {
                 Some(reached) => ledger.mark(DELAY, reached),
                 None => Ok(()),
@@ -188,6 +192,7 @@ impl WorkQueue {
                     }
                     let null_sender = due.reverse_path.0.is_none();
                     give_up(ledger, *id, late.n, late.state, null_sender, &time_is_over(late))?;
+                    reach(CrashPoint::ExpiryWritten);
                     given_up += 1;
                 }
                 if due

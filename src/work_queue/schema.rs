@@ -6,6 +6,7 @@
 use rusqlite::Connection;
 
 use super::error::QueueError;
+use crate::crash_point::{CrashPoint, reach};
 
 /// The schema that this version writes; `user_version` of the database.
 const VERSION: i64 = 4;
@@ -49,7 +50,9 @@ pub(super) fn bring_up(db: &Connection) -> Result<(), QueueError> {
     }
     db.execute_batch(VIEWS)?;
     db.pragma_update(None, "user_version", VERSION)?;
+    reach(CrashPoint::SchemaWritten);
     db.execute_batch("COMMIT")?;
+    reach(CrashPoint::SchemaCommitted);
     if behind > 0 {
         log::info!("queue.db upgraded from schema {found} to {VERSION}");
     }

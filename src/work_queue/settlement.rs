@@ -13,6 +13,7 @@ use super::outcome::{Outcome, Reason, Success};
 use super::retry::RetryPolicy;
 use super::states::State;
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::{HopId, ListId};
 
 /// How the recipients of one message on a list fared.
@@ -147,6 +148,7 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
         );
         settle_if_done(ledger, id)?;
     }
+    reach(CrashPoint::OutcomeWritten);
     Ok(settled)
 }
 

@@ -27,6 +27,7 @@ use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::schema::bring_up;
 use super::writer::{Durability, StandBy, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
+use crate::crash_point::{CrashPoint, reach};
 use crate::tasks::bell::Bell;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
@@ -108,6 +109,7 @@ impl Store {
             .name("wq-sweeper".to_owned())
             .spawn(move || {
                 for name in discarded.iter().flatten() {
+                    reach(CrashPoint::FileDiscarded);
                     remove(&folder.join(name));
                 }
             });

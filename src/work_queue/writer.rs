@@ -16,6 +16,7 @@ use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
 use super::store::cut_log;
+use crate::crash_point::{CrashPoint, reach};
 use crate::tasks::bell::Bell;
 
 /// At most this many pieces of work share one commit.
@@ -223,7 +224,9 @@ impl Writer {
                 work.run(&mut ledger)?;
             }
             ledger.write_counts(&counts)?;
+            reach(CrashPoint::GroupWritten);
             self.db.prepare_cached("COMMIT")?.execute([])?;
+            reach(CrashPoint::GroupCommitted);
             Ok(ledger.finish())
         }));
         match attempt.unwrap_or(Err(QueueError::Panicked)) {

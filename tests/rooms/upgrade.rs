@@ -4,6 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 use smtpmta::clock::Clock;
+use smtpmta::crash_point::CrashPoint;
 
 use crate::support::sink::Sink;
 use crate::support::world::{PATIENCE, World};
@@ -30,6 +31,17 @@ fn a_spool_of_version_3_is_upgraded_and_its_mail_delivered() {
     is_taken_over(include_str!("../fixtures/queue-v3.sql"), "62", &reports, &waited);
 }
 
+/// It begins anew where it was, or is done.
+#[cfg(debug_assertions)]
+#[test]
+fn an_upgrade_that_is_cut_off_by_a_crash_is_made_at_the_next_start() {
+    use CrashPoint::{SchemaCommitted, SchemaWritten};
+    let reports = ["ann@example.org", "ann@example.org"];
+    let dump = include_str!("../fixtures/queue-v1.sql");
+    let crashes = [SchemaWritten, SchemaWritten, SchemaCommitted];
+    is_taken_over_after(&crashes, dump, "60", &reports, &WAITED);
+}
+
 /// What waits in each of them.
 const WAITED: [&str; 6] = [
     "big@lotus.com",
@@ -43,6 +55,11 @@ const WAITED: [&str; 6] = [
 /// The MTA takes this spool over and delivers what waits in it: for these recipients, two of one message, and reports
 /// to these. The ID of the big message ends so.
 fn is_taken_over(dump: &str, big: &str, reports: &[&str], waited: &[&str]) {
+    is_taken_over_after(&[], dump, big, reports, waited);
+}
+
+/// The same, after so many starts that end in a crash.
+fn is_taken_over_after(crashes: &[CrashPoint], dump: &str, big: &str, reports: &[&str], waited: &[&str]) {
     let sink = Sink::start();
     let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
     // A quarter of an hour ago, so that all retries are due.
@@ -66,6 +83,9 @@ fn is_taken_over(dump: &str, big: &str, reports: &[&str], waited: &[&str]) {
     ]
     .concat();
     fs::write(spool.join("content").join(file), &content).unwrap();
+    for point in crashes {
+        world.crash_at_start(*point);
+    }
     world.start();
     // Those that waited, the report that was written, and those about recipients whose senders did not know yet.
     sink.wait_for(

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use smtpmta::crash_point::VARIABLE;
 
 use super::trace;
 use super::world::PATIENCE;
@@ -77,6 +78,11 @@ impl Daemon {
     /// Runs the program with these arguments.
     pub fn spawn(arguments: &[String]) -> Daemon {
         Daemon::run(Command::new(PROGRAM).args(arguments))
+    }
+
+    /// Runs it with these arguments, and lets it die where `crash_at` says.
+    pub fn armed(arguments: &[String], crash_at: &str) -> Daemon {
+        Daemon::run(Command::new(PROGRAM).args(arguments).env(VARIABLE, crash_at))
     }
 
     /// Runs it with these arguments under strace, which writes to `record`.
@@ -154,6 +160,11 @@ impl Daemon {
             .ear
             .wait(|said| said.all.iter().find(|line| line.contains(text)).cloned());
         found.unwrap_or_else(|said| panic!("nobody said {text:?}; they said\n{said}"))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ear.said.lock().unwrap().ended == 2
     }
 
     /// All that was said so far.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
+use smtpmta::crash_point::CrashPoint;
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
@@ -64,6 +65,8 @@ pub struct World {
     flags: Vec<String>,
     /// Where strace records what the MTA does.
     record: Option<PathBuf>,
+    /// Where the next MTA dies.
+    crash_at: Option<String>,
     daemon: Option<Daemon>,
 }
 
@@ -83,6 +86,7 @@ impl World {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             record: None,
+            crash_at: None,
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -102,10 +106,34 @@ impl World {
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
-        match &self.record {
-            None => Daemon::spawn(&arguments),
-            Some(record) => Daemon::traced(&arguments, record),
+        match (&self.record, &self.crash_at) {
+            (Some(record), _) => Daemon::traced(&arguments, record),
+            (None, Some(crash_at)) => Daemon::armed(&arguments, crash_at),
+            (None, None) => Daemon::spawn(&arguments),
         }
+    }
+
+    /// Loads the MTA so that it dies when it comes to `point` for the `times`th time.
+    #[track_caller]
+    pub fn start_to_crash(&mut self, point: CrashPoint, times: u32) {
+        self.crash_at = Some(format!("{}:{times}", point.name()));
+        self.start();
+        self.crash_at = None;
+    }
+
+    /// Loads the MTA, which dies at `point` before it accepts mail.
+    #[track_caller]
+    pub fn crash_at_start(&mut self, point: CrashPoint) {
+        let (status, said) = self.crash_at(point.name()).last_words();
+        assert_eq!(status, None, "it was not reached: {said}");
+    }
+
+    /// Another MTA on the same spool, to which this is said of where it dies.
+    pub fn crash_at(&mut self, said: &str) -> Daemon {
+        self.crash_at = Some(said.to_owned());
+        let daemon = self.another();
+        self.crash_at = None;
+        daemon
     }
 
     /// The options that name this configuration file and the spool.
@@ -251,7 +279,11 @@ impl World {
             .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
-    fn query(&self, query: &str) -> rusqlite::Result<String> {
+    /// The same, where the queue may not answer.
+    ///
+    /// # Errors
+    /// What the database says instead.
+    pub fn query(&self, query: &str) -> rusqlite::Result<String> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let db = Connection::open_with_flags(self.spool().join("queue.db"), flags)?;
         db.busy_timeout(PATIENCE)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::OutboundHandler;
+use crate::crash_point::{CrashPoint, reach};
 use crate::outbound::dispatch::More;
 use crate::outbound::outcome::{Outcome, Reason};
 use crate::outbound::session::Session;
@@ -95,6 +96,7 @@ impl<'h> Hand<'h> {
             .or_else(|| self.ask(|queue| queue.list_messages(id)))
             .unwrap_or_default()
             .into();
+        reach(CrashPoint::ListInHand);
     }
 
     /// From now on another host is spoken to, and perhaps not the last one: what the one before put off is to be
@@ -322,6 +324,7 @@ impl<'h> Hand<'h> {
             retry: self.handler.retry.clone(),
         };
         let settled = self.insist(|queue| queue.back_off(&silence));
+        reach(CrashPoint::BackOffCommitted);
         for list in self.handler.dispatch.with(|turns| turns.call_off(hop)) {
             let _ = self.insist(|queue| queue.end_list(list));
         }
@@ -389,6 +392,7 @@ impl<'h> Hand<'h> {
             retry: self.handler.retry.clone(),
         };
         let settlement = Arc::new(settlement);
+        reach(CrashPoint::OutcomeHeard);
         let pending = self.handler.queue.settle(Arc::clone(&settlement));
         self.unrecorded.push_back((settlement, pending));
         while self.unrecorded.len() > UNRECORDED {
@@ -406,6 +410,7 @@ impl<'h> Hand<'h> {
             Some(pending) => pending.wait(),
             None => queue.settle(Arc::clone(&settlement)).wait(),
         });
+        reach(CrashPoint::OutcomeCommitted);
         if recorded.is_some_and(|settled| settled.given_up + settled.to_tell > 0) {
             self.handler.bells.drt.kick();
         }

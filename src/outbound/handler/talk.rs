@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::OutboundHandler;
 use super::hand::{Hand, Spoken};
 use crate::config::TlsLevel;
+use crate::crash_point::{CrashPoint, reach};
 use crate::mime::{Plan, Unsuitable};
 use crate::outbound::connection::{Connection, Form, SendError};
 use crate::outbound::outcome::{Outcome, Peer, Reason, Trouble};
@@ -118,6 +119,9 @@ impl Talk<'_> {
             Some(left) => patience.min(left + LAST_CHANCE),
             None => patience,
         };
+        if self.session.awaits_verdict() {
+            reach(CrashPoint::ContentSent);
+        }
         match self.connection.reply(patience) {
             Ok((reply, more_at_hand)) => {
                 log::trace!("{} said {}", self.host, self.session.shown(reply.clone()));

@@ -1,0 +1,222 @@
+//! A mixed load: letters of many kinds from several sessions at once, each with a token of its own by which it is
+//! known wherever it arrives, and of each whether its client has heard that it was taken.
+
+#![allow(dead_code)] // each test uses what it needs
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::client::{Client, stuffed};
+
+/// What stands before the token in the header.
+pub const TOKEN: &str = "X-Token: ";
+
+/// Clients that send at once.
+const SESSIONS: usize = 4;
+
+/// Lines of a large letter: 100 KiB.
+const MANY_LINES: usize = 1500;
+
+/// What a letter is about. mta.test is local, the other domains have next hops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// For a mailbox.
+    Local,
+    /// For another host.
+    Relayed,
+    /// For mailboxes, and several at other hosts.
+    Several,
+    /// For several, and too large for the database.
+    Large,
+    /// Its next hops refuse some of its recipients.
+    Refused,
+    /// Its sender wants to hear that it arrived.
+    Confirmed,
+    /// For an alias of a mailbox and somebody elsewhere.
+    Alias,
+    /// For a host that is down, and will be there again.
+    Waiting,
+    /// For a host that is down for too long.
+    Expiring,
+}
+
+/// Those that need no host to be down.
+pub const USUAL: &[Kind] = &[
+    Kind::Several,
+    Kind::Refused,
+    Kind::Local,
+    Kind::Large,
+    Kind::Relayed,
+    Kind::Confirmed,
+    Kind::Alias,
+];
+
+/// The alias of the letters.
+pub const ALIAS: &str = "team@mta.test";
+/// What it stands for, as the file says it.
+pub const ALIASES: &str = "team: amy@mta.test, amy@far.test\n";
+
+/// How the content of letters is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// DATA.
+    Data,
+    /// BDAT, in two chunks.
+    Bdat,
+    /// One as well as the other.
+    Both,
+}
+
+/// A letter, and what its client has heard of it.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// In it, and in nothing else.
+    pub token: String,
+    /// What it is about.
+    pub kind: Kind,
+    /// Whether the 250 after its content was heard.
+    pub acknowledged: bool,
+}
+
+impl Letter {
+    /// From whom: a mailbox of its own, so that reports about it come together.
+    pub fn sender(&self) -> String {
+        format!("{}@mta.test", self.token)
+    }
+
+    /// Whom the client names.
+    fn recipients(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Alias => vec![ALIAS],
+            _ => [self.reached(), self.refused()].concat(),
+        }
+    }
+
+    /// Where it has to arrive.
+    pub fn reached(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Local => vec!["jdoe@mta.test"],
+            Kind::Relayed => vec!["jdoe@near.test"],
+            Kind::Several => vec![
+                "jdoe@mta.test",
+                "jdoe@near.test",
+                "amy@mta.test",
+                "amy@near.test",
+                "jdoe@far.test",
+            ],
+            Kind::Large => vec!["jdoe@far.test", "jdoe@mta.test", "jdoe@near.test"],
+            Kind::Refused => vec!["jdoe@far.test"],
+            Kind::Confirmed => self.confirmed(),
+            Kind::Alias => vec!["amy@mta.test", "amy@far.test"],
+            Kind::Waiting => vec!["jdoe@down.test"],
+            Kind::Expiring => vec![],
+        }
+    }
+
+    /// Of whom the sender has to hear that it did not arrive.
+    pub fn refused(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Refused => vec!["gone@near.test", "gone@far.test"],
+            Kind::Expiring => vec!["jdoe@down.test"],
+            _ => vec![],
+        }
+    }
+
+    /// Of whom the sender has to hear that it arrived.
+    pub fn confirmed(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Confirmed => vec!["jdoe@mta.test", "jdoe@far.test"],
+            _ => vec![],
+        }
+    }
+
+    /// Header and body.
+    pub fn content(&self) -> Vec<u8> {
+        let (token, sender) = (&self.token, self.sender());
+        let head = format!("From: {sender}\r\nSubject: {token}\r\n{TOKEN}{token}\r\n\r\n");
+        let lines = if self.kind == Kind::Large { MANY_LINES } else { 3 };
+        let body = format!("{token} {}\r\n", "x".repeat(60)).repeat(lines);
+        [head, body].concat().into_bytes()
+    }
+
+    /// Sends it; gives the last reply.
+    fn send(&self, client: &mut Client, by_chunks: bool) -> io::Result<String> {
+        let notify = match self.kind {
+            Kind::Confirmed => " NOTIFY=SUCCESS",
+            _ => "",
+        };
+        let recipients = self.recipients();
+        let mut octets = format!("MAIL FROM:<{}>\r\n", self.sender()).into_bytes();
+        for to in &recipients {
+            octets.extend_from_slice(format!("RCPT TO:<{to}>{notify}\r\n").as_bytes());
+        }
+        let content = self.content();
+        let mut replies = recipients.len() + 1;
+        if by_chunks {
+            let (first, last) = content.split_at(content.len() / 3);
+            for (chunk, word) in [(first, ""), (last, " LAST")] {
+                octets.extend_from_slice(format!("BDAT {}{word}\r\n", chunk.len()).as_bytes());
+                octets.extend_from_slice(chunk);
+            }
+            replies += 1;
+        } else {
+            octets.extend_from_slice(b"DATA\r\n");
+        }
+        client.send(&octets)?;
+        for _ in 0..replies {
+            expect("250", client.try_reply()?)?;
+        }
+        if !by_chunks {
+            expect("354", client.try_reply()?)?;
+            client.send(&stuffed(&content))?;
+        }
+        expect("250", client.try_reply()?)
+    }
+}
+
+/// A reply that begins so; any other one ends the session.
+fn expect(code: &str, reply: String) -> io::Result<String> {
+    if reply.starts_with(code) {
+        Ok(reply)
+    } else {
+        Err(io::Error::other(reply))
+    }
+}
+
+/// Sends letters of these kinds from several sessions at once, each of which goes on until it breaks off. `wave` tells
+/// them from those sent before. They are in `letters` from the moment on in which sending begins.
+pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letters: &Mutex<Vec<Letter>>) {
+    let lock = || letters.lock().unwrap_or_else(PoisonError::into_inner);
+    let session = |session: usize| {
+        let mut client = Client::try_greet(address)?;
+        for turn in 0..kinds.len() {
+            let letter = Letter {
+                token: format!("w{wave}s{session}n{turn}"),
+                kind: kinds[(session + turn) % kinds.len()],
+                acknowledged: false,
+            };
+            let place = {
+                let mut letters = lock();
+                letters.push(letter.clone());
+                letters.len() - 1
+            };
+            let by_chunks = match verb {
+                Verb::Data => false,
+                Verb::Bdat => true,
+                Verb::Both => (session + turn / 2).is_multiple_of(2),
+            };
+            letter.send(&mut client, by_chunks)?;
+            lock()[place].acknowledged = true;
+        }
+        Ok::<(), io::Error>(())
+    };
+    let session = &session;
+    thread::scope(|scope| {
+        for number in 0..SESSIONS {
+            // How far it came is told by the letters.
+            scope.spawn(move || _ = session(number));
+        }
+    });
+}
