@@ -8,8 +8,10 @@ mod support {
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod journal;
     pub mod next_hops;
     pub mod scram;
+    pub mod shim;
     pub mod sink;
     pub mod stream;
     pub mod submission;
@@ -33,6 +35,7 @@ mod rooms {
     mod console;
     mod contents;
     mod durable;
+    mod failing_calls;
     mod generated;
     mod hosts;
     mod inbound_auth;
@@ -53,6 +56,7 @@ mod rooms {
     mod outbound_on_the_wire;
     mod outcomes;
     mod passwd;
+    mod power;
     mod readme;
     mod relaying;
     mod reports;

@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
+use super::shim::{self, Faults};
 
 /// How long a test waits for what must come. Generous: the machine may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +65,8 @@ pub struct World {
     flags: Vec<String>,
     /// Where strace records what the MTA does.
     record: Option<PathBuf>,
+    /// What the MTA finds in its environment beside what the test has there.
+    environment: Vec<(&'static str, PathBuf)>,
     daemon: Option<Daemon>,
 }
 
@@ -83,6 +86,7 @@ impl World {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             record: None,
+            environment: Vec::new(),
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -103,7 +107,7 @@ impl World {
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
         match &self.record {
-            None => Daemon::spawn(&arguments),
+            None => Daemon::spawn_with(&arguments, &self.environment),
             Some(record) => Daemon::traced(&arguments, record),
         }
     }
@@ -168,6 +172,24 @@ impl World {
         let record = self.folder.path().join("record");
         self.record = Some(record.clone());
         record
+    }
+
+    /// From its next start on calls of the MTA fail to order.
+    pub fn faults(&mut self) -> Faults {
+        let orders = self.folder.path().join("orders");
+        self.environment.push(("LD_PRELOAD", shim::library().to_owned()));
+        self.environment.push(("SHIM_ORDERS", orders.clone()));
+        Faults::new(&orders)
+    }
+
+    /// From its next start on what the MTA does to the files of this world goes into a journal, too; gives where that
+    /// is. Needs [`World::faults`].
+    pub fn journal(&mut self) -> PathBuf {
+        let journal = self.folder.path().join("journal");
+        fs::write(&journal, "").unwrap();
+        self.environment.push(("SHIM_JOURNAL", journal.clone()));
+        self.environment.push(("SHIM_FOLDER", self.folder.path().to_owned()));
+        journal
     }
 
     /// Writes a file beside the configuration; gives its path.
