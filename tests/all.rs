@@ -9,9 +9,11 @@ mod support {
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod journal;
     pub mod load;
     pub mod next_hops;
     pub mod scram;
+    pub mod shim;
     pub mod sink;
     pub mod stream;
     pub mod submission;
@@ -38,6 +40,7 @@ mod rooms {
     #[cfg(debug_assertions)]
     mod crash_matrix;
     mod durable;
+    mod failing_calls;
     mod generated;
     mod hosts;
     mod inbound_auth;
@@ -58,6 +61,7 @@ mod rooms {
     mod outbound_on_the_wire;
     mod outcomes;
     mod passwd;
+    mod power;
     mod readme;
     mod relaying;
     mod reports;

@@ -6,15 +6,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use smtpmta::crash_point::VARIABLE;
 
 use super::trace;
 use super::world::PATIENCE;
@@ -77,12 +76,13 @@ pub struct Daemon {
 impl Daemon {
     /// Runs the program with these arguments.
     pub fn spawn(arguments: &[String]) -> Daemon {
-        Daemon::run(Command::new(PROGRAM).args(arguments))
+        Daemon::spawn_with(arguments, &[])
     }
 
-    /// Runs it with these arguments, and lets it die where `crash_at` says.
-    pub fn armed(arguments: &[String], crash_at: &str) -> Daemon {
-        Daemon::run(Command::new(PROGRAM).args(arguments).env(VARIABLE, crash_at))
+    /// Runs it with these arguments, and this in its environment.
+    pub fn spawn_with(arguments: &[String], environment: &[(&str, PathBuf)]) -> Daemon {
+        let environment = environment.iter().map(|(name, value)| (name, value));
+        Daemon::run(Command::new(PROGRAM).args(arguments).envs(environment))
     }
 
     /// Runs it with these arguments under strace, which writes to `record`.
@@ -219,6 +219,16 @@ impl Daemon {
         targets
             .filter(|to| !to.to_string_lossy().contains("/queue.db"))
             .count()
+    }
+
+    /// The processor's time that it has used so far. The system counts it in hundredths of a second.
+    pub fn processor_time(&self) -> Duration {
+        let line = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Behind the name, which may hold anything: the 14th and 15th word of the line, in user and system mode.
+        let (_, behind) = line.rsplit_once(')').unwrap();
+        let words = behind.split_whitespace().skip(11).take(2);
+        let ticks: u64 = words.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Its threads.

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
-use smtpmta::crash_point::CrashPoint;
+use smtpmta::crash_point::{CrashPoint, VARIABLE};
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
+use super::shim::{self, Faults};
 
 /// How long a test waits for what must come. Generous: the machine may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,6 +68,8 @@ pub struct World {
     record: Option<PathBuf>,
     /// Where the next MTA dies.
     crash_at: Option<String>,
+    /// What the MTA finds in its environment beside what the test has there.
+    environment: Vec<(&'static str, PathBuf)>,
     daemon: Option<Daemon>,
 }
 
@@ -87,6 +90,7 @@ impl World {
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             record: None,
             crash_at: None,
+            environment: Vec::new(),
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -106,10 +110,11 @@ impl World {
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
-        match (&self.record, &self.crash_at) {
-            (Some(record), _) => Daemon::traced(&arguments, record),
-            (None, Some(crash_at)) => Daemon::armed(&arguments, crash_at),
-            (None, None) => Daemon::spawn(&arguments),
+        let crash_at = self.crash_at.iter().map(|at| (VARIABLE, PathBuf::from(at)));
+        let environment: Vec<_> = self.environment.iter().cloned().chain(crash_at).collect();
+        match &self.record {
+            None => Daemon::spawn_with(&arguments, &environment),
+            Some(record) => Daemon::traced(&arguments, record),
         }
     }
 
@@ -196,6 +201,25 @@ impl World {
         let record = self.folder.path().join("record");
         self.record = Some(record.clone());
         record
+    }
+
+    /// From its next start on calls of the MTA fail to order.
+    pub fn faults(&mut self) -> Faults {
+        let orders = self.folder.path().join("orders");
+        self.environment.push(("LD_PRELOAD", shim::library().to_owned()));
+        self.environment.push(("SHIM_ORDERS", orders.clone()));
+        Faults::new(&orders)
+    }
+
+    /// From its next start on what the MTA does to the files of this world goes into a journal, too; gives where that
+    /// is. Needs [`World::faults`].
+    pub fn journal(&mut self) -> PathBuf {
+        let journal = self.folder.path().join("journal");
+        fs::write(&journal, "").unwrap();
+        self.environment.push(("SHIM_JOURNAL", journal.clone()));
+        self.environment
+            .push(("SHIM_FOLDER", self.folder.path().to_owned()));
+        journal
     }
 
     /// Writes a file beside the configuration; gives its path.
