@@ -23,6 +23,7 @@ mod compaction;
 mod expansion;
 mod left_claim;
 mod plans;
+mod too_late;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
