@@ -22,6 +22,7 @@ mod board;
 mod compaction;
 mod expansion;
 mod left_claim;
+mod model;
 mod plans;
 mod too_late;
 
