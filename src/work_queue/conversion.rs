@@ -388,6 +388,7 @@ fn routed(
                 if moved == 0 {
                     // Its time was over meanwhile, or it was put aside.
                     refresh_due(ledger, hop, Change::Gone(1))?;
+                    continue;
                 }
                 if !story.split(", ").any(|told| told == name) && story.len() < 400 {
                     story.push_str(if story.is_empty() { "" } else { ", " });
@@ -395,9 +396,10 @@ fn routed(
                 }
             }
             Way::Local => {
-                pass(ledger, id, *n, true)?;
-                let story = "local: passed to the inbound work queue by omsgcnv";
-                ledger.record(id, Some(*n), "converted", story)?;
+                if pass(ledger, id, *n, true)? > 0 {
+                    let story = "local: passed to the inbound work queue by omsgcnv";
+                    ledger.record(id, Some(*n), "converted", story)?;
+                }
             }
             Way::Later(reason, due) => defer(ledger, id, *n, reason, *due)?,
             Way::Hold(reason) => put_aside(ledger, id, *n, reason)?,
@@ -426,7 +428,7 @@ fn defer(
     reason: &Reason,
     due: Stamp,
 ) -> Result<(), QueueError> {
-    ledger.run(
+    let deferred = ledger.run(
         "UPDATE recipient SET attempts = attempts + 1, last_status = ?, last_error = ?, next_attempt = ?, \
          attempted_at = ? WHERE message = ? AND n = ? AND state = 1",
         (
@@ -438,7 +440,9 @@ fn defer(
             n,
         ),
     )?;
-    ledger.record(id, Some(n), "deferred", &reason.text)?;
+    if deferred > 0 {
+        ledger.record(id, Some(n), "deferred", &reason.text)?;
+    }
     Ok(())
 }
 
@@ -502,9 +506,17 @@ fn replace_content(
     content: &Content,
     file: Option<&str>,
 ) -> Result<(), QueueError> {
-    let old: Option<Option<String>> =
-        ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
-    ledger.discard(old.flatten());
+    let old: Option<Option<String>> = ledger.row(
+        "SELECT file FROM message WHERE id = ? AND left_at IS NULL",
+        [id.0],
+        |row| row.get(0),
+    )?;
+    let Some(old) = old else {
+        // It has left meanwhile, and nobody would ever remove this.
+        ledger.discard(file.map(str::to_owned));
+        return Ok(());
+    };
+    ledger.discard(old);
     ledger.run(
         "UPDATE message SET size = ?, file = ?, eight_bit = ? WHERE id = ?",
         (content.size, file, content.eight_bit, id.0),

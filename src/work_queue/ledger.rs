@@ -78,12 +78,17 @@ impl<'w> Ledger<'w> {
         what: &'static str,
         text: &str,
     ) -> Result<Stamp, QueueError> {
-        let stamp = self.stamps.next();
-        self.run(
-            "INSERT INTO event (message, stamp, what, n, text) VALUES (?, ?, ?, ?, ?)",
-            (id.0, stamp.0, what, n, text),
-        )?;
-        Ok(stamp)
+        loop {
+            let stamp = self.stamps.next();
+            // After a crash, with the clock set back, a stamp may come a second time: the next one is as good.
+            let written = self.run(
+                "INSERT INTO event (message, stamp, what, n, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (id.0, stamp.0, what, n, text),
+            )?;
+            if written > 0 {
+                return Ok(stamp);
+            }
+        }
     }
 
     /// Adds to a counter of `show stat`.

@@ -25,7 +25,7 @@ use super::housekeeping::Gaps;
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
 use super::schema::bring_up;
-use super::writer::{Durability, StandBy, Work, Writer, work};
+use super::writer::{COUNT_EVERY, Durability, StandBy, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
 use crate::crash_point::{CrashPoint, reach};
 use crate::tasks::bell::Bell;
@@ -98,7 +98,11 @@ impl Store {
             [LAST_STAMP],
             |row| row.get(0),
         )?;
-        let stamps = Arc::new(Stamps::after(Stamp(last), clock));
+        let last = Stamp(last);
+        // With the clock set back nothing else tells which stamps were given since that was written down.
+        let is_behind = clock.now() <= last;
+        let unknown = if is_behind { 2 * COUNT_EVERY } else { Duration::ZERO };
+        let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
         let stand_by = Arc::default();

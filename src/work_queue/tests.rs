@@ -22,7 +22,9 @@ mod board;
 mod compaction;
 mod expansion;
 mod left_claim;
+mod model;
 mod plans;
+mod too_late;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
