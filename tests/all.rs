@@ -32,6 +32,7 @@ mod rooms {
     mod bounded;
     mod console;
     mod contents;
+    mod damaged;
     mod durable;
     mod generated;
     mod hosts;
@@ -59,4 +60,5 @@ mod rooms {
     mod sink;
     mod standing;
     mod upgrade;
+    mod verify;
 }

@@ -208,6 +208,8 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
     }
     ledger.record(arrival.id, None, "accepted", &arrival.story())?;
     ledger.count("SMTP.MessagesProcessed", 1);
+    let recipients = i64::try_from(arrival.recipients.len()).unwrap_or(0);
+    ledger.count("Mail.AcceptedRecipients", recipients);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::error::QueueError;
 
 /// The schema that this version writes; `user_version` of the database.
-const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 4;
 
 /// The tables of a database that is made anew.
 const TABLES: &str = include_str!("schema.sql");

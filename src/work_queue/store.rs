@@ -57,7 +57,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const TRIES: usize = 20;
 
 /// How long to wait for somebody else who has locked the database.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
 /// The database, its writer and its readers; and the lock that keeps a second MTA away.
 pub(super) struct Store {

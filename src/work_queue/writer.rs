@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::account;
 use super::error::QueueError;
 use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
@@ -161,7 +162,8 @@ impl Writer {
         let counts = std::mem::take(&mut *self.uncounted.lock());
         // The end must not wait for long: it is only about counters.
         let _ = self.db.busy_timeout(Duration::from_secs(1));
-        if let Err(error) = self.in_one_transaction(&mut [], counts) {
+        let (close, _) = work(Durability::Unsynced, Vec::new(), account::close);
+        if let Err(error) = self.in_one_transaction(&mut [close], counts) {
             log::error!("queue.db: the statistics could not be written: {error}");
         }
         if let Err((_, error)) = self.db.close() {
