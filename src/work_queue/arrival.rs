@@ -144,6 +144,9 @@ impl WorkQueue {
     /// # Errors
     /// When it could not be stored: nothing of it is in the queue then.
     pub fn put_and_kick(&self, mut arrival: Arrival, kicks: Vec<Bell>) -> Result<(), QueueError> {
+        if let Some(loss) = self.store.loss() {
+            return Err(QueueError::Lost(loss));
+        }
         let adopted = arrival.content.adopt();
         let file = adopted.name.clone();
         let committed = self
@@ -152,6 +155,10 @@ impl WorkQueue {
                 put(ledger, &arrival, file.as_deref())
             })
             .wait();
+        let committed = committed.and_then(|()| match self.store.loss() {
+            None => Ok(()),
+            Some(loss) => Err(QueueError::Lost(loss)),
+        });
         adopted.settle(&committed);
         committed
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::place::Loss;
+
 /// The work queue could not do what it was asked. Nothing of it was done.
 #[derive(Debug)]
 pub enum QueueError {
@@ -37,6 +39,8 @@ pub enum QueueError {
         /// Octets that there were.
         whole: u64,
     },
+    /// The files of the database are not where they were: nobody would find what is written now.
+    Lost(Loss),
     /// The content of a message is not in the database, where its row says it is.
     NoContent,
     /// Somebody else has locked the database for longer than we wait.
@@ -115,7 +119,8 @@ impl QueueError {
             QueueError::Database(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure)
             }
-            QueueError::Stopped => true,
+            // The process may go on with it.
+            QueueError::Stopped | QueueError::Lost(_) => true,
             _ => false,
         }
     }
@@ -153,6 +158,7 @@ impl fmt::Display for QueueError {
             QueueError::Cut { size, whole } => {
                 write!(f, "the content has {size} octets; when it arrived it had {whole}")
             }
+            QueueError::Lost(loss) => write!(f, "{loss}"),
             QueueError::NoContent => f.write_str("the content is not in queue.db"),
             QueueError::Locked => f.write_str("queue.db has been locked by another program for too long"),
             QueueError::Stopped => f.write_str("the work queue has been closed"),

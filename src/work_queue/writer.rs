@@ -16,6 +16,7 @@ use super::error::QueueError;
 use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
+use super::place::Place;
 use super::store::cut_log;
 use crate::tasks::bell::Bell;
 
@@ -117,6 +118,8 @@ where
 pub(super) struct Writer {
     /// The only connection that writes.
     pub(super) db: Connection,
+    /// Where it is.
+    pub(super) place: Arc<Place>,
     /// Gives the stamps of history.
     pub(super) stamps: Arc<Stamps>,
     /// What waits to be done.
@@ -224,6 +227,8 @@ impl Writer {
         }));
         match attempt.unwrap_or(Err(QueueError::Panicked)) {
             Ok((counts, discarded)) => {
+                // Before anybody is answered: what went into a file that nobody will find is not acknowledged.
+                self.place.look();
                 self.count(counts);
                 debug_assert!(
                     discarded.is_empty() || self.durability == Durability::Synced,
@@ -236,6 +241,8 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
+                // What was written over can not be written to either.
+                self.place.look();
                 self.count(counts);
                 if !self.db.is_autocommit()
                     && let Err(error) = self.db.execute_batch("ROLLBACK")

@@ -1,7 +1,9 @@
-//! A work queue that others damage: a message whose rows are broken is held and told of, and the others flow.
+//! A work queue that others damage: a message whose rows are broken is held and told of, and the others flow; no mail is
+//! acknowledged into a file that nobody will find; and whatever happens to the files, nothing spins or crashes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 
 use rusqlite::Connection;
@@ -28,6 +30,12 @@ fn bring(world: &World, to: &str) -> String {
 fn is_taken(world: &World, to: &str) {
     let reply = bring(world, to);
     assert!(reply.starts_with("250 2.6.0 "), "{to}: {reply}");
+}
+
+#[track_caller]
+fn is_put_off(world: &World, to: &str) {
+    let reply = bring(world, to);
+    assert!(reply.starts_with("451 4.3.0 "), "{to}: {reply}");
 }
 
 /// Housekeeping begins, however long what it is at takes.
@@ -171,6 +179,91 @@ fn damage_that_is_done_before_conversion_holds_its_message_and_the_others_are_de
         let told = format!("SELECT count(*) FROM history WHERE event = 'held' AND text LIKE '%{why}%'");
         assert_eq!(world.sql(&told), "1", "{why}");
     }
+}
+
+#[test]
+fn nothing_is_acknowledged_into_a_queue_that_was_deleted_and_all_is_well_when_it_is_back() {
+    let sink = Sink::start();
+    let world = World::load(&["--relay-host", &sink.address().to_string()]);
+    is_taken(&world, "before@mta.test");
+    world.wait_for_letters("before@mta.test", 1);
+    world.tell("smtpmta stop outbound transport");
+    is_taken(&world, "jdoe@ibm.com");
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "1");
+    let (queue, kept) = (world.spool().join("queue.db"), world.spool().join("kept"));
+    fs::hard_link(&queue, &kept).unwrap();
+    fs::remove_file(&queue).unwrap();
+    is_put_off(&world, "meanwhile@mta.test");
+    let told = world
+        .daemon()
+        .wait_for_word("queue.db was deleted, moved or replaced while it was open");
+    assert!(told.contains("/proc/"), "{told}");
+    // Something else in its place is no better, and is never opened.
+    let others: [fn(&Path) -> std::io::Result<()>; 2] =
+        [|path| fs::create_dir(path), |path| fs::write(path, b"")];
+    for replace in others {
+        replace(&queue).unwrap();
+        is_put_off(&world, "meanwhile@mta.test");
+        let _ = fs::remove_dir(&queue).or_else(|_| fs::remove_file(&queue));
+    }
+    // What is queued goes out.
+    world.tell("smtpmta start outbound transport");
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    fs::rename(&kept, &queue).unwrap();
+    is_taken(&world, "after@mta.test");
+    world.wait_for_letters("after@mta.test", 1);
+    world.daemon().wait_for_word("queue.db is where it was");
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
+    let verified = world.ask("verify --account");
+    assert_eq!(verified.status, 0, "{verified:?}");
+}
+
+#[test]
+fn what_is_in_a_log_that_was_deleted_comes_home_at_a_stop_in_good_order() {
+    let mut world = World::load(&[]);
+    world.tell("smtpmta stop inbound conversion");
+    is_taken(&world, "jdoe@mta.test");
+    fs::remove_file(world.spool().join("queue.db-wal")).unwrap();
+    is_put_off(&world, "jdoe@mta.test");
+    world.daemon().wait_for_word("queue.db-wal was deleted");
+    assert_eq!(world.terminate().0, Some(0));
+    world.start();
+    world.wait_for_letters("jdoe@mta.test", 1);
+    let verified = world.ask("verify --account");
+    assert_eq!(verified.status, 0, "{verified:?}");
+}
+
+#[test]
+fn a_queue_that_is_written_over_while_it_is_open_takes_no_mail_and_neither_spins_nor_crashes() {
+    let mut world = World::load(&[]);
+    for _ in 0..20 {
+        is_taken(&world, "jdoe@mta.test");
+    }
+    world.wait_for_letters("jdoe@mta.test", 20);
+    // So that it is all in the database, and not in its log.
+    world.terminate();
+    world.start();
+    let queue = world.spool().join("queue.db");
+    let file = fs::OpenOptions::new().write(true).open(&queue).unwrap();
+    let half = usize::try_from(fs::metadata(&queue).unwrap().len() / 2).unwrap();
+    file.write_all_at(&vec![0x5a; half.max(8192)], 0).unwrap();
+    for _ in 0..3 {
+        is_put_off(&world, "jdoe@mta.test");
+    }
+    world
+        .daemon()
+        .wait_for_word("something else has been written over queue.db");
+    // It can still be spoken to, and has not much to say.
+    assert!(world.show("version").starts_with("smtpmta "));
+    assert!(world.show("tasks").contains("isesctl Listening"));
+    let said = world.daemon().said();
+    assert!(
+        said.len() < 300,
+        "{} lines: {:#?}",
+        said.len(),
+        &said[said.len() - 20..]
+    );
+    assert_eq!(world.terminate().0, Some(0));
 }
 
 #[test]
