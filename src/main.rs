@@ -8,7 +8,7 @@ use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
-use smtpmta::{addin, console, crash_point, log_book, sink};
+use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
 
 /// The names under which sendmail is known: started so, the program is that command.
 const SENDMAIL_NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
@@ -33,6 +33,14 @@ fn main() -> ExitCode {
             Ok(line) => print(&line),
             Err(wrong) => complain(wrong.exit(), &format!("smtpmta: passwd: {wrong}")),
         },
+        Command::Verify {
+            folder,
+            account,
+            json,
+        } => {
+            let folder = folder.as_deref().unwrap_or(&invocation.config.spool);
+            verify(folder, *account, *json)
+        }
         Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
         Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {
             Ok(()) => Exit::Done.into(),
@@ -103,6 +111,32 @@ fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
             Exit::NotRunning,
             &format!("smtpmta: no MTA is running in {}: {error}", spool.display()),
         ),
+    }
+}
+
+/// Looks the work queue in this folder through, and prints what was found.
+fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
+    match work_queue::verify(folder, account) {
+        Ok(found) => {
+            let screen = console::verdict::verdict(&found);
+            let printed = match json {
+                true => print(&format!("{}\n", screen.json)),
+                false => print(&screen.text),
+            };
+            if found.is_in_order() {
+                printed
+            } else {
+                Exit::Damaged.into()
+            }
+        }
+        Err(error) => {
+            let exit = if error.is_missing() {
+                Exit::NoInput
+            } else {
+                Exit::TryLater
+            };
+            complain(exit, &format!("smtpmta: verify: {error}"))
+        }
     }
 }
 

@@ -39,6 +39,7 @@ mod rooms {
     // There are no crash points in a release.
     #[cfg(debug_assertions)]
     mod crash_matrix;
+    mod damaged;
     mod durable;
     mod failing_calls;
     mod generated;
@@ -68,4 +69,5 @@ mod rooms {
     mod sink;
     mod standing;
     mod upgrade;
+    mod verify;
 }

@@ -1,5 +1,5 @@
-//! Housekeeping: once a day, and when the operator asks for it. Forgets mail that left long ago, sweeps up
-//! files that belong to nobody, and compacts the database.
+//! Housekeeping: once a day, and when the operator asks for it. Forgets mail that left long ago, mends what
+//! is broken in the rows of the queue, sweeps up files that belong to nobody, and compacts the database.
 //!
 //! Works in threads of its own, one at a time: the add-in task stays there for the operator.
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::tasks::{Task, guarded};
-use crate::work_queue::WorkQueue;
 use crate::work_queue::id::MessageId;
+use crate::work_queue::{Mended, WorkQueue};
 use chrono::{Days, Local, NaiveTime};
 
 /// Sees to the housekeeping.
@@ -63,6 +63,7 @@ impl Housekeeper {
                 Ok(forgotten) => log::info!("housekeeping: {forgotten} messages forgotten"),
                 Err(error) => log::error!("housekeeping: {error}"),
             }
+            mend(&queue);
             sweep(&queue, started);
             match queue.compact() {
                 Ok(0) => {}
@@ -92,6 +93,18 @@ impl Housekeeper {
             log::error!("housekeeping could not begin: {error}");
         }
         begun.is_ok()
+    }
+}
+
+fn mend(queue: &WorkQueue) {
+    match queue.mend() {
+        Ok(Mended { held: 0, mended: 0 }) => {}
+        Ok(Mended { held, mended }) => {
+            log::error!(
+                "housekeeping: the work queue was damaged: {held} messages held, {mended} rows put right"
+            );
+        }
+        Err(error) => log::error!("housekeeping: the work queue could not be looked through: {error}"),
     }
 }
 

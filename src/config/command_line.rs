@@ -131,6 +131,9 @@ impl Asked {
         if known.name == "queue" {
             options.optmulti("", "hop", "", "");
         }
+        if known.name == "verify" {
+            options.optflagmulti("", "account", "");
+        }
         if ["queue", "show"].contains(&known.name) {
             options.optmulti("", "limit", "", "");
             options.optflagmulti("", "all", "");
@@ -153,6 +156,18 @@ impl Asked {
             self.command = Command::Help;
         } else if known.name == "passwd" {
             self.passwd(&matches.opt_strs("scheme"), &words);
+        } else if known.name == "verify" {
+            if let Some(word) = words.get(1) {
+                self.wrong(
+                    "",
+                    format!("verify: {}: expected one folder at most", quoted(word)),
+                );
+            }
+            self.command = Command::Verify {
+                folder: words.first().map(PathBuf::from),
+                account: matches.opt_present("account"),
+                json: matches.opt_present("json"),
+            };
         } else if known.name == "queue" {
             self.queue(words, &matches.opt_strs("hop"), matches.opt_present("json"));
         } else if words.is_empty() {

@@ -11,6 +11,10 @@ pub enum Exit {
     Refused,
     /// The command line is wrong (`EX_USAGE`).
     Usage,
+    /// The work queue is not in order (`EX_DATAERR`).
+    Damaged,
+    /// There is no work queue (`EX_NOINPUT`).
+    NoInput,
     /// No MTA is running on this spool (`EX_UNAVAILABLE`).
     NotRunning,
     /// Try later (`EX_TEMPFAIL`).
@@ -27,6 +31,8 @@ impl Exit {
             Exit::Done => 0,
             Exit::Refused => 1,
             Exit::Usage => 64,
+            Exit::Damaged => 65,
+            Exit::NoInput => 66,
             Exit::NotRunning => 69,
             Exit::TryLater => 75,
             Exit::Configuration => 78,

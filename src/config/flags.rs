@@ -668,6 +668,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "List what is in the work queues, the oldest first. Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
          that, or these, or all.",
     ),
+    now(
+        "verify",
+        "[--account] [DIR]",
+        true,
+        "Look through the work queues in DIR, or in the spool, while the MTA runs or not, and say what is not in order; \
+         with --account also whether everything that was accepted is accounted for.",
+    ),
     later(
         "trace",
         "ID|ADDRESS",
@@ -691,7 +698,6 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Try an inbound dialogue; nothing is queued.",
     ),
     later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
-    later("verify", "DIR", false, "Check a copy of the work queues."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
 

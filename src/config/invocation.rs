@@ -60,6 +60,15 @@ pub enum Command {
     },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
+    /// `verify`: look a work queue through.
+    Verify {
+        /// Its folder; `None` is the spool.
+        folder: Option<PathBuf>,
+        /// `--account`.
+        account: bool,
+        /// `--json`.
+        json: bool,
+    },
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
@@ -534,6 +543,16 @@ mod tests {
         ] {
             assert_eq!(asked(args).command, passwd(Scheme::Plain, Some("bob@a.example")));
         }
+        let verify = |folder: Option<&str>, account, json| Command::Verify {
+            folder: folder.map(PathBuf::from),
+            account,
+            json,
+        };
+        assert_eq!(asked(&["verify"]).command, verify(None, false, false));
+        assert_eq!(
+            asked(&["verify", "/copy", "--account", "--json"]).command,
+            verify(Some("/copy"), true, true)
+        );
         // It does without a configuration.
         assert_eq!(
             asked(&["-c", "/nonexistent/conf", "passwd", "bob"]).command,
@@ -591,6 +610,10 @@ mod tests {
             (
                 &["passwd", "\"a:b\"@a.example"],
                 "passwd: \"\\\"a:b\\\"@a.example\": expected an address without a colon, and without # in front",
+            ),
+            (
+                &["verify", "a", "b"],
+                "verify: \"b\": expected one folder at most",
             ),
             (&["passwd", "bob", "--json"], "passwd: \"--json\": no such option"),
             (

@@ -4,3 +4,4 @@ pub mod client;
 pub mod command;
 pub mod screen;
 pub mod server;
+pub mod verdict;

@@ -355,22 +355,22 @@ fn span(seconds: u64) -> String {
 }
 
 /// Columns, as wide as what is in them; the last ones are left as they are.
-struct Table<const N: usize> {
+pub(super) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
 
 impl<const N: usize> Table<N> {
-    fn new(heads: [&str; N]) -> Table<N> {
+    pub(super) fn new(heads: [&str; N]) -> Table<N> {
         Table {
             rows: vec![heads.map(str::to_owned)],
         }
     }
 
-    fn add(&mut self, row: [String; N]) {
+    pub(super) fn add(&mut self, row: [String; N]) {
         self.rows.push(row);
     }
 
-    fn text(&self, when_empty: &str) -> String {
+    pub(super) fn text(&self, when_empty: &str) -> String {
         if self.rows.len() == 1 {
             return format!("{when_empty}\n");
         }

@@ -145,6 +145,9 @@ impl WorkQueue {
     /// # Errors
     /// When it could not be stored: nothing of it is in the queue then.
     pub fn put_and_kick(&self, mut arrival: Arrival, kicks: Vec<Bell>) -> Result<(), QueueError> {
+        if let Some(loss) = self.store.loss() {
+            return Err(QueueError::Lost(loss));
+        }
         let adopted = arrival.content.adopt();
         let file = adopted.name.clone();
         let committed = self
@@ -156,6 +159,10 @@ impl WorkQueue {
             })
             .wait();
         reach(CrashPoint::AcceptCommitted);
+        let committed = committed.and_then(|()| match self.store.loss() {
+            None => Ok(()),
+            Some(loss) => Err(QueueError::Lost(loss)),
+        });
         adopted.settle(&committed);
         committed
     }
@@ -212,6 +219,8 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
     }
     ledger.record(arrival.id, None, "accepted", &arrival.story())?;
     ledger.count("SMTP.MessagesProcessed", 1);
+    let recipients = i64::try_from(arrival.recipients.len()).unwrap_or(0);
+    ledger.count("Mail.AcceptedRecipients", recipients);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, Row};
 
 use super::WorkQueue;
+use super::damage::{number_in, text_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
@@ -139,11 +140,11 @@ impl WorkQueue {
                 |row| {
                     Ok(ListRow {
                         list: row.get(0)?,
-                        next_hop: row.get(1)?,
-                        handler: row.get(2)?,
-                        messages: row.get(3)?,
-                        recipients: row.get(4)?,
-                        unsettled: row.get(5)?,
+                        next_hop: text_in(row, 1).unwrap_or_default(),
+                        handler: number_in(row, 2),
+                        messages: number_in(row, 3).unwrap_or(0),
+                        recipients: number_in(row, 4).unwrap_or(0),
+                        unsettled: number_in(row, 5).unwrap_or(0),
                         made: Stamp(row.get(6)?),
                     })
                 },
@@ -164,9 +165,9 @@ impl WorkQueue {
                  FROM next_hop h ORDER BY h.used_at DESC LIMIT ?",
                 [limit],
                 |row| {
-                    let error: Option<String> = row.get(3)?;
+                    let error = text_in(row, 3);
                     let error_at: Option<i64> = row.get(4)?;
-                    let back_off = match (row.get(7)?, row.get(8)?, row.get(9)?) {
+                    let back_off = match (number_in(row, 7).unwrap_or(0), row.get(8)?, row.get(9)?) {
                         (failures, Some(since), Some(next_probe)) if failures > 0 => Some(BackOff {
                             since: Stamp(since),
                             failures,
@@ -176,7 +177,7 @@ impl WorkQueue {
                     };
                     Ok(HopRow {
                         hop: HopId(row.get(6)?),
-                        next_hop: row.get(0)?,
+                        next_hop: text_in(row, 0).unwrap_or_default(),
                         due: row.get::<_, Option<i64>>(1)?.map(Stamp),
                         lists: row.get(2)?,
                         last_error: error.zip(error_at.map(Stamp)),
@@ -285,13 +286,13 @@ fn on_lists(db: &Connection) -> Result<HashMap<HopId, OnLists>, QueueError> {
 /// A next hop, with what waits for it and is on no list.
 fn hop_row(row: &Row<'_>) -> rusqlite::Result<(HopId, QueueRow)> {
     let waiting = QueueRow {
-        next_hop: row.get(1)?,
-        recipients: row.get(2)?,
+        next_hop: text_in(row, 1).unwrap_or_default(),
+        recipients: number_in(row, 2).unwrap_or(0),
         locked: 0,
         oldest: MessageId(row.get::<_, Option<i64>>(3)?.unwrap_or(0)),
         next_attempt: row.get::<_, Option<i64>>(4)?.map(Stamp),
-        last_error: row.get(5)?,
-        failures: row.get(6)?,
+        last_error: text_in(row, 5),
+        failures: number_in(row, 6).unwrap_or(0),
     };
     Ok((HopId(row.get(0)?), waiting))
 }

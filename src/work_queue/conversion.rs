@@ -6,11 +6,12 @@ use rusqlite::Connection;
 use super::WorkQueue;
 use super::arrival::Origin;
 use super::content::{Content, Home};
-use super::damage::{mailbox_in, reverse_path_in};
+use super::damage::{mailbox_in, number_in, reverse_path_in};
 use super::error::QueueError;
 use super::expansion::{Present, expand};
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
+use super::mending::Mended;
 use super::moves::{Change, give_up, now_due, refresh_due, settle_if_done, success_due};
 use super::outcome::{Reason, Success};
 use super::states::State;
@@ -253,14 +254,15 @@ impl WorkQueue {
             let mut damaged = Vec::new();
             let found = ledger::rows(db, sql, (now.0, limit), |row| {
                 let id = MessageId(row.get(0)?);
-                let Some(reverse_path) = reverse_path_in(row, 1) else {
+                let (Some(reverse_path), Some(origin), Some(size)) =
+                    (reverse_path_in(row, 1), number_in(row, 2), number_in(row, 3))
+                else {
                     return Ok(Err(id));
                 };
-                let (origin, size) = (Origin::from_number(row.get(2)?), row.get(3)?);
                 Ok(Ok(Waiting {
                     id,
                     reverse_path,
-                    origin,
+                    origin: Origin::from_number(origin),
                     size,
                     binary: row.get(4)?,
                     recipients: Vec::new(),
@@ -276,6 +278,9 @@ impl WorkQueue {
             Ok((messages, damaged))
         })?;
         self.hold_damaged(damaged)?;
+        // Whatever its row says: none of its recipients waits.
+        let idle = messages.iter().filter(|message| message.recipients.is_empty());
+        self.mend_messages(idle.map(|message| message.id).collect(), &mut Mended::default())?;
         Ok(messages)
     }
 }
@@ -295,8 +300,12 @@ fn with_recipients(
          WHERE message = ? AND state = 1 AND in_box = ? AND next_attempt <= ? ORDER BY n LIMIT ?",
         (message.id.0, in_box, now.0, most),
         |row| {
-            let (n, attempts, is_expanded) = (row.get(0)?, row.get(2)?, row.get(3)?);
-            Ok(mailbox_in(row, 1).map(|path| WaitingRecipient {
+            let is_expanded = row.get(3)?;
+            let read = (number_in(row, 0), mailbox_in(row, 1), number_in(row, 2));
+            let (Some(n), Some(path), Some(attempts)) = read else {
+                return Ok(None);
+            };
+            Ok(Some(WaitingRecipient {
                 n,
                 path,
                 attempts,

@@ -4,11 +4,12 @@
 
 use rusqlite::{Connection, Row};
 
-use super::damage::{mailbox_in, reverse_path_in, word_in};
+use super::damage::{mailbox_in, number_in, reverse_path_in, text_in, word_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
 use super::outcome::{Reason, Success};
+use super::soundness::state;
 use super::states::State;
 use crate::clock::Stamp;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
@@ -76,17 +77,19 @@ pub(super) fn due(
         "SELECT reverse_path, size, body, utf8, envid, ret FROM message WHERE id = ?",
         [id.0],
         |row| {
-            let due = Due {
+            let (Some(reverse_path), Some(size)) = (reverse_path_in(row, 0), number_in(row, 1)) else {
+                return Ok(None);
+            };
+            Ok(Some(Due {
                 id,
-                reverse_path: ReversePath(None),
-                size: row.get(1)?,
-                binary: row.get::<_, u8>(2)? == 3,
+                reverse_path,
+                size,
+                binary: number_in(row, 2) == Some(3_u8),
                 utf8: row.get(3)?,
                 envelope_id: word_in(row, 4),
                 ret: word_in(row, 5),
                 recipients: Vec::new(),
-            };
-            Ok(reverse_path_in(row, 0).map(|reverse_path| Due { reverse_path, ..due }))
+            }))
         },
     )?;
     let Some(mut due) = message.flatten() else {
@@ -103,12 +106,13 @@ pub(super) fn due(
          WHERE r.message = ? ORDER BY r.n",
         [id.0],
         |row| {
-            let (number, success): (u8, Option<u8>) = (row.get(2)?, row.get(9)?);
-            let state = State::ALL.into_iter().find(|state| state.number() == number);
-            let success = success.map(Success::from_number);
-            Ok(match state.filter(|state| wanted(*state, success)) {
-                Some(state) => Some(concerned(row, state, success)?),
-                None => None,
+            let Some(state) = state(row.get(2)?) else {
+                return Ok(Some(None));
+            };
+            let success = number_in(row, 9).map(Success::from_number);
+            Ok(match wanted(state, success) {
+                true => Some(concerned(row, state, success)?),
+                false => None,
             })
         },
     )?;
@@ -139,13 +143,16 @@ pub(super) fn dues(
 fn concerned(row: &Row<'_>, state: State, success: Option<Success>) -> rusqlite::Result<Option<Concerned>> {
     let backs_off: bool = row.get(12)?;
     let (status, text): (Option<String>, Option<String>) = match backs_off {
-        true => (row.get(13)?, row.get(14)?),
-        false => (row.get(4)?, row.get(5)?),
+        true => (text_in(row, 13), text_in(row, 14)),
+        false => (text_in(row, 4), text_in(row, 5)),
     };
     // What another message met at its next hop may have been at another host.
-    let is_own = !backs_off || text == row.get(5)?;
+    let is_own = !backs_off || text == text_in(row, 5);
     let (host, reply): (String, String) = match is_own {
-        true => (row.get(3)?, row.get(6)?),
+        true => (
+            text_in(row, 3).unwrap_or_default(),
+            text_in(row, 6).unwrap_or_default(),
+        ),
         false => Default::default(),
     };
     let status = status.and_then(|status| EnhancedCode::take(&status).map(|(code, _)| code));
@@ -154,9 +161,10 @@ fn concerned(row: &Row<'_>, state: State, success: Option<Success>) -> rusqlite:
         text: text.unwrap_or_default(),
         reply: ReplyParser::default().feed(reply.as_bytes()).ok().flatten(),
     };
-    let (n, notify) = (row.get(0)?, row.get::<_, Option<u8>>(7)?);
+    let notify = number_in::<u8>(row, 7);
     let last_attempt: Option<i64> = row.get(11)?;
-    Ok(mailbox_in(row, 1).map(|path| Concerned {
+    let named = number_in(row, 0).zip(mailbox_in(row, 1));
+    Ok(named.map(|(n, path)| Concerned {
         n,
         state,
         path,

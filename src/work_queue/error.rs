@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::place::Loss;
+
 /// The work queue could not do what it was asked. Nothing of it was done.
 #[derive(Debug)]
 pub enum QueueError {
@@ -37,6 +39,10 @@ pub enum QueueError {
         /// Octets that there were.
         whole: u64,
     },
+    /// The files of the database are not where they were: nobody would find what is written now.
+    Lost(Loss),
+    /// The content of a message is not in the database, where its row says it is.
+    NoContent,
     /// Somebody else has locked the database for longer than we wait.
     Locked,
     /// The writer has stopped.
@@ -56,12 +62,20 @@ impl QueueError {
         }
     }
 
+    /// Whether a file that is needed is not there, or a folder is in its place.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, QueueError::File { error, .. }
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory))
+    }
+
     /// Whether the same may succeed later: the disk is full, the database is locked, descriptors are short.
     /// What is missing or met an error in the program stays so.
     #[must_use]
     pub fn will_pass(&self) -> bool {
         match self {
             QueueError::Database(rusqlite::Error::QueryReturnedNoRows)
+            | QueueError::NoContent
             | QueueError::Panicked
             | QueueError::Cut { .. } => false,
             QueueError::File { error, .. } => error.kind() != io::ErrorKind::NotFound,
@@ -72,6 +86,18 @@ impl QueueError {
     /// Whether the database found no room on the disk.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, QueueError::Database(_)) && self.is_out_of_space()
+    }
+
+    /// Whether the file of the database does not hold what SQLite wrote into it.
+    pub(super) fn is_damage(&self) -> bool {
+        let code = match self {
+            QueueError::Database(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        matches!(
+            code,
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        )
     }
 
     /// Whether somebody else has the database locked.
@@ -93,7 +119,8 @@ impl QueueError {
             QueueError::Database(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure)
             }
-            QueueError::Stopped => true,
+            // The process may go on with it.
+            QueueError::Stopped | QueueError::Lost(_) => true,
             _ => false,
         }
     }
@@ -131,6 +158,8 @@ impl fmt::Display for QueueError {
             QueueError::Cut { size, whole } => {
                 write!(f, "the content has {size} octets; when it arrived it had {whole}")
             }
+            QueueError::Lost(loss) => write!(f, "{loss}"),
+            QueueError::NoContent => f.write_str("the content is not in queue.db"),
             QueueError::Locked => f.write_str("queue.db has been locked by another program for too long"),
             QueueError::Stopped => f.write_str("the work queue has been closed"),
             QueueError::Panicked => {

@@ -111,6 +111,7 @@ pub(super) fn expand(
         appended += 1;
     }
     reach(CrashPoint::ExpansionWritten);
+    ledger.count("Mail.RecipientsOfAliases", appended);
     // RFC 3461 5.2.7: a single target that tells of its own end tells of this one; else the alias does.
     if targets.len() == 1 && appended == 1 {
         Ok(false)

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::WorkQueue;
 use super::content::remove;
 use super::error::QueueError;
 use super::id::MessageId;
-use super::ledger::{self, Ledger};
+use super::ledger::{self, Counts, Ledger};
+use super::{WorkQueue, account};
 use crate::clock::Stamp;
 use crate::crash_point::{CrashPoint, reach};
 
@@ -52,12 +52,15 @@ impl WorkQueue {
                         (cutoff.0, STEP),
                         |row| row.get(0).map(MessageId),
                     )?;
+                    let mut sums = Counts::new();
                     for id in &ids {
+                        account::forget(ledger, id.0, &mut sums)?;
                         ledger.run("DELETE FROM event WHERE message = ?", [id.0])?;
                         ledger.run("DELETE FROM recipient WHERE message = ?", [id.0])?;
                         reach(CrashPoint::ForgettingWritten);
                         ledger.run("DELETE FROM message WHERE id = ?", [id.0])?;
                     }
+                    ledger.write_counts(&sums)?;
                     Ok(ids.len())
                 })?;
             forgotten += step;

@@ -5,9 +5,11 @@
 use rusqlite::Connection;
 
 use super::WorkQueue;
+use super::damage::{number_in, text_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
+use super::soundness::state;
 use super::states::State;
 use crate::clock::Stamp;
 
@@ -85,7 +87,11 @@ impl WorkQueue {
 }
 
 /// The next messages in the queue after `after`, at most `limit`: each has its content in the database, or in a file.
-fn in_the_queue(db: &Connection, after: MessageId, limit: usize) -> Result<Vec<MessageId>, QueueError> {
+pub(super) fn in_the_queue(
+    db: &Connection,
+    after: MessageId,
+    limit: usize,
+) -> Result<Vec<MessageId>, QueueError> {
     let small = "SELECT message FROM content WHERE message > ? ORDER BY message LIMIT ?";
     let large =
         "SELECT id FROM message WHERE file IS NOT NULL AND left_at IS NULL AND id > ? ORDER BY id LIMIT ?";
@@ -113,22 +119,21 @@ fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRo
          WHERE m.id = ? AND (r.state < 10 OR r.report_due IS NOT NULL) ORDER BY r.n LIMIT ?",
         (id.0, limit),
         |row| {
-            let number: u8 = row.get(4)?;
-            let Some(state) = State::ALL.into_iter().find(|state| state.number() == number) else {
+            let Some(state) = state(row.get(4)?) else {
                 return Ok(None);
             };
             Ok(Some(MailRow {
                 id,
-                n: row.get(0)?,
-                size: row.get(1)?,
-                sender: row.get(2)?,
-                recipient: row.get(3)?,
+                n: number_in(row, 0).unwrap_or(0),
+                size: number_in(row, 1).unwrap_or(0),
+                sender: text_in(row, 2).unwrap_or_default(),
+                recipient: text_in(row, 3).unwrap_or_default(),
                 state,
-                next_hop: row.get(5)?,
-                handler: row.get(6)?,
+                next_hop: text_in(row, 5),
+                handler: number_in(row, 6),
                 next_attempt: row.get::<_, Option<i64>>(7)?.map(Stamp),
-                attempts: row.get(8)?,
-                last_error: row.get(9)?,
+                attempts: number_in(row, 8).unwrap_or(0),
+                last_error: text_in(row, 9),
             }))
         },
     )?;

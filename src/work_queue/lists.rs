@@ -8,11 +8,12 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::WorkQueue;
-use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
+use super::damage::{hold, mailbox_in, number_in, reverse_path_in, text_in, word_in};
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
+use super::mending::mend;
 use super::moves::{Change, now_due, refresh_due};
 use super::states::State;
 use super::writer::Durability;
@@ -338,11 +339,13 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         if gathering.len() >= MOST_GATHERING {
             break;
         }
-        let (hop, failures, is_probed) = (HopId(row.get(0)?), row.get(2)?, row.get(3)?);
+        let (hop, is_probed) = (HopId(row.get(0)?), row.get(3)?);
+        let failures = number_in(row, 2).unwrap_or(0);
         if claim.waiting.contains(&hop) || is_probed {
             continue;
         }
-        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
+        // A name that is none is that of no recipient: what waits for it goes where it should.
+        let next_hop = NextHop::from_name(&text_in(row, 1).unwrap_or_default());
         let most = claim
             .terms
             .tokens
@@ -429,9 +432,12 @@ fn make_list(
         )?;
         let mut rows = statement.query((hop.0, now.0))?;
         while let Some(row) = rows.next()? {
-            let (id, n) = (MessageId(row.get(0)?), row.get::<_, u32>(1)?);
-            let Some(path) = mailbox_in(row, 2) else {
+            let id = MessageId(row.get(0)?);
+            let (Some(n), Some(path)) = (number_in::<u32>(row, 1), mailbox_in(row, 2)) else {
                 damaged.push(id);
+                if damaged.len() >= MOST_RECIPIENTS {
+                    break;
+                }
                 continue;
             };
             let goes_to = (terms.router)(&path);
@@ -446,7 +452,9 @@ fn make_list(
         }
     }
     damaged.dedup();
-    damaged.into_iter().try_for_each(|id| hold(ledger, id))?;
+    damaged
+        .into_iter()
+        .try_for_each(|id| hold(ledger, id).map(drop))?;
     let rerouted = strayed.len();
     for (id, n, goes_to) in strayed {
         let name = goes_to.to_string();
@@ -503,17 +511,20 @@ fn listed(db: &Connection, list: ListId) -> Result<Listed, QueueError> {
             let (Some(path), Some(reverse_path)) = (mailbox_in(row, 2), reverse_path_in(row, 3)) else {
                 return Ok(Err(id));
             };
+            let (Some(n), Some(size)) = (number_in(row, 1), number_in(row, 4)) else {
+                return Ok(Err(id));
+            };
             let recipient = ListedRecipient {
-                n: row.get(1)?,
+                n,
                 path,
                 expanded_from: mailbox_in(row, 10),
-                notify: row.get::<_, Option<u8>>(11)?.map(Notify::from_bits),
+                notify: number_in::<u8>(row, 11).map(Notify::from_bits),
                 original: word_in(row, 12),
             };
             Ok(Ok(ListedMessage {
                 id,
                 reverse_path,
-                size: row.get(4)?,
+                size,
                 eight_bit: row.get(5)?,
                 binary: row.get(6)?,
                 utf8_header: row.get(7)?,
@@ -624,15 +635,24 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         |row| row.get(0).map(MessageId),
     )?;
     let left = ledger.run(
-        "UPDATE recipient SET state = 2, list = NULL WHERE list = ?",
+        "UPDATE recipient SET state = 2, list = NULL WHERE list = ? AND state IN (2, 3)",
         [list.0],
     )?;
     for id in &messages {
         ledger.record(*id, None, what, &format!("list {list} ended before its turn"))?;
     }
     ledger.run("DELETE FROM domain_list WHERE id = ?", [list.0])?;
-    match (hop, messages.iter().min()) {
-        (Some(hop), Some(oldest)) => refresh_due(ledger, hop, Change::More(left, *oldest)),
-        _ => Ok(()),
+    if let (Some(hop), Some(oldest)) = (hop, messages.iter().min()) {
+        refresh_due(ledger, hop, Change::More(left, *oldest))?;
     }
+    // What can not go back, in a state that no list should hold.
+    let odd = ledger.rows(
+        "SELECT DISTINCT message FROM recipient WHERE list = ?",
+        [list.0],
+        |row| row.get(0).map(MessageId),
+    )?;
+    for id in odd {
+        mend(ledger, id)?;
+    }
+    Ok(())
 }

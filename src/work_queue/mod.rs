@@ -4,6 +4,7 @@
 //! It alone says which messages there are and how they stand. All SQL lives in this room, behind verbs;
 //! nothing outside knows a table.
 
+mod account;
 mod arrival;
 mod backoff;
 mod board;
@@ -17,22 +18,28 @@ mod folder;
 mod hopper;
 mod housekeeping;
 pub mod id;
+mod inspection;
 mod ledger;
 mod listing;
 mod lists;
+mod mending;
 mod moves;
 mod operator;
 pub mod outcome;
+mod place;
 mod reports;
 pub mod retry;
 mod schema;
 mod settlement;
+mod soundness;
 pub mod states;
 mod store;
 pub mod structure;
+mod verify;
 mod writer;
 
 pub use crate::domain_list::list::{DomainList, HopId, ListId, ListedMessage, ListedRecipient};
+pub use account::{Account, Entry, Line};
 pub use arrival::{Addressee, Arrival, Origin};
 pub use backoff::Silence;
 pub use board::{BackOff, HopRow, ListRow, QueueRow};
@@ -42,11 +49,16 @@ pub use due::{Concerned, Due};
 pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::Swept;
+pub use inspection::Finding;
 pub use listing::{Listing, MailRow};
 pub use lists::{Claim, Claimed, Terms};
+pub use mending::Mended;
 pub use operator::Retry;
+pub use place::Loss;
 pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
+pub use soundness::Kind;
+pub use verify::{Verdict, verify};
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +88,11 @@ impl WorkQueue {
             store: Arc::new(Store::open(spool, clock.clone())?),
             clock,
         };
+        let now = queue.now();
+        queue
+            .store
+            .write(move |ledger| account::open(ledger, now))
+            .wait()?;
         queue.recover()?;
         Ok(queue)
     }
@@ -146,6 +163,7 @@ fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError>
                 .map_err(|e| QueueError::file(&path, e))
         }
         Some((None, Some(bytes))) => Ok(ContentReader::Bytes(std::io::Cursor::new(bytes))),
-        _ => Err(QueueError::Database(rusqlite::Error::QueryReturnedNoRows)),
+        Some((None, None)) => Err(QueueError::NoContent),
+        None => Err(QueueError::Database(rusqlite::Error::QueryReturnedNoRows)),
     }
 }

@@ -1,8 +1,10 @@
 //! The moves of recipients that several verbs share: given up, due for a next hop, settled for good.
 
+use rusqlite::Connection;
+
 use super::error::QueueError;
 use super::id::MessageId;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, row};
 use super::outcome::{Reason, Success};
 use super::states::State;
 use crate::clock::Stamp;
@@ -132,6 +134,54 @@ pub(super) fn refresh_due(ledger: &Ledger<'_>, hop: HopId, change: Change) -> Re
     Ok(())
 }
 
+/// What a next hop says wrongly of the recipients that wait for it; read as they stand in `db`.
+pub(super) fn hop_fault(db: &Connection, hop: i64) -> Result<Option<String>, QueueError> {
+    type Kept = (i64, Option<i64>, Option<i64>, Option<i64>);
+    let kept: Option<Kept> = row(
+        db,
+        "SELECT waiting, oldest, due, retry_at FROM next_hop WHERE id = ?",
+        [hop],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+    )?;
+    let Some((waiting, oldest, due, retry_at)) = kept else {
+        return Ok(None);
+    };
+    let counted: Option<Kept> = row(
+        db,
+        "SELECT count(*), min(message), min(next_attempt), NULL FROM recipient \
+         WHERE hop = ? AND state = 2 AND list IS NULL",
+        [hop],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+    )?;
+    let (count, first, next, _) = counted.unwrap_or_default();
+    let latest = next.map(|next| next.max(retry_at.unwrap_or(next)));
+    Ok(if waiting != count {
+        Some(format!(
+            "waiting is {waiting}, and recipients that wait for it: {count}"
+        ))
+    } else if first.is_some_and(|first| oldest.is_none_or(|oldest| oldest > first)) {
+        Some("oldest is later than the first message that waits for it".to_owned())
+    } else if latest.is_some_and(|latest| due.is_none_or(|due| due > latest)) {
+        // A due that is too early costs a look, and is mended with it.
+        Some("due is later than what waits for it".to_owned())
+    } else {
+        None
+    })
+}
+
+/// Counts anew what waits for a next hop. That takes the longer the more it is: only where something was damaged.
+pub(super) fn recount(ledger: &Ledger<'_>, hop: i64) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE next_hop SET \
+         waiting = (SELECT count(*) FROM recipient WHERE hop = ?1 AND state = 2 AND list IS NULL), \
+         oldest = (SELECT min(message) FROM recipient WHERE hop = ?1 AND state = 2 AND list IS NULL), \
+         due = max((SELECT min(next_attempt) FROM recipient WHERE hop = ?1 AND state = 2 AND list IS NULL), \
+           ifnull(retry_at, 0)) WHERE id = ?1",
+        [hop],
+    )?;
+    Ok(())
+}
+
 impl Change {
     /// How many more wait, and the oldest message of these.
     fn in_numbers(self) -> (i64, Option<i64>) {
@@ -164,7 +214,7 @@ pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(
     let left = ledger.run(
         "UPDATE message SET left_at = ?1, inbound_due = NULL, box_due = NULL WHERE id = ?2 AND left_at IS NULL \
          AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 \
-         AND (state < 10 OR report_due IS NOT NULL))",
+         AND (state NOT BETWEEN 10 AND 14 OR report_due IS NOT NULL))",
         (ledger.now().0, id.0),
     )?;
     if left > 0 && ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0 {

@@ -279,7 +279,7 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
 }
 
 /// The end of recipients that were given up; how many ended with this.
-fn fail(ledger: &Ledger<'_>, id: MessageId, failed: &[u32], told: &str) -> Result<usize, QueueError> {
+fn fail(ledger: &mut Ledger<'_>, id: MessageId, failed: &[u32], told: &str) -> Result<usize, QueueError> {
     debug_assert!(State::PendingReport.may_become(State::Failed));
     let mut ended = 0;
     for n in failed {
@@ -289,6 +289,7 @@ fn fail(ledger: &Ledger<'_>, id: MessageId, failed: &[u32], told: &str) -> Resul
         )?;
         if changed > 0 {
             ledger.record(id, Some(*n), "failed", told)?;
+            ledger.count("Mail.Failed", 1);
         }
         ended += changed;
     }

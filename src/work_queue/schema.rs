@@ -9,7 +9,7 @@ use super::error::QueueError;
 use crate::crash_point::{CrashPoint, reach};
 
 /// The schema that this version writes; `user_version` of the database.
-const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 4;
 
 /// The tables of a database that is made anew.
 const TABLES: &str = include_str!("schema.sql");

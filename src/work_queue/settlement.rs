@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::WorkQueue;
 use super::backoff::heed;
+use super::damage::number_in;
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
@@ -78,7 +79,7 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
         let row = ledger.row(
             "SELECT attempts, hop FROM recipient WHERE message = ? AND n = ? AND list = ? AND state = 3",
             (id.0, n, settlement.list.0),
-            |row| Ok((row.get::<_, u32>(0)?, HopId(row.get(1)?))),
+            |row| Ok((number_in::<u32>(row, 0).unwrap_or(0), HopId(row.get(1)?))),
         )?;
         // It may have been removed by the operator meanwhile.
         let Some((attempts, hop)) = row else { continue };

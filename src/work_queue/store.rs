@@ -24,6 +24,7 @@ use super::hopper::{Hopper, Pending};
 use super::housekeeping::Gaps;
 use super::id::Stamps;
 use super::ledger::{Counts, LAST_STAMP, Ledger};
+use super::place::{Loss, Place};
 use super::schema::bring_up;
 use super::writer::{COUNT_EVERY, Durability, StandBy, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
@@ -58,11 +59,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const TRIES: usize = 20;
 
 /// How long to wait for somebody else who has locked the database.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
 /// The database, its writer and its readers; and the lock that keeps a second MTA away.
 pub(super) struct Store {
     spool: PathBuf,
+    place: Arc<Place>,
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
     work: Arc<Hopper<Box<dyn Work>>>,
@@ -70,7 +72,7 @@ pub(super) struct Store {
     stand_by: Arc<Mutex<Option<StandBy>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
-    _lock: Option<File>,
+    _lock: File,
 }
 
 impl fmt::Debug for Store {
@@ -86,12 +88,20 @@ impl Store {
             make_folder(folder).map_err(|e| QueueError::file(folder, e))?;
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
-        let db = open_writer(&spool.join("queue.db"))?;
+        let path = spool.join("queue.db");
+        let db = open_writer(&path)?;
+        let place = Arc::new(Place::of(&path).map_err(|e| QueueError::file(&path, e))?);
         sync_folder(spool).map_err(|e| QueueError::file(spool, e))?;
-        Store::start(spool, clock, db, Some(lock))
+        Store::start(spool, clock, db, place, lock)
     }
 
-    fn start(spool: &Path, clock: Clock, db: Connection, lock: Option<File>) -> Result<Store, QueueError> {
+    fn start(
+        spool: &Path,
+        clock: Clock,
+        db: Connection,
+        place: Arc<Place>,
+        lock: File,
+    ) -> Result<Store, QueueError> {
         let last: i64 = db.query_row(
             "SELECT max(ifnull((SELECT max(id) FROM message), 0), \
                         ifnull((SELECT value FROM marker WHERE name = ?), 0))",
@@ -101,7 +111,11 @@ impl Store {
         let last = Stamp(last);
         // With the clock set back nothing else tells which stamps were given since that was written down.
         let is_behind = clock.now() <= last;
-        let unknown = if is_behind { 2 * COUNT_EVERY } else { Duration::ZERO };
+        let unknown = if is_behind {
+            2 * COUNT_EVERY
+        } else {
+            Duration::ZERO
+        };
         let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
@@ -123,9 +137,11 @@ impl Store {
             .spawn({
                 let (stamps, work) = (Arc::clone(&stamps), Arc::clone(&work));
                 let (uncounted, stand_by) = (Arc::clone(&uncounted), Arc::clone(&stand_by));
+                let place = Arc::clone(&place);
                 move || {
                     Writer {
                         db,
+                        place,
                         stamps,
                         work,
                         stand_by,
@@ -139,6 +155,7 @@ impl Store {
             .map_err(|e| QueueError::file(spool, e))?;
         Ok(Store {
             spool: spool.to_owned(),
+            place,
             content,
             stamps,
             work,
@@ -152,6 +169,20 @@ impl Store {
 
     pub(super) fn spool(&self) -> &Path {
         &self.spool
+    }
+
+    /// Whether what is committed is where anybody will find it; what is wrong. Where something was wrong this looks
+    /// again, and otherwise says what the writer saw after its last commit.
+    pub(super) fn loss(&self) -> Option<Loss> {
+        self.place.last_seen().and_then(|_| self.place.look())
+    }
+
+    /// Nobody opens what is in the place of the database now, but is not it.
+    fn in_its_place(&self) -> Result<PathBuf, QueueError> {
+        match self.place.look() {
+            Some(loss) => Err(QueueError::Lost(loss)),
+            None => Ok(self.spool.join("queue.db")),
+        }
     }
 
     /// Where the content files are.
@@ -239,7 +270,7 @@ impl Store {
         let idle = self.readers.lock().pop();
         let reader = match idle {
             Some(reader) => reader,
-            None => open_reader(&self.spool.join("queue.db"))?,
+            None => open_reader(&self.in_its_place()?)?,
         };
         let result = query(&reader);
         let mut readers = self.readers.lock();
@@ -252,7 +283,7 @@ impl Store {
     /// Copies the write-ahead log home and cuts it, unless others use it all the time. The writer waits for moments
     /// meanwhile.
     pub(super) fn cut_log(&self) -> Result<(), QueueError> {
-        let db = Connection::open_with_flags(self.spool.join("queue.db"), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let db = Connection::open_with_flags(self.in_its_place()?, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.busy_timeout(LONGEST_PAUSE)?;
         for _ in 0..TRIES {
             if cut_log(&db)? {

@@ -22,9 +22,11 @@ mod board;
 mod compaction;
 mod expansion;
 mod left_claim;
+mod mending;
 mod model;
 mod plans;
 mod too_late;
+mod verify;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -170,7 +172,8 @@ impl World {
     }
 }
 
-/// Whatever a test did: each next hop knows how much waits for it, and of no older message.
+/// Whatever a test did: each next hop knows how much waits for it, and of no older message; and all is in order, by
+/// whatever `verify` knows of.
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -184,6 +187,8 @@ impl Drop for World {
              WHERE h.waiting <> ifnull(w.waiting, 0) OR w.waiting > 0 AND ifnull(h.oldest > w.oldest, 1)",
         );
         assert_eq!(wrong, "", "next hops that count wrongly");
+        let verdict = verify(self.folder.path(), true).unwrap();
+        assert!(verdict.is_in_order(), "{verdict:#?}");
     }
 }
 
@@ -582,6 +587,8 @@ fn a_recipient_that_was_expanded_knows_what_the_client_named() {
     let due = world.queue.awaiting_report(10).unwrap().remove(0);
     let named: Vec<_> = due.recipients.into_iter().map(|r| r.expanded_from).collect();
     assert_eq!(named, [None, None, team()]);
+    // It was named, after all.
+    world.sql_run("UPDATE recipient SET parent = NULL");
 }
 
 #[test]

@@ -11,10 +11,12 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::account;
 use super::error::QueueError;
 use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
+use super::place::Place;
 use super::store::cut_log;
 use crate::crash_point::{CrashPoint, reach};
 use crate::tasks::bell::Bell;
@@ -120,6 +122,8 @@ where
 pub(super) struct Writer {
     /// The only connection that writes.
     pub(super) db: Connection,
+    /// Where it is.
+    pub(super) place: Arc<Place>,
     /// Gives the stamps of history.
     pub(super) stamps: Arc<Stamps>,
     /// What waits to be done.
@@ -168,7 +172,8 @@ impl Writer {
         let counts = std::mem::take(&mut *self.uncounted.lock());
         // The end must not wait for long: it is only about counters.
         let _ = self.db.busy_timeout(Duration::from_secs(1));
-        if let Err(error) = self.in_one_transaction(&mut [], counts) {
+        let (close, _) = work(Durability::Unsynced, Vec::new(), account::close);
+        if let Err(error) = self.in_one_transaction(&mut [close], counts) {
             log::error!("queue.db: the statistics could not be written: {error}");
         }
         if let Err((_, error)) = self.db.close() {
@@ -231,6 +236,8 @@ impl Writer {
         }));
         match attempt.unwrap_or(Err(QueueError::Panicked)) {
             Ok((counts, discarded)) => {
+                // Before anybody is answered: what went into a file that nobody will find is not acknowledged.
+                self.place.look();
                 self.count(counts);
                 debug_assert!(
                     discarded.is_empty() || self.durability == Durability::Synced,
@@ -243,6 +250,8 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
+                // What was written over can not be written to either.
+                self.place.look();
                 self.count(counts);
                 if !self.db.is_autocommit()
                     && let Err(error) = self.db.execute_batch("ROLLBACK")

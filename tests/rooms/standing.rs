@@ -64,6 +64,8 @@ fn every_acknowledged_message_arrives_although_the_mta_is_killed_under_load() {
             acknowledged.extend(told.iter());
         });
         assert_eq!(world.sql("PRAGMA integrity_check"), "ok");
+        let verified = world.ask("verify");
+        assert_eq!(verified.status, 0, "{verified:?}");
         let locked = "SELECT recipient FROM outbound_work_queue WHERE state = 'WQ_MSG_LOCKED_FOR_XMIT'";
         in_flight.extend(world.sql(locked).lines().map(str::to_owned));
     }
@@ -74,6 +76,8 @@ fn every_acknowledged_message_arrives_although_the_mta_is_killed_under_load() {
         world.wait_for_sql(&format!("SELECT count(*) FROM {queue}"), "0");
     }
     assert_eq!(world.sql("PRAGMA integrity_check"), "ok");
+    let verified = world.ask("verify --account");
+    assert_eq!(verified.status, 0, "{verified:?}");
     let arrived: HashMap<String, usize> = sink.look(|seen| {
         let mut arrived = HashMap::new();
         for message in seen.accepted() {

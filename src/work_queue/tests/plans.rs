@@ -4,8 +4,16 @@ use rusqlite::Connection;
 
 use crate::work_queue::schema::bring_up;
 
-/// Tables, by name or alias, that do not grow with the mail: a row for each next hop, list or counter.
-const SMALL: [&str; 6] = ["next_hop", "h", "domain_list", "l", "statistic", "CONSTANT"];
+/// Tables, by name or alias, that do not grow with the mail: a row for each next hop, list, counter or state.
+const SMALL: [&str; 7] = [
+    "next_hop",
+    "h",
+    "domain_list",
+    "l",
+    "statistic",
+    "state",
+    "CONSTANT",
+];
 
 /// Indexes of what drt has yet to tell of: it is at work on that, and there is little of it.
 const EXCEPTIONAL: [&str; 2] = ["INDEX recipient_report", "INDEX recipient_report_due"];

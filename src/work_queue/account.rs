@@ -1,0 +1,271 @@
+//! The account: whatever recipient was accepted is somewhere, or came to an end that is known.
+//!
+//! By the rows it is exact at every moment: what housekeeping forgets is added up in the transaction that forgets it.
+//! The counters of `show stat` say the same of what they counted. They are written once a second, so that a crash loses
+//! those of its last second; the next opening counts anew, where that is done in a moment, and otherwise remembers that
+//! there was a crash.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::error::QueueError;
+use super::housekeeping::Gaps;
+use super::inspection::Census;
+use super::ledger::{Counts, Ledger, row, rows};
+use super::soundness::state;
+use super::states::State;
+use crate::clock::Stamp;
+
+/// The marker of an MTA that has the database open, or had when it crashed.
+const RUNNING: &str = "running";
+
+/// Crashes after which the counters were not counted anew.
+const CRASHES: &str = "Account.Crashes";
+
+/// After a crash the counters are counted anew if the database holds no more than this: that is done in a moment.
+const COUNTED_ANEW: i64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+
+/// Each kind of entry: its counter, and the sum of what of it was forgotten.
+const ENTRIES: [(Entry, &str, &str); 7] = [
+    (
+        Entry::Accepted,
+        "Mail.AcceptedRecipients",
+        "Forgotten.AcceptedRecipients",
+    ),
+    (
+        Entry::OfAliases,
+        "Mail.RecipientsOfAliases",
+        "Forgotten.RecipientsOfAliases",
+    ),
+    (
+        Entry::End(State::Delivered),
+        "Mail.Delivered",
+        "Forgotten.Delivered",
+    ),
+    (
+        Entry::End(State::Transmitted),
+        "Mail.TransferredRecipients",
+        "Forgotten.TransferredRecipients",
+    ),
+    (Entry::End(State::Expanded), "Mail.Expanded", "Forgotten.Expanded"),
+    (Entry::End(State::Failed), "Mail.Failed", "Forgotten.Failed"),
+    (Entry::End(State::Removed), "Mail.Removed", "Forgotten.Removed"),
+];
+
+/// What is entered in the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Named by a client, a program or drt.
+    Accepted,
+    /// Came of an alias.
+    OfAliases,
+    /// Came to this end.
+    End(State),
+}
+
+/// An entry, by what the database holds and by what was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What is entered.
+    pub entry: Entry,
+    /// By the rows, and what was forgotten of them.
+    pub rows: i64,
+    /// By the counter of `show stat`, as far as it is on the disk.
+    pub counted: i64,
+}
+
+/// The account of a work queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// What came in, and what ended.
+    pub lines: Vec<Line>,
+    /// Recipients that wait: for conversion, for transmission, for a report.
+    pub waiting: i64,
+    /// Recipients that were put aside.
+    pub held: i64,
+    /// Dead recipients.
+    pub dead: i64,
+    /// Of all that came in: so many were forgotten by housekeeping since.
+    pub forgotten: i64,
+    /// Crashes of which the counters lack the last second.
+    pub crashes: i64,
+    /// An MTA has the queue open, or crashed: the counters on the disk are up to a second behind.
+    pub is_open: bool,
+}
+
+impl Account {
+    /// Draws the account up, after a walk through all messages in the same transaction that counted these.
+    pub(super) fn of(db: &Connection, census: &Census) -> Result<Account, QueueError> {
+        let counters: HashMap<String, i64> = rows(db, "SELECT name, value FROM statistic", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .into_iter()
+        .collect();
+        let counter = |name: &str| counters.get(name).copied().unwrap_or(0);
+        let lines = ENTRIES.map(|(entry, counted, forgotten)| Line {
+            entry,
+            rows: counter(forgotten)
+                + match entry {
+                    Entry::Accepted => census.accepted,
+                    Entry::OfAliases => census.of_aliases,
+                    Entry::End(state) => census.of(state),
+                },
+            counted: counter(counted),
+        });
+        let waiting = [
+            State::PendingConversion,
+            State::PendingXmit,
+            State::LockedForXmit,
+            State::PendingReport,
+        ];
+        Ok(Account {
+            lines: lines.to_vec(),
+            waiting: waiting.map(|state| census.of(state)).iter().sum(),
+            held: census.of(State::Held),
+            dead: census.of(State::Dead),
+            forgotten: ENTRIES[..2]
+                .iter()
+                .map(|(_, _, forgotten)| counter(forgotten))
+                .sum(),
+            crashes: counter(CRASHES),
+            is_open: is_running(db)?,
+        })
+    }
+
+    /// How many came in, less all that are accounted for; by the rows and by the counters.
+    #[must_use]
+    pub fn missing(&self) -> (i64, i64) {
+        let here = self.waiting + self.held + self.dead;
+        let sum = |of: fn(&Line) -> i64| {
+            let signed = |line: &Line| {
+                if matches!(line.entry, Entry::End(_)) {
+                    -of(line)
+                } else {
+                    of(line)
+                }
+            };
+            self.lines.iter().map(signed).sum::<i64>() - here
+        };
+        (sum(|line| line.rows), sum(|line| line.counted))
+    }
+
+    /// Whether nobody is missing, and nobody there who never came.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.missing().0 == 0
+    }
+
+    /// Whether each counter says what the rows say.
+    #[must_use]
+    pub fn counters_agree(&self) -> bool {
+        self.lines.iter().all(|line| line.rows == line.counted)
+    }
+
+    /// Whether it balances, and the counters agree or it is known why they do not.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.balances() && (self.counters_agree() || self.crashes > 0 || self.is_open)
+    }
+}
+
+/// Notes in the database that it is open; after a crash, or at its first opening by a version that keeps the account,
+/// the counters are counted anew.
+pub(super) fn open(ledger: &mut Ledger<'_>, now: Stamp) -> Result<(), QueueError> {
+    let crashed = is_running(ledger.db())?;
+    ledger.mark(RUNNING, now)?;
+    let has_begun = "SELECT 1 FROM statistic WHERE name = ?";
+    let begins = ledger.row(has_begun, [ENTRIES[0].1], |_| Ok(()))?.is_none();
+    if begins || (crashed && Gaps::of(ledger.db())?.left() <= COUNTED_ANEW) {
+        return count_anew(ledger, begins);
+    }
+    if crashed {
+        ledger.write_counts(&Counts::from([(CRASHES, 1)]))?;
+    }
+    Ok(())
+}
+
+/// Notes that it is closed, and all counters are on the disk.
+pub(super) fn close(ledger: &mut Ledger<'_>) -> Result<(), QueueError> {
+    ledger.run("DELETE FROM marker WHERE name = ?", [RUNNING])?;
+    Ok(())
+}
+
+/// Adds up what a message is about to be forgotten with.
+pub(super) fn forget(ledger: &Ledger<'_>, message: i64, sums: &mut Counts) -> Result<(), QueueError> {
+    let sql = "SELECT state, parent IS NOT NULL, count(*) FROM recipient WHERE message = ? GROUP BY 1, 2";
+    let counted = ledger.rows(sql, [message], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?))
+    })?;
+    for (number, of_alias, count) in counted {
+        for (_, _, forgotten) in entries(number, of_alias) {
+            *sums.entry(forgotten).or_default() += count;
+        }
+    }
+    Ok(())
+}
+
+/// The entries that a recipient stands in: how it came in, and how it ended.
+fn entries(number: i64, of_alias: bool) -> impl Iterator<Item = (Entry, &'static str, &'static str)> {
+    let came = if of_alias {
+        Entry::OfAliases
+    } else {
+        Entry::Accepted
+    };
+    let end = state(number).map(Entry::End);
+    ENTRIES
+        .into_iter()
+        .filter(move |(entry, ..)| *entry == came || Some(*entry) == end)
+}
+
+fn is_running(db: &Connection) -> Result<bool, QueueError> {
+    let running = row(db, "SELECT 1 FROM marker WHERE name = ?", [RUNNING], |_| Ok(()))?;
+    Ok(running.is_some())
+}
+
+/// Sets each counter to what the rows and the forgotten sums say. Where the account begins, a counter of earlier days
+/// that has counted more is believed: that much was forgotten before.
+fn count_anew(ledger: &Ledger<'_>, begins: bool) -> Result<(), QueueError> {
+    let mut sums = Counts::new();
+    let counted = ledger.rows(include_str!("account.sql"), [], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?))
+    })?;
+    for (number, of_alias, count) in counted {
+        for (_, counter, _) in entries(number, of_alias) {
+            *sums.entry(counter).or_default() += count;
+        }
+    }
+    let value = |name: &'static str| {
+        let sql = "SELECT value FROM statistic WHERE name = ?";
+        Ok::<i64, QueueError>(ledger.row(sql, [name], |row| row.get(0))?.unwrap_or(0))
+    };
+    let mut forgotten_before = 0;
+    for (entry, counter, forgotten) in ENTRIES.into_iter().rev() {
+        let here = sums.get(counter).copied().unwrap_or(0);
+        if begins {
+            let before = match entry {
+                // Each of those that ended had come in.
+                Entry::Accepted => forgotten_before,
+                Entry::OfAliases => 0,
+                Entry::End(_) => (value(counter)? - here).max(0),
+            };
+            forgotten_before += before;
+            set(ledger, forgotten, before)?;
+        }
+        set(ledger, counter, here + value(forgotten)?)?;
+    }
+    set(ledger, CRASHES, 0)
+}
+
+fn set(ledger: &Ledger<'_>, name: &'static str, value: i64) -> Result<(), QueueError> {
+    if value == 0 && name != ENTRIES[0].1 {
+        // What never happened need not be shown.
+        ledger.run("UPDATE statistic SET value = 0 WHERE name = ?", [name])?;
+        return Ok(());
+    }
+    ledger.run(
+        "INSERT INTO statistic (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! `smtpmta verify`: looks a whole work queue through, of an MTA that runs or of none, or a copy of it.
+//!
+//! Walks, and keeps no more than a few hundred rows and the first findings of each kind in memory. Reads, and changes
+//! nothing; nobody waits for it. Where it wants to see all at one moment, for the account, the write-ahead log grows
+//! meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::account::Account;
+use super::error::QueueError;
+use super::folder::FOLDER;
+use super::id::MessageId;
+use super::inspection::{Census, Finding, Seen, contents, cut, histories, messages, recipients};
+use super::ledger;
+use super::moves::hop_fault;
+use super::schema::VERSION;
+use super::soundness::Kind;
+use super::states::State;
+
+/// So many findings of each kind are told; of the others, how many they are.
+const TOLD: usize = 20;
+
+/// Messages, or next hops, that are looked at in one go.
+const STEP: usize = 200;
+
+/// SQLite stops to look when it has found so much.
+const MOST_DAMAGE: u32 = 100;
+
+/// How long to wait for somebody else who has locked the database.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What came of looking a work queue through.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// What was found, as far as it is told: by its kind, the heaviest first.
+    pub findings: Vec<Finding>,
+    /// Of which kinds there is more, and how much.
+    pub more: Vec<(Kind, usize)>,
+    /// Messages that were looked at.
+    pub messages: u64,
+    /// Of these: in the queue.
+    pub in_queue: u64,
+    /// Recipients that were looked at.
+    pub recipients: u64,
+    /// Next hops that were looked at.
+    pub next_hops: u64,
+    /// The account, where it was asked for and could be drawn up.
+    pub account: Option<Account>,
+}
+
+impl Verdict {
+    /// Whether the queue is in order.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.findings.iter().all(|finding| finding.kind.is_harmless())
+            && self.account.as_ref().is_none_or(Account::is_in_order)
+    }
+}
+
+/// Looks the work queue in the folder `spool` through, and draws its account up if that is wanted.
+///
+/// # Errors
+/// When there is none, or it can not be read at all. A damaged one is a finding.
+pub fn verify(spool: &Path, with_account: bool) -> Result<Verdict, QueueError> {
+    let path = spool.join("queue.db");
+    let mut findings = Findings::default();
+    let mut verdict = Verdict::default();
+    let db = open(&path)?;
+    let done = Look {
+        fresh: open(&path)?,
+        db,
+        folder: spool.join(FOLDER),
+        at_one_moment: with_account,
+        verdict: &mut verdict,
+        findings: &mut findings,
+    }
+    .through();
+    if let Err(error) = done
+        && !findings.is_damage(&error)
+    {
+        return Err(error);
+    }
+    (verdict.findings, verdict.more) = findings.told();
+    Ok(verdict)
+}
+
+/// Opens a database to read it. One without a log, in a folder in which nothing can be written, is a copy that nobody
+/// changes.
+fn open(path: &Path) -> Result<Connection, QueueError> {
+    let found = fs::metadata(path).map_err(|error| QueueError::file(path, error))?;
+    if found.is_dir() {
+        return Err(QueueError::file(path, ErrorKind::IsADirectory.into()));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    match db.query_row("PRAGMA schema_version", [], |_| Ok(())) {
+        Err(error)
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) && !has_log(path) =>
+        {
+            let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+            Ok(Connection::open_with_flags(unchanging(path), flags)?)
+        }
+        // What is wrong with it is told by who looks at it.
+        _ => Ok(db),
+    }
+}
+
+/// Whether there is something in the write-ahead log.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// The URI of a database that nobody changes.
+fn unchanging(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt;
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte))
+            }
+            other => _ = write!(uri, "%{other:02X}"),
+        }
+    }
+    uri + "?mode=ro&immutable=1"
+}
+
+/// What has been found, as much of each kind as is told.
+#[derive(Debug, Default)]
+struct Findings {
+    told: BTreeMap<Kind, Vec<Finding>>,
+    more: BTreeMap<Kind, usize>,
+}
+
+impl Findings {
+    fn add(&mut self, finding: Finding) {
+        let told = self.told.entry(finding.kind).or_default();
+        if told.len() < TOLD {
+            told.push(finding);
+        } else {
+            *self.more.entry(finding.kind).or_default() += 1;
+        }
+    }
+
+    /// Whether this error says that the database is damaged: then it is a finding.
+    fn is_damage(&mut self, error: &QueueError) -> bool {
+        if error.is_damage() {
+            self.add(Finding {
+                kind: Kind::Database,
+                place: "queue.db".to_owned(),
+                what: error.to_string().trim_start_matches("queue.db: ").to_owned(),
+            });
+        }
+        error.is_damage()
+    }
+
+    fn told(self) -> (Vec<Finding>, Vec<(Kind, usize)>) {
+        (
+            self.told.into_values().flatten().collect(),
+            self.more.into_iter().collect(),
+        )
+    }
+}
+
+/// A look at a whole work queue.
+struct Look<'v> {
+    db: Connection,
+    /// Sees what is so now, while `db` sees what was so at one moment.
+    fresh: Connection,
+    folder: PathBuf,
+    at_one_moment: bool,
+    verdict: &'v mut Verdict,
+    findings: &'v mut Findings,
+}
+
+impl Look<'_> {
+    fn through(mut self) -> Result<(), QueueError> {
+        self.integrity()?;
+        if !self.schema()? {
+            return Ok(());
+        }
+        self.begin()?;
+        let mut census = Census::default();
+        let walked = self.walk(&mut census);
+        let hops = self.next_hops();
+        let account = match (&walked, self.at_one_moment) {
+            (Ok(()), true) => Account::of(&self.db, &census).map(Some),
+            _ => Ok(None),
+        };
+        self.end()?;
+        let swept = self.files();
+        // Whatever can not be read keeps nobody from reading the rest.
+        for error in [walked, hops, swept].into_iter().filter_map(Result::err) {
+            if !self.findings.is_damage(&error) {
+                return Err(error);
+            }
+        }
+        self.verdict.account = account?;
+        Ok(())
+    }
+
+    /// What SQLite thinks of the file.
+    fn integrity(&mut self) -> Result<(), QueueError> {
+        let mut check = self
+            .db
+            .prepare(&format!("PRAGMA integrity_check({MOST_DAMAGE})"))?;
+        let mut rows = check.query([])?;
+        while let Some(row) = rows.next()? {
+            let said: String = row.get(0)?;
+            if said != "ok" {
+                self.findings.add(Finding {
+                    kind: Kind::Database,
+                    place: "queue.db".to_owned(),
+                    what: said.split_whitespace().collect::<Vec<_>>().join(" "),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the tables are those of this version.
+    fn schema(&mut self) -> Result<bool, QueueError> {
+        let version: i64 = self
+            .db
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let mut wrong = |what: String| {
+            self.findings.add(Finding {
+                kind: Kind::Schema,
+                place: "queue.db".to_owned(),
+                what,
+            });
+        };
+        if version != VERSION {
+            wrong(format!(
+                "its schema is {version}, that of this version is {VERSION}: nothing more was looked at"
+            ));
+            return Ok(false);
+        }
+        let names = ledger::rows(
+            &self.db,
+            "SELECT number, name FROM state ORDER BY number",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let expected = State::ALL.map(|state| (state.number(), state.name().to_owned()));
+        if names != expected {
+            wrong("the table state does not hold the states that there are".to_owned());
+        }
+        Ok(true)
+    }
+
+    /// From here on all is seen at one moment: for the account, or for the next few rows.
+    fn begin(&self) -> Result<(), QueueError> {
+        if self.db.is_autocommit() {
+            self.db.execute_batch("BEGIN")?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), QueueError> {
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("COMMIT")?;
+        }
+        Ok(())
+    }
+
+    /// The end of a step: the log need not be kept for us any longer, unless all is to be seen at one moment.
+    fn pause(&self) -> Result<(), QueueError> {
+        if self.at_one_moment { Ok(()) } else { self.end() }
+    }
+
+    /// Message by message, with all that belongs to it, and what belongs to none.
+    fn walk(&mut self, census: &mut Census) -> Result<(), QueueError> {
+        let mut after = MessageId(i64::MIN);
+        loop {
+            self.begin()?;
+            let (db, findings) = (&self.db, &mut *self.findings);
+            let mut seen = messages(db, after, MessageId(i64::MAX), STEP)?;
+            let is_last = seen.len() < STEP;
+            let reached = seen
+                .last()
+                .filter(|_| !is_last)
+                .map_or(MessageId(i64::MAX), |last| last.row.id);
+            let range = (after, reached);
+            recipients(db, range, &mut seen, census, &mut |finding, _| {
+                findings.add(finding)
+            })?;
+            contents(db, range, &mut seen, &mut |finding| findings.add(finding))?;
+            histories(db, range, &mut seen, census, &mut |finding| findings.add(finding))?;
+            self.pause()?;
+            self.content_files(&seen)?;
+            self.verdict.messages += seen.len() as u64;
+            self.verdict.in_queue += seen.iter().filter(|seen| !seen.row.has_left).count() as u64;
+            self.verdict.recipients = u64::try_from(census.all()).unwrap_or_default();
+            if is_last {
+                return Ok(());
+            }
+            after = reached;
+        }
+    }
+
+    /// The content files of these messages.
+    fn content_files(&mut self, seen: &[Seen]) -> Result<(), QueueError> {
+        for message in seen.iter().map(|seen| &seen.row).filter(|row| !row.has_left) {
+            let Some(file) = &message.file else { continue };
+            let what = match fs::metadata(self.folder.join(file)) {
+                Ok(found) => cut(message.size, i64::try_from(found.len()).unwrap_or(i64::MAX)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Some(format!("its content file {} is missing", file.escape_default()))
+                }
+                Err(error) => Some(format!("its content file {}: {error}", file.escape_default())),
+            };
+            let Some(what) = what else { continue };
+            // The message may have left since its row was read.
+            let sql = "SELECT file = ? AND size = ? FROM message WHERE id = ? AND left_at IS NULL";
+            let parameters = (file, message.size, message.id.0);
+            if ledger::row(&self.fresh, sql, parameters, |row| row.get(0))? == Some(Some(true)) {
+                self.findings.add(Finding::of(Kind::Content, message.id, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each next hop knows what waits for it.
+    fn next_hops(&mut self) -> Result<(), QueueError> {
+        let mut after = i64::MIN;
+        loop {
+            let sql = "SELECT id FROM next_hop WHERE id > ? ORDER BY id LIMIT ?";
+            let ids: Vec<i64> = ledger::rows(&self.fresh, sql, (after, STEP), |row| row.get(0))?;
+            for id in &ids {
+                self.begin()?;
+                let fault = hop_fault(&self.db, *id)?;
+                self.pause()?;
+                if let Some(what) = fault {
+                    self.findings.add(Finding {
+                        kind: Kind::NextHop,
+                        place: format!("next hop {id}"),
+                        what,
+                    });
+                }
+            }
+            self.verdict.next_hops += ids.len() as u64;
+            match ids.last() {
+                Some(last) => after = *last,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Content files that no message in the queue names.
+    fn files(&mut self) -> Result<(), QueueError> {
+        let broken = |error| QueueError::file(&self.folder, error);
+        let entries = match fs::read_dir(&self.folder) {
+            // Whatever should be in there has been missed already.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(broken)?,
+        };
+        for entry in entries {
+            let name = entry.map_err(broken)?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let id = name.split_once('.').map_or(name, |(id, _)| id);
+            let Ok(id) = id.parse::<MessageId>() else { continue };
+            let sql = "SELECT file FROM message WHERE id = ? AND left_at IS NULL";
+            let named: Option<Option<String>> = ledger::row(&self.fresh, sql, [id.0], |row| row.get(0))?;
+            if named.flatten().as_deref() != Some(name) {
+                self.findings.add(Finding {
+                    kind: Kind::StrayFile,
+                    place: format!("{FOLDER}/{name}"),
+                    what: "no message in the queue names it".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
