@@ -8,7 +8,9 @@ mod support {
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod load;
     pub mod next_hops;
+    pub mod other_clock;
     pub mod scram;
     pub mod sink;
     pub mod stream;
@@ -30,6 +32,7 @@ mod rooms {
     mod backoff;
     mod bad_configs;
     mod bounded;
+    mod clock;
     mod console;
     mod contents;
     mod durable;

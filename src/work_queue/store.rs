@@ -23,7 +23,7 @@ use super::folder::ContentFolder;
 use super::hopper::{Hopper, Pending};
 use super::housekeeping::Gaps;
 use super::id::Stamps;
-use super::ledger::{Counts, LAST_STAMP, Ledger};
+use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::schema::bring_up;
 use super::writer::{Durability, StandBy, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
@@ -56,6 +56,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is tried to cut the write-ahead log.
 const TRIES: usize = 20;
 
+/// What was given in the time before a crash is not written down; that is no more than this.
+const NOT_WRITTEN_DOWN: Duration = Duration::from_secs(60);
+
 /// How long to wait for somebody else who has locked the database.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -64,6 +67,7 @@ pub(super) struct Store {
     spool: PathBuf,
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
+    last_moment: Option<Stamp>,
     work: Arc<Hopper<Box<dyn Work>>>,
     uncounted: Arc<Mutex<Counts>>,
     stand_by: Arc<Mutex<Option<StandBy>>>,
@@ -97,7 +101,18 @@ impl Store {
             [LAST_STAMP],
             |row| row.get(0),
         )?;
-        let stamps = Arc::new(Stamps::after(Stamp(last), clock));
+        let last_moment = ledger::row(
+            &db,
+            "SELECT value FROM marker WHERE name = ?",
+            [LAST_MOMENT],
+            |row| row.get(0).map(Stamp),
+        )?;
+        let mut last = Stamp(last);
+        if clock.now() < last {
+            // The clock was set back. What it gives now must not have been given before.
+            last = last.plus(NOT_WRITTEN_DOWN);
+        }
+        let stamps = Arc::new(Stamps::after(last, clock));
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
         let stand_by = Arc::default();
@@ -135,6 +150,7 @@ impl Store {
             spool: spool.to_owned(),
             content,
             stamps,
+            last_moment,
             work,
             uncounted,
             stand_by,
@@ -155,6 +171,11 @@ impl Store {
 
     pub(super) fn stamps(&self) -> &Stamps {
         &self.stamps
+    }
+
+    /// The latest that the clock is known to have shown before the database was opened.
+    pub(super) fn last_moment(&self) -> Option<Stamp> {
+        self.last_moment
     }
 
     /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts. That commit has

@@ -6,15 +6,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::other_clock::OtherClock;
 use super::trace;
 use super::world::PATIENCE;
 
@@ -71,6 +72,8 @@ pub struct Daemon {
     child: Child,
     ear: Arc<Ear>,
     listeners: Vec<JoinHandle<()>>,
+    /// What it may leave behind, and nobody needs.
+    litter: Vec<PathBuf>,
 }
 
 impl Daemon {
@@ -82,6 +85,13 @@ impl Daemon {
     /// Runs it with these arguments under strace, which writes to `record`.
     pub fn traced(arguments: &[String], record: &Path) -> Daemon {
         Daemon::run(trace::under_strace(PROGRAM, record).args(arguments))
+    }
+
+    /// Runs it with these arguments by another clock.
+    pub fn by_clock(arguments: &[String], clock: &OtherClock) -> Daemon {
+        let mut daemon = Daemon::run(clock.rule(&mut Command::new(PROGRAM)).args(arguments));
+        daemon.litter = OtherClock::litter(daemon.child.id());
+        daemon
     }
 
     fn run(command: &mut Command) -> Daemon {
@@ -103,6 +113,7 @@ impl Daemon {
             child,
             ear,
             listeners: vec![console, log],
+            litter: Vec::new(),
         }
     }
 
@@ -154,6 +165,12 @@ impl Daemon {
             .ear
             .wait(|said| said.all.iter().find(|line| line.contains(text)).cloned());
         found.unwrap_or_else(|said| panic!("nobody said {text:?}; they said\n{said}"))
+    }
+
+    /// How many lines of the console and of the log contain `text` so far.
+    pub fn count_said(&self, text: &str) -> usize {
+        let said = self.ear.said.lock().unwrap();
+        said.all.iter().filter(|line| line.contains(text)).count()
     }
 
     /// All that was said so far.
@@ -217,6 +234,19 @@ impl Daemon {
             .count()
     }
 
+    /// The processor time that it has used so far.
+    pub fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Behind the name, which may have blanks in it, the third field comes first: user and system time are the
+        // 14th and 15th, in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11..13]
+            .iter()
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
@@ -228,6 +258,9 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         for listener in self.listeners.drain(..) {
             let _ = listener.join();
+        }
+        for file in &self.litter {
+            let _ = fs::remove_file(file);
         }
     }
 }

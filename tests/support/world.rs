@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
+use super::other_clock::OtherClock;
 
 /// How long a test waits for what must come. Generous: the machine may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +65,8 @@ pub struct World {
     flags: Vec<String>,
     /// Where strace records what the MTA does.
     record: Option<PathBuf>,
+    /// The clock that the MTA goes by, if not the machine's.
+    clock: Option<OtherClock>,
     daemon: Option<Daemon>,
 }
 
@@ -83,6 +86,7 @@ impl World {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             record: None,
+            clock: None,
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -102,9 +106,10 @@ impl World {
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
-        match &self.record {
-            None => Daemon::spawn(&arguments),
-            Some(record) => Daemon::traced(&arguments, record),
+        match (&self.record, &self.clock) {
+            (Some(record), _) => Daemon::traced(&arguments, record),
+            (None, Some(clock)) => Daemon::by_clock(&arguments, clock),
+            (None, None) => Daemon::spawn(&arguments),
         }
     }
 
@@ -168,6 +173,11 @@ impl World {
         let record = self.folder.path().join("record");
         self.record = Some(record.clone());
         record
+    }
+
+    /// From its next start on the MTA goes by this clock.
+    pub fn go_by(&mut self, clock: OtherClock) {
+        self.clock = Some(clock);
     }
 
     /// Writes a file beside the configuration; gives its path.
