@@ -61,5 +61,6 @@ mod rooms {
     mod reports;
     mod sink;
     mod standing;
+    mod stop_and_start;
     mod upgrade;
 }
