@@ -37,6 +37,9 @@ use housekeeping::Housekeeper;
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether somebody has set the clock.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+
 /// Why the MTA could not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -134,7 +137,7 @@ impl Addin {
             let note = format!("No accounts: every local part of {domains} is a mailbox");
             log_book::say(&screen::addin_says(&note));
         }
-        let housekeeper = Housekeeper::new(queue.clone(), started, config);
+        let housekeeper = Housekeeper::new(queue.clone(), started);
         server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
         log::info!(
             "smtpmta {} started, spool {}",
@@ -155,7 +158,12 @@ impl Addin {
     /// Obeys until it is told to stop, and stops.
     fn work(mut self) {
         loop {
-            let housekeeping = after(self.housekeeper.until_next());
+            self.follow_clock();
+            let config = &self.invocation.config;
+            if self.housekeeper.is_due(config) {
+                self.housekeeper.begin(config);
+            }
+            let time = after(self.housekeeper.until_next(config).min(LOOK_AT_CLOCK));
             select! {
                 recv(self.requests) -> request => {
                     let Ok(request) = request else { break };
@@ -172,12 +180,33 @@ impl Addin {
                     }
                     _ => break,
                 },
-                recv(housekeeping) -> _ => {
-                    self.housekeeper.begin(&self.invocation.config);
-                }
+                recv(time) -> _ => {}
             }
         }
         self.stop();
+    }
+
+    /// If the clock has been set back, what waits for a moment must not wait for that. A large queue takes its time, and
+    /// the operator must not wait for it.
+    fn follow_clock(&self) {
+        let Some(by) = self.queue.set_back() else {
+            return;
+        };
+        log::warn!("the clock has been set back by {} s", by.as_secs());
+        let (queue, bells) = (self.queue.clone(), self.crew.bells());
+        let make_up = move || {
+            match queue.make_up_for(by) {
+                Ok(moved) => log::info!("as much earlier due: {moved} recipients and messages that wait"),
+                Err(error) => log::error!("what waits may wait for longer by as much: {error}"),
+            }
+            bells.kick_all();
+        };
+        let begun = std::thread::Builder::new()
+            .name("clock".to_owned())
+            .spawn(make_up.clone());
+        if begun.is_err() {
+            make_up();
+        }
     }
 
     fn stop(mut self) {

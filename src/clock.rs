@@ -2,12 +2,16 @@
 //!
 //! Never read anywhere else, so that retry, expiry and reports can be tested without waiting.
 
+mod watch;
+
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Local, Utc};
+
+pub use watch::{DOUBT, Moment, TOLERANCE, Watch};
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,14 +87,29 @@ pub enum Clock {
     #[default]
     System,
     /// A clock that stands still until it is moved.
-    Manual(Arc<AtomicI64>),
+    Manual(Arc<Hands>),
 }
 
+/// The hands of a clock that is moved by hand.
+#[derive(Debug)]
+pub struct Hands {
+    /// What it shows.
+    shows: AtomicI64,
+    /// How much time has passed, whatever it shows.
+    passed: AtomicI64,
+}
+
+/// Where the machine's steady clock is counted from.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 impl Clock {
-    /// A clock that shows `at` until [`Clock::advance`] moves it.
+    /// A clock that shows `at` until [`Clock::advance`] or [`Clock::set`] moves it.
     #[must_use]
     pub fn manual(at: Stamp) -> Clock {
-        Clock::Manual(Arc::new(AtomicI64::new(at.0)))
+        Clock::Manual(Arc::new(Hands {
+            shows: AtomicI64::new(at.0),
+            passed: AtomicI64::new(0),
+        }))
     }
 
     /// The present moment.
@@ -102,14 +121,33 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Stamp::EPOCH.plus(since)
             }
-            Clock::Manual(at) => Stamp(at.load(Ordering::SeqCst)),
+            Clock::Manual(hands) => Stamp(hands.shows.load(Ordering::SeqCst)),
         }
     }
 
-    /// Moves a manual clock forward; the system's clock stays as it is.
+    /// The present moment, and how much time has passed since some moment, which nobody can set.
+    #[must_use]
+    pub fn read(&self) -> (Stamp, Duration) {
+        let passed = match self {
+            Clock::System => BEGIN.elapsed(),
+            Clock::Manual(hands) => Stamp(hands.passed.load(Ordering::SeqCst)).since(Stamp::EPOCH),
+        };
+        (self.now(), passed)
+    }
+
+    /// Lets time pass on a manual clock; the system's clock stays as it is.
     pub fn advance(&self, by: Duration) {
-        if let Clock::Manual(at) = self {
-            at.store(Stamp(at.load(Ordering::SeqCst)).plus(by).0, Ordering::SeqCst);
+        if let Clock::Manual(hands) = self {
+            for hand in [&hands.shows, &hands.passed] {
+                hand.store(Stamp(hand.load(Ordering::SeqCst)).plus(by).0, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Sets a manual clock, while no time passes; the system's clock stays as it is.
+    pub fn set(&self, to: Stamp) {
+        if let Clock::Manual(hands) = self {
+            hands.shows.store(to.0, Ordering::SeqCst);
         }
     }
 }

@@ -12,12 +12,14 @@ mod support {
     pub mod journal;
     pub mod load;
     pub mod next_hops;
+    pub mod other_clock;
     pub mod scram;
     pub mod shim;
     pub mod sink;
     pub mod stream;
     pub mod submission;
     pub mod trace;
+    pub mod traffic;
     pub mod world;
 }
 
@@ -34,6 +36,7 @@ mod rooms {
     mod backoff;
     mod bad_configs;
     mod bounded;
+    mod clock;
     mod console;
     mod contents;
     // There are no crash points in a release.
@@ -68,6 +71,7 @@ mod rooms {
     mod reports;
     mod sink;
     mod standing;
+    mod stop_and_start;
     mod upgrade;
     mod verify;
 }

@@ -173,6 +173,11 @@ impl Crew {
         self.bells.osesctl.clone()
     }
 
+    /// The doorbells of all tasks.
+    pub(super) fn bells(&self) -> Bells {
+        self.bells.clone()
+    }
+
     /// From now on what begins goes by these files; what has begun goes on as it is.
     pub(super) fn take_files(&mut self, files: Files) {
         self.directory.replace(files.directory);

@@ -11,27 +11,27 @@ use crate::config::Config;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{Mended, WorkQueue};
-use chrono::{Days, Local, NaiveTime};
+use chrono::{Days, Local, NaiveDateTime, NaiveTime};
 
 /// Sees to the housekeeping.
 pub(super) struct Housekeeper {
     queue: WorkQueue,
     /// Content files that were begun before this belong to nobody who still writes them.
     started: MessageId,
-    at: Option<u32>,
+    /// When it was last looked whether it is time.
+    looked: NaiveDateTime,
     busy: Arc<AtomicBool>,
 }
 
 impl Housekeeper {
     /// A housekeeper, who begins by sweeping up what the last run left behind: content files that were begun before
     /// `started`, which must have been given before anybody could begin one in this run.
-    pub(super) fn new(queue: WorkQueue, started: MessageId, config: &Config) -> Housekeeper {
-        let busy = Arc::default();
+    pub(super) fn new(queue: WorkQueue, started: MessageId) -> Housekeeper {
         let keeper = Housekeeper {
             queue,
             started,
-            at: config.housekeeping,
-            busy,
+            looked: Local::now().naive_local(),
+            busy: Arc::default(),
         };
         let queue = keeper.queue.clone();
         // The listeners have just been announced: this is no time to compact.
@@ -40,18 +40,22 @@ impl Housekeeper {
     }
 
     /// How long until the next housekeeping; a long time if there is none.
-    pub(super) fn until_next(&self) -> Duration {
+    pub(super) fn until_next(&self, config: &Config) -> Duration {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        let Some(minutes) = self.at else { return DAY };
-        let now = Local::now().naive_local();
-        let at = NaiveTime::from_num_seconds_from_midnight_opt(minutes * 60, 0).unwrap_or_default();
-        let today = now.date().and_time(at);
-        let next = if today > now {
-            today
-        } else {
-            today.checked_add_days(Days::new(1)).unwrap_or(today)
+        let Some(minutes) = config.housekeeping else {
+            return DAY;
         };
-        (next - now).to_std().unwrap_or(DAY)
+        let now = Local::now().naive_local();
+        (next(now, minutes) - now).to_std().unwrap_or(DAY)
+    }
+
+    /// Whether it has become time since this was last asked. A clock that is set makes it time once at most.
+    pub(super) fn is_due(&mut self, config: &Config) -> bool {
+        let now = Local::now().naive_local();
+        let looked = std::mem::replace(&mut self.looked, now);
+        config
+            .housekeeping
+            .is_some_and(|minutes| next(looked, minutes) <= now)
     }
 
     /// Begins, unless it is at it already; whether it did.
@@ -108,6 +112,17 @@ fn mend(queue: &WorkQueue) {
     }
 }
 
+/// The next moment after `now` that is so many minutes after midnight.
+fn next(now: NaiveDateTime, minutes: u32) -> NaiveDateTime {
+    let at = NaiveTime::from_num_seconds_from_midnight_opt(minutes * 60, 0).unwrap_or_default();
+    let today = now.date().and_time(at);
+    if today > now {
+        today
+    } else {
+        today.checked_add_days(Days::new(1)).unwrap_or(today)
+    }
+}
+
 fn sweep(queue: &WorkQueue, started: MessageId) {
     match queue.sweep(started) {
         Ok(swept) if swept.removed > 0 => {
@@ -118,5 +133,19 @@ fn sweep(queue: &WorkQueue, started: MessageId) {
         }
         Ok(_) => {}
         Err(error) => log::error!("housekeeping: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_time_is_later_today_or_tomorrow_and_never_now() {
+        let at = |text: &str| text.parse::<NaiveDateTime>().unwrap();
+        let one = |now| next(at(now), 60).to_string();
+        assert_eq!(one("2026-11-25T00:59:59.999"), "2026-11-25 01:00:00");
+        assert_eq!(one("2026-11-25T01:00:00"), "2026-11-26 01:00:00");
+        assert_eq!(one("2026-12-31T23:00:00"), "2027-01-01 01:00:00");
     }
 }

@@ -233,7 +233,7 @@ impl InboundConversion {
         let attempts = recipient.attempts + 1;
         match self
             .retry
-            .next_attempt(message.id.arrived(), attempts, self.queue.now())
+            .next_attempt(message.id.arrived(), attempts, self.queue.moment())
         {
             Some(next) => Delivery::Later(reason, next),
             None => Delivery::GiveUp(reason),

@@ -129,7 +129,7 @@ impl OutboundConversion {
         let mut writer = self.queue.rewritten_content_writer(message.id);
         let mut structure = StructureReader::default();
         let mut completer = Completer::new(Facts {
-            date: message.id.arrived().to_rfc5322(),
+            date: self.queue.arrival(message.id).to_rfc5322(),
             hostname: self.hostname.clone(),
             id: message.id,
             sender: message.reverse_path.clone(),

@@ -135,7 +135,8 @@ impl DeliveryReport {
             return Ok(());
         };
         while !stop.is_given() {
-            let (mut late, reached, more) = self.queue.delayed(self.queue.now().minus(delay))?;
+            let cutoff = self.queue.moment().certain.minus(delay);
+            let (mut late, reached, more) = self.queue.delayed(cutoff)?;
             for due in &mut late {
                 due.recipients.retain(wants(|notify| notify.delay));
             }
@@ -168,10 +169,8 @@ impl DeliveryReport {
     /// The safety net below the retries: no message outlives its time, whatever keeps it from being tried. An
     /// attempt that falls due at the very end is let go first.
     fn expire(&self, stop: &Stop) -> Result<(), QueueError> {
-        let cutoff = self
-            .queue
-            .now()
-            .minus(self.expire + (self.expire / 10).min(LAST_ATTEMPT));
+        let now = self.queue.moment().certain;
+        let cutoff = now.minus(self.expire + (self.expire / 10).min(LAST_ATTEMPT));
         let mut round = Round::default();
         while !stop.is_given() && !round.is_done {
             round = self.queue.expire(cutoff, round)?;
@@ -204,8 +203,8 @@ impl DeliveryReport {
             id,
             about: due.id,
             hostname: &self.hostname,
-            date: &id.arrived().to_rfc5322(),
-            arrival: &due.id.arrived().to_rfc5322(),
+            date: &self.queue.arrival(id).to_rfc5322(),
+            arrival: &self.queue.arrival(due.id).to_rfc5322(),
             sender,
             envelope_id: envelope_id.as_deref(),
             recipients: &recipients,

@@ -551,7 +551,7 @@ impl<'d> Dialogue<'d> {
         };
         facts.client_name = name.as_deref();
         let id = self.handler.queue.message_id();
-        let date = id.arrived().to_rfc5322();
+        let date = self.handler.queue.arrival(id).to_rfc5322();
         let received = facts.line(id, &date);
         let header = if session.is_submission() {
             HeaderWatch::submission(&date, &format!("<{id}@{}>", facts.hostname))

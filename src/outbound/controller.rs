@@ -9,6 +9,7 @@ use crossbeam_channel::select;
 
 use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
+use super::lease::Leases;
 use crate::clock::Stamp;
 use crate::console::screen;
 use crate::crash_point::{CrashPoint, reach};
@@ -24,10 +25,6 @@ const LISTS_A_PASS: usize = 32;
 
 /// How long to wait after the queue refused to do its part.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
-
-/// How long a handler may have a list in hand. Every step of a session has its deadline, so that none needs as long:
-/// whoever does has hung, and its messages must not.
-const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a pass came to.
 enum Progress {
@@ -72,11 +69,11 @@ impl OutboundController {
     /// Works until it is told to stop; then takes the lists apart that no handler has.
     pub fn run(&self, stop: &Stop) {
         let mut watched: Option<Instant> = None;
-        let mut suspects = Vec::new();
+        let (mut suspects, mut leases) = (Vec::new(), Leases::default());
         while !stop.is_given() {
             if watched.is_none_or(|at| at.elapsed() >= self.poll_interval) {
                 watched = Some(Instant::now());
-                self.take_lost_lists_apart(&mut suspects);
+                self.take_lost_lists_apart(&mut suspects, &mut leases);
             }
             // What falls due or ripens after this moment is waited for: nothing falls between pass and pause.
             let looked = (self.queue.now(), Instant::now());
@@ -124,7 +121,7 @@ impl OutboundController {
 
     /// The safety net below the handlers: a list that nobody has, and that yet is there, would keep its messages
     /// locked for ever, and so would a handler that hangs.
-    fn take_lost_lists_apart(&self, suspects: &mut Vec<ListId>) {
+    fn take_lost_lists_apart(&self, suspects: &mut Vec<ListId>, leases: &mut Leases) {
         let lists = match self.queue.lists() {
             Ok(lists) => lists,
             Err(error) => return log::error!("the domain lists can not be looked through: {error}"),
@@ -141,8 +138,8 @@ impl OutboundController {
             }
         }
         *suspects = unknown;
-        let overdue = self.queue.lists_in_hand_since(self.queue.now().minus(LEASE));
-        for list in overdue.unwrap_or_default() {
+        let in_hand = self.queue.lists_in_hand().unwrap_or_default();
+        for list in leases.overdue(&in_hand, Instant::now()) {
             log::error!("list {list} has been in the hands of a handler for a day: it is taken apart");
             if let Err(error) = self.queue.end_list(list) {
                 log::error!("list {list}: {error}");

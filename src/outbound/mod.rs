@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod families;
 pub mod handler;
 pub mod hosts;
+pub mod lease;
 pub mod lingering;
 pub mod logins;
 pub mod offered;

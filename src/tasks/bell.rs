@@ -50,6 +50,15 @@ pub struct Bells {
     pub drt: Bell,
 }
 
+impl Bells {
+    /// Rings all of them: nobody knows for whom there is something.
+    pub fn kick_all(&self) {
+        [&self.imsgcnv, &self.omsgcnv, &self.osesctl, &self.drt]
+            .into_iter()
+            .for_each(Bell::kick);
+    }
+}
+
 /// Tells a task to stop: once given, never taken back. Clones are the same order.
 #[derive(Clone, Debug)]
 pub struct Stop {

@@ -14,7 +14,7 @@ use super::outcome::{Outcome, Reason};
 use super::retry::RetryPolicy;
 use super::settlement::Settled;
 use super::states::State;
-use crate::clock::Stamp;
+use crate::clock::{Moment, Stamp};
 use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::{HopId, ListId};
 
@@ -39,9 +39,9 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: the list is as it was.
     pub fn back_off(&self, silence: &Silence) -> Result<Settled, QueueError> {
-        let (now, silence) = (self.now(), silence.clone());
+        let (moment, silence) = (self.moment(), silence.clone());
         self.store
-            .write(move |ledger| back_off(ledger, &silence, now))
+            .write(move |ledger| back_off(ledger, &silence, moment))
             .wait()
     }
 }
@@ -73,7 +73,8 @@ fn standing(ledger: &Ledger<'_>, list: ListId) -> Result<Option<Standing>, Queue
     )
 }
 
-fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, now: Stamp) -> Result<Settled, QueueError> {
+fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, moment: Moment) -> Result<Settled, QueueError> {
+    let now = moment.shown;
     let Silence {
         list,
         host,
@@ -105,7 +106,7 @@ fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, now: Stamp) -> Result<Se
             "UPDATE recipient SET attempts = attempts + 1, last_host = ?, attempted_at = ? WHERE message = ? AND n = ?",
             (host, now.0, id.0, n),
         )?;
-        let Some(next) = retry.next_attempt(id.arrived(), attempts + 1, now) else {
+        let Some(next) = retry.next_attempt(id.arrived(), attempts + 1, moment) else {
             let reason = expired(reason);
             give_up(ledger, id, n, State::LockedForXmit, null_sender, &reason)?;
             settled.given_up += 1;

@@ -41,7 +41,8 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused; what was forgotten before stays forgotten.
     pub fn forget(&self, keep: Duration) -> Result<usize, QueueError> {
-        let cutoff = self.now().minus(keep);
+        // What is forgotten because the clock was wrong for a moment can not be had back.
+        let cutoff = self.moment().certain.minus(keep);
         let mut forgotten = 0;
         loop {
             let step = self

@@ -60,6 +60,11 @@ impl Stamps {
         }
     }
 
+    /// What the clock shows, which may be earlier than what was given before.
+    pub fn moment(&self) -> Stamp {
+        self.clock.now()
+    }
+
     /// A stamp later than every other one given so far.
     pub fn next(&self) -> Stamp {
         let now = self.clock.now().0;
@@ -73,5 +78,41 @@ impl Stamps {
     /// An ID that no other message has.
     pub fn message_id(&self) -> MessageId {
         MessageId(self.next().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn stamps_and_ids_rise_and_are_unique_while_the_clock_is_set_back_and_forward() {
+        let begin = Stamp(1_000_000_000_000_000);
+        let clock = Clock::manual(begin);
+        let stamps = Stamps::after(begin, clock.clone());
+        let mut last = begin;
+        let moves = [
+            begin,
+            begin.plus(DAY),
+            begin,
+            begin.minus(DAY),
+            Stamp::EPOCH,
+            begin.plus(DAY / 2),
+            begin.plus(2 * DAY),
+        ];
+        for at in moves {
+            clock.set(at);
+            for _ in 0..1000 {
+                let (stamp, id) = (stamps.next(), stamps.message_id());
+                assert!(last < stamp && stamp < id.arrived(), "{last:?} {stamp:?} {id:?}");
+                last = id.arrived();
+            }
+        }
+        // And it follows the clock again as soon as that has caught up.
+        assert!(last.since(begin.plus(2 * DAY)) < Duration::from_secs(1));
     }
 }

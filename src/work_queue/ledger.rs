@@ -13,6 +13,9 @@ use crate::clock::Stamp;
 /// The marker of the last stamp that was given, as far as it was written down.
 pub(super) const LAST_STAMP: &str = "last stamp";
 
+/// The marker of the latest that the clock showed, as far as that was not made up for.
+pub(super) const LAST_MOMENT: &str = "last moment";
+
 /// Counters of `show stat`, by name.
 pub(super) type Counts = HashMap<&'static str, i64>;
 
@@ -70,6 +73,11 @@ impl<'w> Ledger<'w> {
         self.stamps.next()
     }
 
+    /// The present moment as the clock shows it: what is due goes by it.
+    pub(super) fn moment(&self) -> Stamp {
+        self.stamps.moment()
+    }
+
     /// A row of history: `what` happened to message `id`, or to its recipient `n`.
     pub(super) fn record(
         &self,
@@ -106,6 +114,11 @@ impl<'w> Ledger<'w> {
         if !counts.is_empty() {
             // With the clock set back and the history forgotten, no ID shall be given a second time.
             self.mark(LAST_STAMP, self.now())?;
+            self.run(
+                "INSERT INTO marker (name, value) VALUES (?, ?) \
+                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                (LAST_MOMENT, self.moment().0),
+            )?;
         }
         for (name, by) in counts {
             self.run(

@@ -141,7 +141,7 @@ impl WorkQueue {
         claim: impl Fn() -> Option<Claim> + Send + 'static,
     ) -> LeftClaim<'_> {
         let pass = move |ledger: &mut Ledger<'_>| {
-            let now = ledger.now();
+            let now = ledger.moment();
             claim().map(|claim| make_lists(ledger, &claim, now)).transpose()
         };
         LeftClaim {
@@ -221,18 +221,14 @@ impl WorkQueue {
             .read(|db| ledger::rows(db, "SELECT id FROM domain_list", [], |row| row.get(0).map(ListId)))
     }
 
-    /// The lists that handlers got before `cutoff`, and still have.
+    /// The lists that handlers have.
     ///
     /// # Errors
     /// When the database can not be read.
-    pub fn lists_in_hand_since(&self, cutoff: Stamp) -> Result<Vec<ListId>, QueueError> {
+    pub fn lists_in_hand(&self) -> Result<Vec<ListId>, QueueError> {
         self.store.read(|db| {
-            ledger::rows(
-                db,
-                "SELECT id FROM domain_list WHERE handler IS NOT NULL AND made_at < ?",
-                [cutoff.0],
-                |row| row.get(0).map(ListId),
-            )
+            let sql = "SELECT id FROM domain_list WHERE handler IS NOT NULL";
+            ledger::rows(db, sql, [], |row| row.get(0).map(ListId))
         })
     }
 
@@ -635,9 +631,11 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         |row| row.get(0).map(MessageId),
     )?;
     let left = ledger.run(
-        "UPDATE recipient SET state = 2, list = NULL WHERE list = ? AND state IN (2, 3)",
-        [list.0],
+        "UPDATE recipient SET state = 2, list = NULL, next_attempt = min(next_attempt, ?) \
+         WHERE list = ? AND state IN (2, 3)",
+        (ledger.moment().0, list.0),
     )?;
+    // All on a list was due when it was made; with the clock set back since then it is still.
     for id in &messages {
         ledger.record(*id, None, what, &format!("list {list} ended before its turn"))?;
     }

@@ -30,6 +30,7 @@ mod place;
 mod reports;
 pub mod retry;
 mod schema;
+mod setback;
 mod settlement;
 mod soundness;
 pub mod states;
@@ -66,7 +67,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Moment, Stamp, Watch};
 use id::MessageId;
 use store::Store;
 
@@ -74,7 +75,7 @@ use store::Store;
 #[derive(Clone, Debug)]
 pub struct WorkQueue {
     store: Arc<Store>,
-    clock: Clock,
+    watch: Arc<Watch>,
 }
 
 impl WorkQueue {
@@ -84,10 +85,9 @@ impl WorkQueue {
     /// # Errors
     /// When another MTA has the spool, or the database can not be opened.
     pub fn open(spool: &Path, clock: Clock) -> Result<WorkQueue, QueueError> {
-        let queue = WorkQueue {
-            store: Arc::new(Store::open(spool, clock.clone())?),
-            clock,
-        };
+        let store = Arc::new(Store::open(spool, clock.clone())?);
+        let watch = Arc::new(Watch::new(clock, store.last_moment()));
+        let queue = WorkQueue { store, watch };
         let now = queue.now();
         queue
             .store
@@ -114,10 +114,23 @@ impl WorkQueue {
         self.store.spool()
     }
 
-    /// The clock by which retries and reports fall due.
+    /// The clock by which retries fall due.
     #[must_use]
     pub fn now(&self) -> Stamp {
-        self.clock.now()
+        self.watch.now()
+    }
+
+    /// The same, and how far it is certain: by that what waits comes to its end, and is late.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.watch.moment()
+    }
+
+    /// When message `id` arrived, to be told to others: while the clock is set back IDs go on rising, and nobody shall
+    /// be told a moment that has not come yet.
+    #[must_use]
+    pub fn arrival(&self, id: MessageId) -> Stamp {
+        id.arrived().min(self.now())
     }
 
     /// Takes the content of message `id`.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Stamp;
+use crate::clock::{Moment, Stamp};
 use crate::domain_list::list::HopId;
 
 /// `--retry-schedule` and `--expire`.
@@ -23,17 +23,21 @@ const MOST_JITTER: u64 = 1000;
 
 impl RetryPolicy {
     /// When to try again, after `attempts` attempts (at least 1) of a message that arrived at `arrived`, which is what
-    /// tells it from others; `None` when its time is over. The last attempt is made at the moment of expiry itself.
+    /// tells it from others; `None` when its time is over for certain. The last attempt is made at the moment of expiry
+    /// itself.
     #[must_use]
-    pub fn next_attempt(&self, arrived: Stamp, attempts: u32, now: Stamp) -> Option<Stamp> {
-        let expiry = arrived.plus(self.expire);
-        if now >= expiry {
+    pub fn next_attempt(&self, arrived: Stamp, attempts: u32, now: impl Into<Moment>) -> Option<Stamp> {
+        let (expiry, now): (Stamp, Moment) = (arrived.plus(self.expire), now.into());
+        if now.certain >= expiry {
             return None;
         }
-        Some(
-            now.plus(self.pause(attempts, arrived.0.unsigned_abs()))
-                .min(expiry),
-        )
+        let next = now.shown.plus(self.pause(attempts, arrived.0.unsigned_abs()));
+        // A clock that may be wrong says that it is over: until that is certain nothing is tried more often for it.
+        Some(if now.shown < expiry {
+            next.min(expiry)
+        } else {
+            next
+        })
     }
 
     /// When to try a next hop again that has failed `failures` times in a row (at least 1). It never expires: its
@@ -101,6 +105,17 @@ mod tests {
     fn the_last_attempt_is_at_the_expiry_and_none_comes_after_it() {
         assert_eq!(policy().next_attempt(at(0), 9, at(50)), Some(at(60)));
         assert_eq!(policy().next_attempt(at(0), 10, at(60)), None);
+    }
+
+    #[test]
+    fn while_it_is_not_certain_that_its_time_is_over_a_message_is_tried_as_often_as_before() {
+        let doubtful = Moment {
+            shown: at(600),
+            certain: at(30),
+        };
+        comes(policy().next_attempt(at(0), 1, doubtful), at(600), 5);
+        comes(policy().next_attempt(at(0), 9, doubtful), at(600), 15);
+        assert_eq!(policy().next_attempt(at(0), 9, at(600)), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::moves::{expired, give_up, settle_if_done, success_due};
 use super::outcome::{Outcome, Reason, Success};
 use super::retry::RetryPolicy;
 use super::states::State;
-use crate::clock::Stamp;
+use crate::clock::{Moment, Stamp};
 use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::{HopId, ListId};
 
@@ -58,13 +58,14 @@ impl WorkQueue {
     /// Records how the recipients of one message fared. The answer comes with the commit; the caller may go on
     /// in the meantime.
     pub fn settle(&self, settlement: Arc<Settlement>) -> Pending<Settled> {
-        let now = self.now();
-        self.store.write(move |ledger| settle(ledger, &settlement, now))
+        let moment = self.moment();
+        self.store
+            .write(move |ledger| settle(ledger, &settlement, moment))
     }
 }
 
-fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Result<Settled, QueueError> {
-    let id = settlement.id;
+fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, moment: Moment) -> Result<Settled, QueueError> {
+    let (id, now) = (settlement.id, moment.shown);
     let mut settled = Settled {
         released: heed(
             ledger,
@@ -108,7 +109,7 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, now: Stamp) -> Resul
             }
             Outcome::TryLater(reason) => {
                 attempted(ledger, settlement, *n, now)?;
-                match settlement.retry.next_attempt(id.arrived(), attempts + 1, now) {
+                match settlement.retry.next_attempt(id.arrived(), attempts + 1, moment) {
                     Some(next) => {
                         defer(ledger, settlement, *n, hop, reason, next)?;
                         settled.deferred += 1;

@@ -23,10 +23,10 @@ use super::folder::ContentFolder;
 use super::hopper::{Hopper, Pending};
 use super::housekeeping::Gaps;
 use super::id::Stamps;
-use super::ledger::{Counts, LAST_STAMP, Ledger};
+use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::place::{Loss, Place};
 use super::schema::bring_up;
-use super::writer::{COUNT_EVERY, Durability, StandBy, Work, Writer, work};
+use super::writer::{Durability, StandBy, Work, Writer, work};
 use crate::clock::{Clock, Stamp};
 use crate::crash_point::{CrashPoint, reach};
 use crate::tasks::bell::Bell;
@@ -58,6 +58,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is tried to cut the write-ahead log.
 const TRIES: usize = 20;
 
+/// What was given in the time before a crash is not written down; that is no more than this.
+const NOT_WRITTEN_DOWN: Duration = Duration::from_secs(60);
+
 /// How long to wait for somebody else who has locked the database.
 const BUSY: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
@@ -67,6 +70,7 @@ pub(super) struct Store {
     place: Arc<Place>,
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
+    last_moment: Option<Stamp>,
     work: Arc<Hopper<Box<dyn Work>>>,
     uncounted: Arc<Mutex<Counts>>,
     stand_by: Arc<Mutex<Option<StandBy>>>,
@@ -108,11 +112,17 @@ impl Store {
             [LAST_STAMP],
             |row| row.get(0),
         )?;
+        let last_moment = ledger::row(
+            &db,
+            "SELECT value FROM marker WHERE name = ?",
+            [LAST_MOMENT],
+            |row| row.get(0).map(Stamp),
+        )?;
         let last = Stamp(last);
         // With the clock set back nothing else tells which stamps were given since that was written down.
         let is_behind = clock.now() <= last;
         let unknown = if is_behind {
-            2 * COUNT_EVERY
+            NOT_WRITTEN_DOWN
         } else {
             Duration::ZERO
         };
@@ -158,6 +168,7 @@ impl Store {
             place,
             content,
             stamps,
+            last_moment,
             work,
             uncounted,
             stand_by,
@@ -192,6 +203,11 @@ impl Store {
 
     pub(super) fn stamps(&self) -> &Stamps {
         &self.stamps
+    }
+
+    /// The latest that the clock is known to have shown before the database was opened.
+    pub(super) fn last_moment(&self) -> Option<Stamp> {
+        self.last_moment
     }
 
     /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts. That commit has

@@ -19,6 +19,7 @@ use crate::tasks::bell::Bell;
 
 mod backoff;
 mod board;
+mod clock;
 mod compaction;
 mod expansion;
 mod left_claim;
@@ -138,7 +139,7 @@ impl World {
 
     /// As drt does it: a whole round. How many were given up.
     fn expire(&self, after: Duration) -> usize {
-        let (cutoff, mut round) = (self.queue.now().minus(after), Round::default());
+        let (cutoff, mut round) = (self.queue.moment().certain.minus(after), Round::default());
         while !round.is_done {
             round = self.queue.expire(cutoff, round).unwrap();
         }

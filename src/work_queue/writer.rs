@@ -28,7 +28,7 @@ const GROUP: usize = 512;
 const PRIORITY: i32 = -15;
 
 /// Counters go to the disk this often; every commit would be dearer for a page.
-pub(super) const COUNT_EVERY: Duration = Duration::from_secs(1);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a crash of the machine may do to what has been committed. A crash of the process does nothing to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::other_clock::OtherClock;
 use super::trace;
 use super::world::PATIENCE;
 
@@ -71,6 +72,8 @@ pub struct Daemon {
     child: Child,
     ear: Arc<Ear>,
     listeners: Vec<JoinHandle<()>>,
+    /// What it may leave behind, and nobody needs.
+    litter: Vec<PathBuf>,
 }
 
 impl Daemon {
@@ -88,6 +91,13 @@ impl Daemon {
     /// Runs it with these arguments under strace, which writes to `record`.
     pub fn traced(arguments: &[String], record: &Path) -> Daemon {
         Daemon::run(trace::under_strace(PROGRAM, record).args(arguments))
+    }
+
+    /// Runs it with these arguments by another clock.
+    pub fn by_clock(arguments: &[String], clock: &OtherClock) -> Daemon {
+        let mut daemon = Daemon::run(clock.rule(&mut Command::new(PROGRAM)).args(arguments));
+        daemon.litter = OtherClock::litter(daemon.child.id());
+        daemon
     }
 
     fn run(command: &mut Command) -> Daemon {
@@ -109,6 +119,7 @@ impl Daemon {
             child,
             ear,
             listeners: vec![console, log],
+            litter: Vec::new(),
         }
     }
 
@@ -165,6 +176,12 @@ impl Daemon {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ear.said.lock().unwrap().ended == 2
+    }
+
+    /// How many lines of the console and of the log contain `text` so far.
+    pub fn count_said(&self, text: &str) -> usize {
+        let said = self.ear.said.lock().unwrap();
+        said.all.iter().filter(|line| line.contains(text)).count()
     }
 
     /// All that was said so far.
@@ -249,6 +266,9 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         for listener in self.listeners.drain(..) {
             let _ = listener.join();
+        }
+        for file in &self.litter {
+            let _ = fs::remove_file(file);
         }
     }
 }

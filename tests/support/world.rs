@@ -20,6 +20,7 @@ use smtpmta::crash_point::{CrashPoint, VARIABLE};
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
+use super::other_clock::OtherClock;
 use super::shim::{self, Faults};
 
 /// How long a test waits for what must come. Generous: the machine may be busy with other things.
@@ -70,6 +71,8 @@ pub struct World {
     crash_at: Option<String>,
     /// What the MTA finds in its environment beside what the test has there.
     environment: Vec<(&'static str, PathBuf)>,
+    /// The clock that the MTA goes by, if not the machine's.
+    clock: Option<OtherClock>,
     daemon: Option<Daemon>,
 }
 
@@ -91,6 +94,7 @@ impl World {
             record: None,
             crash_at: None,
             environment: Vec::new(),
+            clock: None,
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -112,9 +116,10 @@ impl World {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
         let crash_at = self.crash_at.iter().map(|at| (VARIABLE, PathBuf::from(at)));
         let environment: Vec<_> = self.environment.iter().cloned().chain(crash_at).collect();
-        match &self.record {
-            None => Daemon::spawn_with(&arguments, &environment),
-            Some(record) => Daemon::traced(&arguments, record),
+        match (&self.record, &self.clock) {
+            (Some(record), _) => Daemon::traced(&arguments, record),
+            (None, Some(clock)) => Daemon::by_clock(&arguments, clock),
+            (None, None) => Daemon::spawn_with(&arguments, &environment),
         }
     }
 
@@ -201,6 +206,11 @@ impl World {
         let record = self.folder.path().join("record");
         self.record = Some(record.clone());
         record
+    }
+
+    /// From its next start on the MTA goes by this clock.
+    pub fn go_by(&mut self, clock: OtherClock) {
+        self.clock = Some(clock);
     }
 
     /// From its next start on calls of the MTA fail to order.

@@ -114,7 +114,7 @@ impl<'h> Hand<'h> {
     pub(super) fn time_left(&self) -> Option<Duration> {
         let last = self.todo.iter().map(|message| message.id.arrived()).max()?;
         let expiry = last.plus(self.handler.retry.expire);
-        Some(expiry.since(self.handler.queue.now()))
+        Some(expiry.since(self.handler.queue.moment().certain))
     }
 
     /// Whether there is, or may be, a next message. Another list is asked for only when nothing is on the wire.

@@ -1,0 +1,157 @@
+//! What the queue does when the clock is set back: all that waits for a moment would wait for longer by as much, and is
+//! moved by it.
+//!
+//! In short steps, as every walk. Never makes anything later, and never counts an attempt.
+
+use std::time::Duration;
+
+use super::WorkQueue;
+use super::conversion::refresh_conversion_due;
+use super::error::QueueError;
+use super::id::MessageId;
+use super::ledger::{self, LAST_MOMENT, Ledger};
+use super::moves::{Change, refresh_due};
+use crate::clock::Stamp;
+use crate::domain_list::list::HopId;
+
+/// Recipients or messages that are moved in one step: mail that arrives meanwhile waits for it.
+const STEP: usize = 100;
+
+/// A place in the row of what waits for a next hop: due when, which message, which recipient.
+type Place = (i64, i64, u32);
+
+/// How the clock was set: what was due later than `now` is due earlier by so much, but not before `now`.
+#[derive(Clone, Copy, Debug)]
+struct Setback {
+    now: Stamp,
+    by: i64,
+}
+
+impl WorkQueue {
+    /// By how much the clock has been set back since this was last asked, or before the queue was opened; `None` where
+    /// there is nothing to make up for.
+    #[must_use]
+    pub fn set_back(&self) -> Option<Duration> {
+        self.watch.set_back()
+    }
+
+    /// Makes up for a clock that was set back by so much: what waits for its next attempt or conversion, and next hops
+    /// that back off, wait no longer for it. Gives how many recipients were moved in the outbound work queue, and
+    /// messages in the others.
+    ///
+    /// # Errors
+    /// When the database refused; what was moved before stays so.
+    pub fn make_up_for(&self, by: Duration) -> Result<usize, QueueError> {
+        let setback = Setback {
+            now: self.now(),
+            by: i64::try_from(by.as_micros()).unwrap_or(i64::MAX),
+        };
+        let mut moved = 0;
+        for hop in self.hops_that_wait(setback.now)? {
+            self.store
+                .write(move |ledger| shorten_back_off(ledger, hop, setback))
+                .wait()?;
+            let mut from = Some((setback.now.0, i64::MAX, 0));
+            while let Some(place) = from {
+                let places = self
+                    .store
+                    .write_step(move |ledger| move_recipients(ledger, hop, place, setback))?;
+                moved += places.len();
+                from = places.last().filter(|_| places.len() == STEP).copied();
+            }
+        }
+        for in_box in [false, true] {
+            let mut from = Some((setback.now.0, i64::MAX));
+            while let Some(place) = from {
+                let places = self
+                    .store
+                    .write_step(move |ledger| move_messages(ledger, in_box, place, setback))?;
+                moved += places.len();
+                from = places.last().filter(|_| places.len() == STEP).copied();
+            }
+        }
+        self.store
+            .write(|ledger| ledger.mark(LAST_MOMENT, ledger.moment()))
+            .wait()?;
+        Ok(moved)
+    }
+
+    /// The next hops that back off until later than `now`, or for which something waits until then.
+    fn hops_that_wait(&self, now: Stamp) -> Result<Vec<HopId>, QueueError> {
+        self.store.read(|db| {
+            ledger::rows(
+                db,
+                "SELECT id FROM next_hop WHERE retry_at > ?1 OR EXISTS (SELECT 1 FROM recipient \
+                 WHERE hop = next_hop.id AND state = 2 AND list IS NULL AND next_attempt > ?1)",
+                [now.0],
+                |row| row.get(0).map(HopId),
+            )
+        })
+    }
+}
+
+fn shorten_back_off(
+    ledger: &mut Ledger<'_>,
+    hop: HopId,
+    Setback { now, by }: Setback,
+) -> Result<(), QueueError> {
+    ledger.run(
+        "UPDATE next_hop SET retry_at = max(?1, retry_at - ?2) WHERE id = ?3 AND retry_at > ?1",
+        (now.0, by, hop.0),
+    )?;
+    refresh_due(ledger, hop, Change::Same)
+}
+
+/// The next ones that wait for `hop`, behind the place `from`; where they were.
+fn move_recipients(
+    ledger: &mut Ledger<'_>,
+    hop: HopId,
+    from: Place,
+    Setback { now, by }: Setback,
+) -> Result<Vec<Place>, QueueError> {
+    let places: Vec<Place> = ledger.rows(
+        "SELECT next_attempt, message, n FROM recipient \
+         WHERE hop = ? AND state = 2 AND list IS NULL AND (next_attempt, message, n) > (?, ?, ?) \
+         ORDER BY next_attempt, message, n LIMIT ?",
+        (hop.0, from.0, from.1, from.2, STEP),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    for (_, id, n) in &places {
+        ledger.run(
+            "UPDATE recipient SET next_attempt = max(?1, next_attempt - ?2) WHERE message = ?3 AND n = ?4",
+            (now.0, by, id, n),
+        )?;
+    }
+    refresh_due(ledger, hop, Change::Same)?;
+    Ok(places)
+}
+
+/// The next messages that wait for their conversion, in SMTP.BOX or in the inbound work queue; where they were.
+fn move_messages(
+    ledger: &mut Ledger<'_>,
+    in_box: bool,
+    from: (i64, i64),
+    Setback { now, by }: Setback,
+) -> Result<Vec<(i64, i64)>, QueueError> {
+    let sql = match in_box {
+        false => {
+            "SELECT inbound_due, id FROM message WHERE inbound_due IS NOT NULL AND (inbound_due, id) > (?, ?) \
+             ORDER BY inbound_due, id LIMIT ?"
+        }
+        true => {
+            "SELECT box_due, id FROM message WHERE box_due IS NOT NULL AND (box_due, id) > (?, ?) \
+             ORDER BY box_due, id LIMIT ?"
+        }
+    };
+    let places: Vec<(i64, i64)> =
+        ledger.rows(sql, (from.0, from.1, STEP), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (_, id) in &places {
+        ledger.run(
+            "UPDATE recipient SET next_attempt = max(?1, next_attempt - ?2) \
+             WHERE message = ?3 AND state = 1 AND in_box = ?4 AND next_attempt > ?1",
+            (now.0, by, id, in_box),
+        )?;
+        refresh_conversion_due(ledger, MessageId(*id))?;
+    }
+    Ok(places)
+}

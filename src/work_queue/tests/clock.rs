@@ -1,0 +1,301 @@
+//! The clock is set back and forward: nothing waits for longer, nothing comes to its end for it, and no moment is given
+//! twice.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl World {
+    fn set_back(&self, by: Duration) {
+        self.clock.set(self.clock.now().minus(by));
+    }
+
+    fn set_forward(&self, by: Duration) {
+        self.clock.set(self.clock.now().plus(by));
+    }
+
+    /// As the add-in task does it when it looks at the clock.
+    fn follow(&self) -> Option<usize> {
+        let by = self.queue.set_back()?;
+        Some(self.queue.make_up_for(by).unwrap())
+    }
+
+    /// One message for lotus.com that has been put off for five minutes.
+    fn put_off(&self) -> MessageId {
+        let id = self.put("a@example.org", &["x@lotus.com"]);
+        self.convert();
+        self.put_off_again(id);
+        id
+    }
+
+    fn put_off_again(&self, id: MessageId) {
+        let list = self.claim(&[0], 0).remove(0);
+        self.settle(&list, id, vec![(0, later())]);
+        self.queue.end_list(list.id).unwrap();
+    }
+
+    fn stop_and_start(&mut self) {
+        self.queue.close();
+        let other = tempfile::tempdir().unwrap();
+        let parked = WorkQueue::open(other.path(), self.clock.clone()).unwrap();
+        drop(std::mem::replace(&mut self.queue, parked));
+        self.queue = WorkQueue::open(self.folder.path(), self.clock.clone()).unwrap();
+    }
+}
+
+#[test]
+fn what_is_put_off_waits_no_longer_for_a_clock_that_was_set_back() {
+    let world = World::new();
+    world.put_off();
+    world.set_back(DAY);
+    assert_eq!(world.follow(), Some(1));
+    assert!(world.claim(&[0], 0).is_empty(), "nor any shorter");
+    world.clock.advance(4 * MINUTE);
+    assert!(world.claim(&[0], 0).is_empty());
+    world.clock.advance(2 * MINUTE);
+    assert_eq!(world.claim(&[0], 0)[0].messages, 1);
+    assert_eq!(world.follow(), None);
+}
+
+#[test]
+fn what_was_due_and_not_yet_listed_is_due_still_in_its_order() {
+    let world = World::new();
+    let first = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    for _ in 0..250 {
+        world.clock.advance(Duration::from_millis(1));
+        world.put("a@example.org", &["x@lotus.com"]);
+    }
+    world.convert();
+    world.set_back(DAY);
+    assert!(world.claim(&[0], 0).is_empty(), "nobody has noticed yet");
+    assert_eq!(world.follow(), Some(251));
+    let list = world.claim(&[0], 0).remove(0);
+    assert_eq!(list.messages, 100);
+    assert_eq!(world.queue.list_messages(list.id).unwrap()[0].id, first);
+    // And what comes next goes at once, although its ID is later than the clock.
+    let next = world.put("a@example.org", &["x@ibm.com"]);
+    assert!(next.arrived() > world.queue.now());
+    assert_eq!(world.queue.arrival(next), world.queue.now());
+    world.convert();
+    let names = |list: &DomainList| list.next_hop.to_string();
+    assert!(
+        world
+            .claim(&[1, 2], 0)
+            .iter()
+            .map(names)
+            .any(|name| name == "ibm.com")
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_a_moment_is_waited_for() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    world.set_back(MINUTE / 2);
+    assert_eq!(world.follow(), None);
+    assert!(world.claim(&[0], 0).is_empty());
+    world.clock.advance(MINUTE / 2);
+    assert_eq!(world.claim(&[0], 0).len(), 1);
+}
+
+#[test]
+fn a_next_hop_that_backs_off_gets_its_probe_when_it_would_have_got_it() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    let silence = Silence {
+        list: list.id,
+        host: String::new(),
+        reason: Reason::here(EnhancedCode(4, 4, 1), "cannot connect"),
+        retry: RetryPolicy {
+            schedule: vec![5 * MINUTE],
+            expire: 5 * DAY,
+        },
+    };
+    world.queue.back_off(&silence).unwrap();
+    world.queue.end_list(list.id).unwrap();
+    world.set_back(DAY);
+    world.follow();
+    world.clock.advance(4 * MINUTE);
+    assert!(world.claim(&[0], 0).is_empty());
+    world.clock.advance(2 * MINUTE);
+    assert_eq!(world.claim(&[0], 0).len(), 1);
+}
+
+#[test]
+fn a_conversion_that_was_put_off_waits_no_longer_either() {
+    let world = World::new();
+    let (inbound, in_box) = (
+        world.put("a@example.org", &["x@example.org"]),
+        world.put("a@example.org", &["x@lotus.com"]),
+    );
+    let full = || Reason::here(EnhancedCode(4, 2, 2), "the disk is full");
+    let due = world.queue.now().plus(5 * MINUTE);
+    let converted = |id, delivery| Converted {
+        id,
+        null_sender: false,
+        structure: None,
+        deliveries: vec![(0, delivery)],
+    };
+    world
+        .queue
+        .converted(vec![
+            converted(inbound, Delivery::Later(full(), due)),
+            converted(in_box, Delivery::PassOn),
+        ])
+        .unwrap();
+    let routed = Routed {
+        id: in_box,
+        structure: None,
+        content: None,
+        ways: vec![(0, Way::Later(full(), due))],
+        null_sender: false,
+    };
+    world.queue.routed(vec![routed]).unwrap();
+    world.set_back(DAY);
+    assert_eq!(world.follow(), Some(2));
+    let waiting = || {
+        let now = world.queue.now();
+        let inbound = world.queue.waiting_inbound(now, 10).unwrap().len();
+        (inbound, world.queue.waiting_in_box(now, 10).unwrap().len())
+    };
+    world.clock.advance(4 * MINUTE);
+    assert_eq!(waiting(), (0, 0));
+    world.clock.advance(MINUTE);
+    assert_eq!(waiting(), (1, 1));
+}
+
+#[test]
+fn what_was_in_hand_when_the_clock_was_set_back_is_due_when_it_is_released() {
+    let world = World::new();
+    world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.set_back(DAY);
+    world.follow();
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!(world.claim(&[0], 0).len(), 1);
+}
+
+#[test]
+fn a_pass_that_is_left_with_the_writer_lists_only_what_is_due_by_the_clock() {
+    let world = World::new();
+    // Stamps go on rising: by them a day is over already.
+    let last = world.queue.message_id();
+    world.set_back(DAY);
+    assert!(world.put_off() > last);
+    let bell = Bell::default();
+    let left = world.queue.leave_claim(bell.clone(), || Some(claim(&[0, 1], 0)));
+    world.put("a@example.org", &["x@ibm.com"]);
+    world.convert_and_kick(&bell);
+    let lists = left.withdraw().unwrap().unwrap().lists;
+    let names: Vec<_> = lists.iter().map(|list| list.next_hop.to_string()).collect();
+    assert_eq!(
+        names,
+        ["ibm.com"],
+        "what has just failed is not tried again at once"
+    );
+}
+
+#[test]
+fn a_clock_that_is_wrong_for_a_minute_costs_one_attempt_and_no_message() {
+    let world = World::new();
+    let id = world.put_off();
+    world.set_forward(10 * DAY);
+    // All that waits is due, and is tried; its time, an hour, seems to be over.
+    let list = world.claim(&[0], 0).remove(0);
+    let settled = world.settle(&list, id, vec![(0, later())]);
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!((settled.deferred, settled.given_up), (1, 0));
+    assert!(world.claim(&[0], 0).is_empty(), "it is not tried again and again");
+    assert_eq!(world.expire(60 * MINUTE), 0);
+    let (late, ..) = world
+        .queue
+        .delayed(world.queue.moment().certain.minus(4 * MINUTE))
+        .unwrap();
+    assert!(late.is_empty(), "nobody is told that it is late");
+    world.clock.advance(MINUTE);
+
+    world.set_back(10 * DAY);
+    assert_eq!(world.follow(), Some(1));
+    assert!(world.claim(&[0], 0).is_empty());
+    assert_eq!(world.expire(60 * MINUTE), 0);
+    world.clock.advance(5 * MINUTE);
+    world.put_off_again(id);
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:1");
+    assert_eq!(world.sql("SELECT attempts FROM outbound_work_queue"), "3");
+    // Its hour ends when it would have ended.
+    world.clock.advance(60 * MINUTE);
+    assert_eq!(world.expire(60 * MINUTE), 1);
+}
+
+#[test]
+fn a_clock_that_stays_set_forward_is_believed_after_an_hour() {
+    let world = World::new();
+    world.put_off();
+    world.set_forward(10 * DAY);
+    let expire = || world.expire(5 * DAY);
+    assert_eq!(expire(), 0);
+    world.clock.advance(59 * MINUTE);
+    assert_eq!(expire(), 0);
+    world.clock.advance(MINUTE);
+    assert_eq!(expire(), 1);
+}
+
+#[test]
+fn a_day_forward_ends_nothing_that_has_more_than_a_day_left() {
+    let world = World::new();
+    world.put_off();
+    world.clock.advance(DAY);
+    world.set_forward(DAY);
+    assert_eq!(world.expire(5 * DAY), 0);
+    world.clock.advance(2 * 60 * MINUTE);
+    assert_eq!(world.expire(5 * DAY), 0);
+}
+
+#[test]
+fn what_has_left_is_not_forgotten_for_a_clock_that_is_wrong() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, delivered())]);
+    world.queue.end_list(list.id).unwrap();
+    world.set_forward(10 * DAY);
+    assert_eq!(world.queue.forget(7 * DAY).unwrap(), 0);
+    world.set_back(10 * DAY);
+    assert_eq!(world.queue.forget(7 * DAY).unwrap(), 0);
+    world.clock.advance(8 * DAY);
+    assert_eq!(world.queue.forget(7 * DAY).unwrap(), 1);
+}
+
+#[test]
+fn over_a_restart_ids_and_history_go_on_rising_and_what_waits_waits_no_longer() {
+    let mut world = World::new();
+    let first = world.put_off();
+    world.stop_and_start();
+    world.set_back(DAY);
+    // Nobody has looked at the clock before the end.
+    world.stop_and_start();
+    let second = world.put("a@example.org", &["x@ibm.com"]);
+    assert!(second > first);
+    world.convert();
+    let order = "SELECT group_concat(event) FROM (SELECT event FROM history ORDER BY stamp)";
+    assert_eq!(
+        world.sql(order),
+        "accepted,converted,routed,listed,deferred,accepted,converted,routed"
+    );
+    assert_eq!(
+        world.sql("SELECT count(*) = count(DISTINCT stamp) FROM event"),
+        "1"
+    );
+    assert_eq!(world.follow(), Some(1));
+    world.clock.advance(6 * MINUTE);
+    assert_eq!(world.claim(&[0, 1], 0).len(), 2);
+    // And over a second one nothing is made up for twice.
+    world.stop_and_start();
+    assert_eq!(world.follow(), None);
+}

@@ -1,0 +1,132 @@
+//! The machine's clock is set while the MTA runs, a day forward and a day back: nothing bounces, nothing is sent again
+//! and again, nothing spins, and mail flows on.
+
+use std::time::{Duration, Instant};
+
+use crate::support::client::{Client, letter};
+use crate::support::other_clock::OtherClock;
+use crate::support::sink::{Sink, Stage};
+use crate::support::traffic::{Account, under_load};
+use crate::support::world::{PATIENCE, World};
+
+/// Where the clock is set, one after the other: how far it is ahead of the machine's then, in seconds, and whether that
+/// makes due what waits.
+const SETTINGS: [(&str, i64, bool); 4] = [
+    ("+1d", 86_400, true),
+    ("+0", 0, false),
+    ("-1d", -86_400, false),
+    ("+0", 0, true),
+];
+
+/// Messages that wait for their next attempt.
+const WAITING: usize = 30;
+
+/// Whatever a setting of the clock leads to is tried once, over this many connections at most: one, and what the
+/// machine's load may add.
+const CONNECTIONS: usize = 4;
+
+/// A world whose clock can be set, if there may be one.
+fn world_and_clock(flags: &[&str]) -> Option<(World, OtherClock)> {
+    let mut world = World::without_mta(flags);
+    let clock = OtherClock::in_folder(world.spool().parent().unwrap())?;
+    world.go_by(clock.clone());
+    world.start();
+    Some((world, clock))
+}
+
+#[test]
+fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
+    let (late, good) = (Sink::start(), Sink::start());
+    late.on(Stage::Rcpt, "450 4.2.1 later");
+    let routes = [("late.test", &late), ("good.test", &good)]
+        .map(|(domain, sink)| format!("{domain}={}", sink.address()));
+    let flags = [
+        "--route",
+        &routes[0],
+        "--route",
+        &routes[1],
+        "--retry-schedule",
+        "1h",
+        "--poll-interval",
+        "1s",
+    ];
+    let Some((mut world, clock)) = world_and_clock(&flags) else {
+        return;
+    };
+    let mut client = Client::of(&world);
+    for number in 0..WAITING {
+        client.mail(
+            "bsmith@mta.test",
+            &[&format!("{number}@late.test")],
+            &letter("waits"),
+        );
+    }
+    let tried = |attempts: usize| {
+        let sql =
+            format!("SELECT count(*) FROM outbound_work_queue WHERE attempts = {attempts} AND list IS NULL");
+        world.wait_for_sql(&sql, &WAITING.to_string());
+    };
+    tried(1);
+    let (began, used) = (Instant::now(), world.daemon().processor_time());
+    let mut attempts = 1;
+    for (setting, ahead, makes_due) in SETTINGS {
+        let connections = late.look(|seen| seen.sessions.len());
+        clock.set(setting);
+        attempts += usize::from(makes_due);
+        tried(attempts);
+        // An hour and its tenth, and the time that the test itself takes.
+        let far = format!(
+            "SELECT count(*) FROM recipient WHERE state = 2 \
+             AND next_attempt > (strftime('%s', 'now') + {ahead} + 4200) * 1000000"
+        );
+        world.wait_for_sql(&far, "0");
+        // And mail flows on, in the session that was there before, and in a new one.
+        for client in [&mut client, &mut Client::of(&world)] {
+            let arrived = good.look(|seen| seen.accepted().count());
+            client.mail("bsmith@mta.test", &["jdoe@good.test"], &letter("flows"));
+            good.wait_for(|seen| seen.accepted().count() == arrived + 1, PATIENCE);
+        }
+        let more = late.look(|seen| seen.sessions.len()) - connections;
+        assert!(more <= CONNECTIONS, "{setting}: {more} connections");
+        tried(attempts);
+    }
+    let (took, used) = (began.elapsed(), world.daemon().processor_time() - used);
+    assert!(used < took / 4 + Duration::from_secs(1), "{used:?} of {took:?}");
+    let told = "SELECT count(*) FROM history WHERE event IN ('given up', 'failed', 'delay notice', 'dead')";
+    assert_eq!(world.sql(told), "0");
+    let twice = "SELECT count(*) - count(DISTINCT stamp) FROM event";
+    assert_eq!(world.sql(twice), "0");
+    late.behave();
+    assert_eq!(world.ask("queue retry").status, 0);
+    late.wait_for(|seen| seen.accepted().count() == WAITING, PATIENCE);
+    assert_eq!(world.terminate().0, Some(0));
+}
+
+#[test]
+fn mail_flows_on_while_the_clock_is_set() {
+    let sink = Sink::start();
+    let flags = [
+        "--relay-host",
+        &sink.address().to_string(),
+        "--poll-interval",
+        "1s",
+    ];
+    let Some((mut world, clock)) = world_and_clock(&flags) else {
+        return;
+    };
+    let mut account = Account::default();
+    under_load(world.address(), "clock", 4, &mut account, |load, account| {
+        for (setting, ..) in SETTINGS {
+            load.wait_for(account, 50);
+            clock.set(setting);
+        }
+        load.wait_for(account, 50);
+    });
+    assert_eq!(
+        (account.not_taken.len(), account.open.len(), account.lost_sessions),
+        (0, 0, 0)
+    );
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
+    account.balance(&sink);
+    assert_eq!(world.terminate().0, Some(0));
+}

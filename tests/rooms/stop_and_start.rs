@@ -1,0 +1,614 @@
+//! Stopping and starting, in whatever the MTA is at: in every phase of a session on both sides, again and again while
+//! mail flows, and its parts in every order. It always ends within ten seconds, nothing that was acknowledged is lost,
+//! and nothing arrives twice but what promise 3 allows: a message whose final dot was sent and not answered.
+//!
+//! `cargo test` repeats each a few times. The whole, 200 stops, 1000 refreshes and every order of the parts:
+//!
+//! ```text
+//! SMTPMTA_FULL=1 cargo test --test all stop_and_start -- --nocapture
+//! ```
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SIGHUP, SIGTERM};
+use rusqlite::Connection;
+use smtpmta::sink::settings::{Settings, Tls};
+
+use crate::support::client::{Client, letter, stuffed};
+use crate::support::sink::{Sink, Stage};
+use crate::support::submission::{ACCOUNTS, LOGGED_IN, PASSWORD, Port, USER, address, plain, world};
+use crate::support::traffic::{Account, times, under_load};
+use crate::support::world::{PATIENCE, World, eventually};
+
+/// A stop takes no longer, whoever hangs.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Clients that bring mail meanwhile.
+const CLIENTS: usize = 4;
+
+/// Messages that are acknowledged before the next thing is done.
+const BETWEEN: usize = 10;
+
+/// What a message received is answered with.
+const RECEIVED: &str = "250 2.6.0 Message received OK. ";
+
+#[track_caller]
+fn is_stopped((status, took): (Option<i32>, Duration), when: &str) {
+    assert_eq!(status, Some(0), "{when}");
+    assert!(took < STOP_WITHIN, "{when}: {took:?}");
+}
+
+/// Waits until nothing is left to be done.
+#[track_caller]
+fn drain(world: &World) {
+    let left = "SELECT (SELECT count(*) FROM inbound_work_queue) + (SELECT count(*) FROM smtp_box) + \
+                (SELECT count(*) FROM outbound_work_queue)";
+    world.wait_for_sql(left, "0");
+    assert_eq!(world.sql("PRAGMA integrity_check"), "ok");
+    assert_eq!(world.sql("SELECT count(*) FROM domain_lists"), "0");
+}
+
+/// Where a client is when the MTA is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Connected,
+    Greeted,
+    Mail,
+    Rcpt,
+    /// In the middle of the content.
+    Content,
+    /// All has come but the final dot, which never does.
+    BeforeTheDot,
+    /// The final dot comes when the MTA is stopping.
+    FinishesData,
+    /// In the middle of a chunk.
+    Chunk,
+    /// One chunk has come, and not the last one.
+    BetweenChunks,
+    /// The last chunk comes when the MTA is stopping.
+    FinishesChunks,
+    /// It has its 250.
+    Acknowledged,
+    /// It has its 250, and has begun the next message.
+    NextMessage,
+    /// TLS was granted, and no handshake comes.
+    Handshake,
+    /// In TLS, and no EHLO comes.
+    InTls,
+    /// A password was asked for.
+    Challenge,
+    LoggedIn,
+}
+
+impl Phase {
+    const ALL: [Phase; 16] = [
+        Phase::Connected,
+        Phase::Greeted,
+        Phase::Mail,
+        Phase::Rcpt,
+        Phase::Content,
+        Phase::BeforeTheDot,
+        Phase::FinishesData,
+        Phase::Chunk,
+        Phase::BetweenChunks,
+        Phase::FinishesChunks,
+        Phase::Acknowledged,
+        Phase::NextMessage,
+        Phase::Handshake,
+        Phase::InTls,
+        Phase::Challenge,
+        Phase::LoggedIn,
+    ];
+
+    /// The recipient by which its message is known.
+    fn to(self) -> String {
+        format!("{self:?}@ibm.com").to_lowercase()
+    }
+
+    /// Whether its message is acknowledged at last.
+    fn arrives(self) -> bool {
+        let last = [Phase::FinishesData, Phase::FinishesChunks];
+        let first = [Phase::Acknowledged, Phase::NextMessage];
+        last.contains(&self) || first.contains(&self)
+    }
+
+    /// A client that has come so far.
+    #[track_caller]
+    fn reach(self, world: &World) -> Client {
+        let smtp = address(world, Port::Smtp);
+        match self {
+            Phase::Connected => return Client::connect(smtp),
+            Phase::Handshake => {
+                let mut client = Client::try_greet(smtp).unwrap();
+                assert!(client.say("STARTTLS").starts_with("220 "));
+                return client;
+            }
+            Phase::InTls => return Client::try_greet(smtp).unwrap().start_tls(),
+            Phase::Challenge => {
+                let mut client = Client::secure(world, Port::Submission);
+                assert!(client.say("AUTH LOGIN").starts_with("334 "));
+                return client;
+            }
+            Phase::LoggedIn => {
+                let mut client = Client::secure(world, Port::Submissions);
+                let login = format!("AUTH PLAIN {}", plain(USER, PASSWORD));
+                assert_eq!(client.say(&login), LOGGED_IN);
+                return client;
+            }
+            _ => {}
+        }
+        let mut client = Client::try_greet(smtp).unwrap();
+        let (mail, rcpt) = (
+            "MAIL FROM:<bsmith@univac.com>",
+            format!("RCPT TO:<{}>", self.to()),
+        );
+        let mut say = |words: &str, code: &str| {
+            let reply = client.say(words);
+            assert!(reply.starts_with(code), "{self:?}: {words}: {reply}");
+        };
+        if self == Phase::Greeted {
+            return client;
+        }
+        say(mail, "250 ");
+        if self == Phase::Mail {
+            return client;
+        }
+        say(&rcpt, "250 ");
+        if self == Phase::Rcpt {
+            return client;
+        }
+        let content = letter(&self.to());
+        let (first, rest) = content.split_at(content.len() / 2);
+        match self {
+            Phase::Content | Phase::BeforeTheDot | Phase::FinishesData => {
+                say("DATA", "354 ");
+                client
+                    .send(if self == Phase::Content { first } else { &content })
+                    .unwrap();
+            }
+            Phase::Chunk => {
+                let begun = [format!("BDAT {} LAST\r\n", content.len()).as_bytes(), first].concat();
+                client.send(&begun).unwrap();
+            }
+            Phase::BetweenChunks | Phase::FinishesChunks => {
+                let mut begun = [format!("BDAT {}\r\n", first.len()).as_bytes(), first].concat();
+                if self == Phase::FinishesChunks {
+                    // In one write with the chunk before it: whoever has answered that has read this.
+                    begun.extend_from_slice(format!("BDAT {} LAST\r\n", rest.len()).as_bytes());
+                    begun.push(rest[0]);
+                }
+                client.send(&begun).unwrap();
+                assert!(client.reply().starts_with("250 "), "{self:?}");
+            }
+            Phase::Acknowledged | Phase::NextMessage => {
+                say("DATA", "354 ");
+                client.send(&stuffed(&content)).unwrap();
+                assert!(client.reply().starts_with(RECEIVED), "{self:?}");
+                if self == Phase::NextMessage {
+                    say_more(&mut client, mail);
+                }
+            }
+            other => unreachable!("{other:?}"),
+        }
+        client
+    }
+
+    /// What it still says when the MTA is stopping.
+    fn finish(self, client: &mut Client) {
+        let content = letter(&self.to());
+        match self {
+            Phase::FinishesData => client.send(b".\r\n").unwrap(),
+            Phase::FinishesChunks => client.send(&content[content.len() / 2 + 1..]).unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[track_caller]
+fn say_more(client: &mut Client, words: &str) {
+    let reply = client.say(words);
+    assert!(reply.starts_with("250 "), "{words}: {reply}");
+}
+
+/// Stops the MTA while clients are in these phases, starts it again, and looks what has arrived.
+fn stop_in(phases: &[Phase]) {
+    let sink = Sink::start();
+    let relay_host = sink.address().to_string();
+    let mut world = world(&["--relay-host", &relay_host], ACCOUNTS);
+    let mut clients: Vec<(Phase, Client)> =
+        phases.iter().map(|phase| (*phase, phase.reach(&world))).collect();
+    let mut heard = Vec::new();
+    is_stopped(
+        world.end(|mta| {
+            mta.signal(SIGTERM);
+            mta.wait_for_line("SMTPMTA smtpmta Stopping");
+            for (phase, client) in &mut clients {
+                phase.finish(client);
+            }
+            // All at once, for nobody must have to wait for another to be heard.
+            for (phase, client) in clients {
+                let rest = String::from_utf8_lossy(&client.hear_out()).into_owned();
+                heard.push((phase, rest));
+            }
+        }),
+        &format!("{phases:?}"),
+    );
+    for (phase, rest) in &heard {
+        let finishes = matches!(phase, Phase::FinishesData | Phase::FinishesChunks);
+        assert_eq!(rest.contains(RECEIVED), finishes, "{phase:?} heard {rest:?}");
+        // Whoever waits for nothing but an answer is told why there will be none.
+        let is_told = !matches!(phase, Phase::Handshake);
+        assert!(!is_told || rest.contains("421 "), "{phase:?} heard {rest:?}");
+    }
+    world.start();
+    drain(&world);
+    let arrived = Account::arrived(&sink);
+    for phase in phases {
+        let times = arrived.get(&phase.to()).copied().unwrap_or(0);
+        assert_eq!(times, usize::from(phase.arrives()), "{phase:?}");
+    }
+}
+
+#[test]
+fn sigterm_ends_the_mta_with_a_client_in_every_phase_and_what_they_were_told_is_true() {
+    stop_in(&Phase::ALL);
+}
+
+#[test]
+fn sigterm_ends_the_mta_with_a_client_in_each_phase_alone() {
+    // Who says nothing costs no time, so that a few of these are cheap; the others take the whole grace.
+    let few = [Phase::Greeted, Phase::FinishesData, Phase::Handshake];
+    let phases = match times(0, 1) {
+        0 => &few[..],
+        _ => &Phase::ALL[..],
+    };
+    phases.iter().for_each(|phase| stop_in(&[*phase]));
+}
+
+#[test]
+fn sigterm_while_a_commit_is_held_up_leaves_no_client_without_a_true_answer() {
+    let sink = Sink::start();
+    let mut world = World::load(&["--relay-host", &sink.address().to_string()]);
+    let mut client = Client::of(&world);
+    let to = "waits@ibm.com";
+    let commands = format!("MAIL FROM:<bsmith@univac.com>\r\nRCPT TO:<{to}>\r\nDATA\r\n");
+    client.send(commands.as_bytes()).unwrap();
+    (0..3).for_each(|_| _ = client.reply());
+    // Another program writes, and so the commit has to wait.
+    let other = Connection::open(world.spool().join("queue.db")).unwrap();
+    other.busy_timeout(PATIENCE).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    client.send(&stuffed(&letter(to))).unwrap();
+    let mut reply = String::new();
+    is_stopped(
+        world.end(|mta| {
+            mta.signal(SIGTERM);
+            mta.wait_for_line("SMTPMTA smtpmta Stopping");
+            assert!(client.hears_nothing());
+            other.execute_batch("COMMIT").unwrap();
+            reply = client.reply();
+        }),
+        "a commit is held up",
+    );
+    assert!(reply.starts_with(RECEIVED), "{reply}");
+    drop(other);
+    world.start();
+    drain(&world);
+    assert_eq!(Account::arrived(&sink).get(to), Some(&1));
+}
+
+/// The stages at which a next hop can leave a session hanging, and how it offers what leads there.
+const STAGES: [Stage; 14] = [
+    Stage::Connect,
+    Stage::Greeting,
+    Stage::Ehlo,
+    Stage::Helo,
+    Stage::Starttls,
+    Stage::Handshake,
+    Stage::Mail,
+    Stage::Rcpt,
+    Stage::Data,
+    Stage::Content,
+    Stage::Dot,
+    Stage::Bdat,
+    Stage::Rset,
+    Stage::Quit,
+];
+
+/// A next hop that leads a session to `stage`, and there leaves it alone.
+fn hanging_at(stage: Stage) -> Sink {
+    let mut settings = Settings {
+        offers: ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"]
+            .map(str::to_owned)
+            .to_vec(),
+        max_sessions: 1000,
+        ..Settings::default()
+    };
+    match stage {
+        Stage::Starttls | Stage::Handshake => settings.tls = Tls::Offered,
+        Stage::Bdat | Stage::Rset => settings.offers.push("CHUNKING".to_owned()),
+        _ => {}
+    }
+    let sink = Sink::with("127.0.0.1:0", settings).unwrap();
+    match stage {
+        Stage::Helo => sink.on(Stage::Ehlo, "502 5.5.1 no"),
+        // Whatever became of the chunk without a recipient: RSET stands between it and the next message.
+        Stage::Rset => sink.order("rcpt[first*]=450 4.2.1 later"),
+        _ => {}
+    }
+    sink.hang_at(stage);
+    sink
+}
+
+#[test]
+fn sigterm_ends_the_mta_with_a_session_that_hangs_at_every_stage_and_nothing_is_sent_twice_but_what_may_be() {
+    let sinks = STAGES.map(hanging_at);
+    let good = Sink::start();
+    let mut flags = vec!["--retry-schedule".to_owned(), "1s".to_owned()];
+    for (number, sink) in sinks.iter().chain([&good]).enumerate() {
+        flags.extend(["--route".to_owned(), format!("d{number}.test={}", sink.address())]);
+    }
+    let mut world = World::load(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    world.tell("stop outbound transport");
+    let mut client = Client::of(&world);
+    for (number, stage) in STAGES.iter().enumerate() {
+        for which in ["first", "second"] {
+            let to = format!("{which}@d{number}.test");
+            client.mail("bsmith@univac.com", &[&to], &letter(&to));
+            if *stage != Stage::Rset {
+                break;
+            }
+        }
+    }
+    world.tell("start outbound transport");
+    for (stage, sink) in STAGES.iter().zip(&sinks).skip(1) {
+        sink.wait_for(|seen| seen.hangs_at(*stage), PATIENCE);
+    }
+    // And one that is through with its message, and lingers.
+    let to = format!("first@d{}.test", STAGES.len());
+    client.mail("bsmith@univac.com", &[&to], &letter(&to));
+    good.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    is_stopped(world.terminate(), "sessions hang");
+
+    // What hung goes on, for nobody.
+    for sink in &sinks {
+        sink.behave();
+    }
+    world.start();
+    drain(&world);
+    for (stage, sink) in STAGES.iter().zip(&sinks).chain([(&Stage::Quit, &good)]) {
+        let arrived = Account::arrived(sink);
+        let most = match stage {
+            // The end of the message was sent, and not answered: where the host takes in no content, the system does,
+            // and behind RSET the next message came in the same write.
+            Stage::Content | Stage::Dot | Stage::Bdat | Stage::Rset => 2,
+            _ => 1,
+        };
+        let expected = if *stage == Stage::Rset { 2 } else { 1 };
+        assert_eq!(arrived.len(), expected, "{stage}: {arrived:?}");
+        assert!(
+            arrived.values().all(|times| (1..=most).contains(times)),
+            "{stage}: {arrived:?}"
+        );
+    }
+    let waited = "SELECT count(*) FROM history WHERE event = 'given up'";
+    assert_eq!(world.sql(waited), "0");
+}
+
+#[test]
+fn sigterm_again_and_again_while_mail_flows_loses_nothing_and_doubles_nothing() {
+    let sink = Sink::start();
+    let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
+    let mut account = Account::default();
+    let rounds = times(3, 200);
+    for round in 0..rounds {
+        world.start();
+        let name = round.to_string();
+        let ended = under_load(world.address(), &name, CLIENTS, &mut account, |load, account| {
+            load.wait_for(account, BETWEEN);
+            world.terminate()
+        });
+        is_stopped(ended, &format!("stop {round}"));
+        assert_eq!(world.sql("PRAGMA quick_check"), "ok");
+    }
+    world.start();
+    drain(&world);
+    account.balance(&sink);
+    println!(
+        "{rounds} stops: {} acknowledged, {} not taken, {} without an answer; none lost, none doubled",
+        account.acknowledged.len(),
+        account.not_taken.len(),
+        account.open.len()
+    );
+}
+
+/// Threads and descriptors.
+fn held(world: &World) -> (usize, usize) {
+    (world.daemon().threads(), world.daemon().descriptors())
+}
+
+/// What an MTA holds that has nothing to do, and has no handlers: a configuration that has changed starts them anew.
+#[track_caller]
+fn held_at_rest(world: &World) -> (usize, usize) {
+    eventually("all handlers to be gone", || {
+        let tasks = world.tasks();
+        if tasks.len() == 6 { Ok(()) } else { Err(tasks) }
+    });
+    let mut before = (0, 0);
+    eventually("the MTA to be at rest", || {
+        let now = held(world);
+        if std::mem::replace(&mut before, now) == now {
+            Ok(now)
+        } else {
+            Err(now)
+        }
+    })
+}
+
+/// What the log says of a refresh.
+const REFRESHED: &str = "refresh: ";
+
+/// The configuration of `number`: every second one differs.
+fn configure(world: &World, sink: &Sink, number: usize) -> String {
+    let line = format!("max-recipients {}", 500 + number % 2);
+    world.configure(&format!("relay-host {}\n{line}\n", sink.address()));
+    line
+}
+
+/// Sends SIGHUP, and waits until it has been obeyed.
+#[track_caller]
+fn refresh(world: &World, line: &str) {
+    world.daemon().signal(SIGHUP);
+    eventually(line, || {
+        let config = world.show("config");
+        if config.contains(line) {
+            Ok(())
+        } else {
+            Err(config)
+        }
+    });
+}
+
+#[test]
+fn sighup_again_and_again_while_mail_flows_loses_nothing_and_leaves_nothing_behind() {
+    let sink = Sink::start();
+    let mut world = World::without_mta(&[]);
+    configure(&world, &sink, 0);
+    world.start();
+    let mut account = Account::default();
+    let port = world.address();
+    // What is only made once is there from now on.
+    under_load(port, "warm", CLIENTS, &mut account, |load, account| {
+        load.wait_for(account, BETWEEN)
+    });
+    drain(&world);
+    refresh(&world, &configure(&world, &sink, 1));
+    let before = held_at_rest(&world);
+
+    // The same configuration: nobody notices.
+    let many = times(10, 500);
+    account.lost_sessions = 0;
+    under_load(port, "same", CLIENTS, &mut account, |load, account| {
+        for _ in 0..many {
+            let before = world.daemon().count_said(REFRESHED);
+            world.daemon().signal(SIGHUP);
+            load.wait_for(account, 1);
+            eventually("the refresh", || {
+                let refreshes = world.daemon().count_said(REFRESHED);
+                if refreshes > before {
+                    Ok(())
+                } else {
+                    Err(refreshes)
+                }
+            });
+        }
+        assert_eq!(account.not_taken.len() + account.open.len(), 0);
+    });
+    assert_eq!(account.lost_sessions, 0);
+
+    // Another one each time: the transports begin anew, and clients hear 421 between two messages.
+    under_load(port, "other", CLIENTS, &mut account, |load, account| {
+        for number in 0..many {
+            refresh(&world, &configure(&world, &sink, number));
+            load.wait_for(account, 1);
+        }
+    });
+    drain(&world);
+    account.balance(&sink);
+    refresh(&world, &configure(&world, &sink, many));
+    refresh(&world, &configure(&world, &sink, many + 1));
+    let after = held_at_rest(&world);
+    eventually("as few threads and descriptors as before", || {
+        let now = held(&world);
+        if now.0 <= before.0 && now.1 <= before.1 {
+            Ok(())
+        } else {
+            Err((now, before))
+        }
+    });
+    println!(
+        "{} refreshes: {} acknowledged, {} not taken; none lost, none doubled; threads and descriptors {before:?}, \
+         then {after:?}",
+        2 * many,
+        account.acknowledged.len(),
+        account.not_taken.len()
+    );
+    is_stopped(world.terminate(), "after all");
+}
+
+/// What the operator can stop and start by itself.
+const PARTS: [&str; 5] = [
+    "inbound transport",
+    "inbound conversion",
+    "outbound transport",
+    "outbound conversion",
+    "drtask",
+];
+
+/// The order number `number` of the parts, of 120.
+fn order(mut number: usize) -> Vec<&'static str> {
+    let mut left = PARTS.to_vec();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        order.push(left.remove(number % left.len()));
+        number /= left.len() + 1;
+    }
+    order
+}
+
+#[test]
+fn the_parts_are_stopped_and_started_in_every_order_while_mail_flows() {
+    let all: std::collections::HashSet<_> = (0..120).map(order).collect();
+    assert_eq!(all.len(), 120);
+
+    let sink = Sink::start();
+    let mut world = World::load(&["--relay-host", &sink.address().to_string()]);
+    let mut account = Account::default();
+    let tell = |words: &str| {
+        let began = Instant::now();
+        world.tell(words);
+        let took = began.elapsed();
+        assert!(took < STOP_WITHIN, "{words}: {took:?}");
+    };
+    let rounds = times(6, 120);
+    under_load(
+        world.address(),
+        "parts",
+        CLIENTS,
+        &mut account,
+        |load, account| {
+            for round in 0..rounds {
+                // Spread over all of them, and started in an order that has nothing to do with it.
+                let (stops, starts) = (order(round * 120 / rounds), order((round * 77 + 31) % 120));
+                load.wait_for(account, BETWEEN);
+                stops.iter().for_each(|part| tell(&format!("stop {part}")));
+                eventually("all parts to be stopped", || {
+                    let screen = world.show("tasks");
+                    if screen.matches(" Stopped\n").count() == 5 {
+                        Ok(())
+                    } else {
+                        Err(screen)
+                    }
+                });
+                starts.iter().for_each(|part| tell(&format!("start {part}")));
+                assert_eq!(world.show("tasks").matches("Stopped").count(), 0, "{starts:?}");
+            }
+            for parts in ["outbound", "inbound", ""] {
+                load.wait_for(account, BETWEEN);
+                tell(&format!("stop {parts}"));
+                tell(&format!("start {parts}"));
+            }
+            load.wait_for(account, BETWEEN);
+        },
+    );
+    drain(&world);
+    account.balance(&sink);
+    // What the operator has stopped stays so while the MTA runs, and not longer.
+    tell("stop inbound transport");
+    is_stopped(world.terminate(), "a part is stopped");
+    println!(
+        "{rounds} orders: {} acknowledged, {} not taken; none lost, none doubled",
+        account.acknowledged.len(),
+        account.not_taken.len()
+    );
+}
