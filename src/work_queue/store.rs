@@ -331,9 +331,21 @@ fn open_reader(path: &Path) -> Result<Connection, QueueError> {
     Ok(db)
 }
 
-/// A folder that its owner alone may look into: it holds other people's letters.
+/// A folder that its owner alone may look into: it holds other people's letters. What has to be made for it outlives a
+/// power cut.
 fn make_folder(path: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let above = missing.into_iter().filter_map(Path::parent);
+    for folder in above {
+        sync_folder(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        })?;
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {
