@@ -18,6 +18,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::content::remove;
+use super::doubt::Doubt;
 use super::error::QueueError;
 use super::folder::ContentFolder;
 use super::hopper::{Hopper, Pending};
@@ -33,7 +34,7 @@ use crate::tasks::bell::Bell;
 const PAGE_SIZE: u32 = 8192;
 
 /// The write-ahead log is copied home when it has this many pages.
-const CHECKPOINT_PAGES: u32 = 500;
+pub(super) const CHECKPOINT_PAGES: u32 = 500;
 
 /// Whatever has kept the write-ahead log from being copied home, it is no larger than this afterwards.
 const LOG_OCTETS: u32 = 16 << 20;
@@ -67,6 +68,7 @@ pub(super) struct Store {
     work: Arc<Hopper<Box<dyn Work>>>,
     uncounted: Arc<Mutex<Counts>>,
     stand_by: Arc<Mutex<Option<StandBy>>>,
+    doubt: Doubt,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     _lock: Option<File>,
@@ -101,6 +103,8 @@ impl Store {
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
         let stand_by = Arc::default();
+        // Whoever had it before may have met a disk that fails.
+        let doubt = Doubt::new();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let content = Arc::new(ContentFolder::below(spool));
         let folder = content.path().to_owned();
@@ -117,6 +121,7 @@ impl Store {
             .spawn({
                 let (stamps, work) = (Arc::clone(&stamps), Arc::clone(&work));
                 let (uncounted, stand_by) = (Arc::clone(&uncounted), Arc::clone(&stand_by));
+                let doubt = doubt.clone();
                 move || {
                     Writer {
                         db,
@@ -126,6 +131,7 @@ impl Store {
                         sweeper,
                         uncounted,
                         durability: Durability::Synced,
+                        doubt,
                     }
                     .run()
                 }
@@ -138,6 +144,7 @@ impl Store {
             work,
             uncounted,
             stand_by,
+            doubt,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
             _lock: lock,
@@ -249,7 +256,7 @@ impl Store {
         let db = Connection::open_with_flags(self.spool.join("queue.db"), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.busy_timeout(LONGEST_PAUSE)?;
         for _ in 0..TRIES {
-            if cut_log(&db)? {
+            if cut_log(&db, &self.doubt)? {
                 break;
             }
             std::thread::park_timeout(LONGEST_PAUSE * OTHERS);
@@ -315,8 +322,11 @@ fn steady(db: &Connection) -> Result<(), QueueError> {
 }
 
 /// Copies the write-ahead log home and cuts it; whether nobody used it.
-pub(super) fn cut_log(db: &Connection) -> Result<bool, QueueError> {
-    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+pub(super) fn cut_log(db: &Connection, doubt: &Doubt) -> Result<bool, QueueError> {
+    let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    let busy = cut
+        .map_err(QueueError::from)
+        .inspect_err(|error| doubt.heed(error))?;
     Ok(busy == 0)
 }
 
