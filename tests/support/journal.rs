@@ -232,11 +232,16 @@ impl Journal {
     pub fn before_syncs(&self, name: &str) -> Vec<usize> {
         let files = self.files_called(name).into_iter();
         let syncs = files.flat_map(|file| &self.file_syncs[file]);
-        let mut moments: Vec<usize> = syncs
-            .filter_map(|sync| sync.ended.map(|(at, _)| at))
-            .collect();
+        let mut moments: Vec<usize> = syncs.filter_map(|sync| sync.ended.map(|(at, _)| at)).collect();
         moments.sort_unstable();
         moments
+    }
+
+    /// How many syncs of files of this name have failed.
+    pub fn failed_syncs(&self, name: &str) -> usize {
+        let files = self.files_called(name).into_iter();
+        let syncs = files.flat_map(|file| &self.file_syncs[file]);
+        syncs.filter(|sync| sync.failed(usize::MAX)).count()
     }
 
     /// How many octets each write to the file of this name had that was not synced at this moment.
@@ -286,7 +291,10 @@ impl Journal {
         let mut there = BTreeSet::from([self.root.as_str()]);
         for (path, node) in &names {
             // A folder whose name is gone takes all below it along.
-            if !path.rsplit_once('/').is_some_and(|(above, _)| there.contains(above)) {
+            if !path
+                .rsplit_once('/')
+                .is_some_and(|(above, _)| there.contains(above))
+            {
                 continue;
             }
             let place: PathBuf = into.join(path[self.root.len()..].trim_start_matches('/'));
@@ -350,7 +358,11 @@ impl Journal {
         let floor = self.floor(file, moment);
         let mut octets = Vec::new();
         let mut lost: HashMap<usize, Vec<usize>> = HashMap::new();
-        for change in self.changes[file].iter().copied().filter(|change| *change < floor) {
+        for change in self.changes[file]
+            .iter()
+            .copied()
+            .filter(|change| *change < floor)
+        {
             let pages = self.reach(change, octets.len(), PAGE);
             if self.is_lost(file, change, moment) {
                 pages.for_each(|page| lost.entry(page).or_default().push(change));

@@ -188,7 +188,8 @@ impl World {
         let journal = self.folder.path().join("journal");
         fs::write(&journal, "").unwrap();
         self.environment.push(("SHIM_JOURNAL", journal.clone()));
-        self.environment.push(("SHIM_FOLDER", self.folder.path().to_owned()));
+        self.environment
+            .push(("SHIM_FOLDER", self.folder.path().to_owned()));
         journal
     }
 
