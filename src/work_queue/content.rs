@@ -256,9 +256,15 @@ pub enum ContentReader {
 
 impl Read for ContentReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            ContentReader::Bytes(bytes) => bytes.read(buffer),
-            ContentReader::File(file) => file.read(buffer),
+        let file = match self {
+            ContentReader::Bytes(bytes) => return bytes.read(buffer),
+            ContentReader::File(file) => file,
+        };
+        loop {
+            match file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
     }
 }

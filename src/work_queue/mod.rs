@@ -11,6 +11,7 @@ mod board;
 mod content;
 mod conversion;
 mod damage;
+mod doubt;
 mod due;
 mod error;
 mod expansion;

@@ -18,6 +18,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::content::remove;
+use super::doubt::Doubt;
 use super::error::QueueError;
 use super::folder::ContentFolder;
 use super::hopper::{Hopper, Pending};
@@ -35,7 +36,7 @@ use crate::tasks::bell::Bell;
 const PAGE_SIZE: u32 = 8192;
 
 /// The write-ahead log is copied home when it has this many pages.
-const CHECKPOINT_PAGES: u32 = 500;
+pub(super) const CHECKPOINT_PAGES: u32 = 500;
 
 /// Whatever has kept the write-ahead log from being copied home, it is no larger than this afterwards.
 const LOG_OCTETS: u32 = 16 << 20;
@@ -74,6 +75,7 @@ pub(super) struct Store {
     work: Arc<Hopper<Box<dyn Work>>>,
     uncounted: Arc<Mutex<Counts>>,
     stand_by: Arc<Mutex<Option<StandBy>>>,
+    doubt: Doubt,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     _lock: File,
@@ -130,6 +132,8 @@ impl Store {
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
         let stand_by = Arc::default();
+        // Whoever had it before may have met a disk that fails.
+        let doubt = Doubt::new();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let content = Arc::new(ContentFolder::below(spool));
         let folder = content.path().to_owned();
@@ -147,7 +151,7 @@ impl Store {
             .spawn({
                 let (stamps, work) = (Arc::clone(&stamps), Arc::clone(&work));
                 let (uncounted, stand_by) = (Arc::clone(&uncounted), Arc::clone(&stand_by));
-                let place = Arc::clone(&place);
+                let (place, doubt) = (Arc::clone(&place), doubt.clone());
                 move || {
                     Writer {
                         db,
@@ -158,6 +162,7 @@ impl Store {
                         sweeper,
                         uncounted,
                         durability: Durability::Synced,
+                        doubt,
                     }
                     .run()
                 }
@@ -172,6 +177,7 @@ impl Store {
             work,
             uncounted,
             stand_by,
+            doubt,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
             _lock: lock,
@@ -302,7 +308,7 @@ impl Store {
         let db = Connection::open_with_flags(self.in_its_place()?, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.busy_timeout(LONGEST_PAUSE)?;
         for _ in 0..TRIES {
-            if cut_log(&db)? {
+            if cut_log(&db, &self.doubt)? {
                 break;
             }
             std::thread::park_timeout(LONGEST_PAUSE * OTHERS);
@@ -368,8 +374,11 @@ fn steady(db: &Connection) -> Result<(), QueueError> {
 }
 
 /// Copies the write-ahead log home and cuts it; whether nobody used it.
-pub(super) fn cut_log(db: &Connection) -> Result<bool, QueueError> {
-    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+pub(super) fn cut_log(db: &Connection, doubt: &Doubt) -> Result<bool, QueueError> {
+    let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    let busy = cut
+        .map_err(QueueError::from)
+        .inspect_err(|error| doubt.heed(error))?;
     Ok(busy == 0)
 }
 
@@ -384,9 +393,21 @@ fn open_reader(path: &Path) -> Result<Connection, QueueError> {
     Ok(db)
 }
 
-/// A folder that its owner alone may look into: it holds other people's letters.
+/// A folder that its owner alone may look into: it holds other people's letters. What has to be made for it outlives a
+/// power cut.
 fn make_folder(path: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let above = missing.into_iter().filter_map(Path::parent);
+    for folder in above {
+        sync_folder(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        })?;
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::account;
+use super::doubt::Doubt;
 use super::error::QueueError;
 use super::hopper::{Hopper, Pending, Teller};
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
 use super::place::Place;
-use super::store::cut_log;
+use super::store::{CHECKPOINT_PAGES, cut_log};
 use crate::crash_point::{CrashPoint, reach};
 use crate::tasks::bell::Bell;
 
@@ -136,6 +137,8 @@ pub(super) struct Writer {
     pub(super) uncounted: Arc<Mutex<Counts>>,
     /// How `db` commits at present.
     pub(super) durability: Durability,
+    /// Whether the log may not be on the disk as it should.
+    pub(super) doubt: Doubt,
 }
 
 impl Writer {
@@ -193,7 +196,7 @@ impl Writer {
     /// The disk is full, and the write-ahead log may be what fills it: brings it home, and gives its space back;
     /// whether that could be done.
     fn make_room(&self) -> bool {
-        matches!(cut_log(&self.db), Ok(true))
+        matches!(cut_log(&self.db, &self.doubt), Ok(true))
     }
 
     /// One that fails fails nobody else: each gets a transaction of its own.
@@ -224,6 +227,7 @@ impl Writer {
         )?;
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.doubt.remove(&self.db)?;
             let mut ledger = Ledger::new(&self.db, &self.stamps);
             for work in group.iter_mut() {
                 work.run(&mut ledger)?;
@@ -250,6 +254,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
+                self.doubt.heed(&error);
                 // What was written over can not be written to either.
                 self.place.look();
                 self.count(counts);
@@ -264,14 +269,16 @@ impl Writer {
     }
 
     /// Lets commits be as durable as `durability` says, from the next one on. In WAL mode FULL syncs the log with each
-    /// commit, and with it all that stands before it; NORMAL leaves that to the next such commit or checkpoint.
+    /// commit, and with it all that stands before it; NORMAL leaves that to the next such commit. Nor is the log copied
+    /// home after one of those: nobody would hear that the sync before that failed.
     fn commit_as(&mut self, durability: Durability) -> Result<(), QueueError> {
         if self.durability != durability {
-            let synchronous = match durability {
-                Durability::Synced => "FULL",
-                Durability::Unsynced => "NORMAL",
+            let (synchronous, checkpoint) = match durability {
+                Durability::Synced => ("FULL", CHECKPOINT_PAGES),
+                Durability::Unsynced => ("NORMAL", 0),
             };
             self.db.pragma_update(None, "synchronous", synchronous)?;
+            self.db.pragma_update(None, "wal_autocheckpoint", checkpoint)?;
             self.durability = durability;
         }
         Ok(())

@@ -237,6 +237,13 @@ impl Journal {
         moments
     }
 
+    /// How many syncs of files of this name have failed.
+    pub fn failed_syncs(&self, name: &str) -> usize {
+        let files = self.files_called(name).into_iter();
+        let syncs = files.flat_map(|file| &self.file_syncs[file]);
+        syncs.filter(|sync| sync.failed(usize::MAX)).count()
+    }
+
     /// How many octets each write to the file of this name had that was not synced at this moment.
     pub fn unsynced_writes(&self, name: &str, moment: usize) -> Vec<usize> {
         let file = self.files_called(name).into_iter().next_back();

@@ -1,0 +1,69 @@
+//! Doubt whether the write-ahead log is on the disk as far as it was synced.
+//!
+//! When a sync fails the system drops what it could not write: it holds it for written from then on, and the next sync
+//! goes well without it. A log with such a hole ends there after a power cut, and all that was committed behind the hole
+//! would be lost, although its own sync went well. So a log in doubt is written once more, as it is, before anything is
+//! committed behind it. Never knows what stands in it.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+
+use super::error::QueueError;
+
+/// What is copied at once.
+const PIECE: usize = 64 * 1024;
+
+/// Whether there is doubt. Clones are the same doubt.
+#[derive(Clone, Debug)]
+pub(super) struct Doubt(Arc<AtomicBool>);
+
+impl Doubt {
+    /// There is some to begin with: nobody knows what the one before has met.
+    pub(super) fn new() -> Doubt {
+        Doubt(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Work with the log has failed so.
+    pub(super) fn heed(&self, error: &QueueError) {
+        if error.may_have_happened() {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Removes it, if there is any. To be called in a transaction that writes: nobody else touches the log then.
+    ///
+    /// # Errors
+    /// When the log can not be written or synced: the doubt stays.
+    pub(super) fn remove(&self, db: &Connection) -> Result<(), QueueError> {
+        if self.0.load(Ordering::SeqCst) {
+            let log = PathBuf::from(format!("{}-wal", db.path().unwrap_or_default()));
+            write_anew(&log).map_err(|error| QueueError::file(&log, error))?;
+            self.0.store(false, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file as it is, and syncs it.
+fn write_anew(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut piece, at) {
+            Ok(0) => return file.sync_data(),
+            Ok(length) => {
+                file.write_all_at(&piece[..length], at)?;
+                at += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
