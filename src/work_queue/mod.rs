@@ -88,10 +88,10 @@ impl WorkQueue {
             store: Arc::new(Store::open(spool, clock.clone())?),
             clock,
         };
-        let now = queue.now();
+        let (before, now) = (queue.store.read(account::before)?, queue.now());
         queue
             .store
-            .write(move |ledger| account::open(ledger, now))
+            .write(move |ledger| account::open(ledger, &before, now))
             .wait()?;
         queue.recover()?;
         Ok(queue)
