@@ -135,6 +135,21 @@ fn an_unknown_state_never_counts_as_an_end() {
 }
 
 #[test]
+fn the_end_of_its_time_finds_a_state_that_there_is_none_of() {
+    let world = World::new();
+    let odd = world.put("a@example.org", &["a@lotus.com"]);
+    world.put("a@example.org", &["b@lotus.com"]);
+    world.convert();
+    world.sql_run(&format!(
+        "UPDATE recipient SET state = 6000 WHERE message = {}",
+        odd.0
+    ));
+    world.clock.advance(60 * MINUTE);
+    assert_eq!(world.expire(MINUTE), 1);
+    assert_eq!(world.states(), "WQ_PENDING_REPORT:1 WQ_HELD:1");
+}
+
+#[test]
 fn numbers_that_none_can_be_hold_their_message_and_the_others_flow() {
     for damage in [
         "UPDATE message SET size = -1 WHERE id = (SELECT min(id) FROM message)",
