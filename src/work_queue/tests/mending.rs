@@ -264,6 +264,11 @@ fn what_became_of_mail_is_recorded_although_a_page_of_content_is_broken() {
     assert!(unreadable > 0 && whole > 50, "{whole} of 60");
     assert!(queue.waiting_inbound(queue.now(), 100).unwrap().is_empty());
     queue.close();
+    let db = rusqlite::Connection::open(copy.path().join("queue.db")).unwrap();
+    let delivered = "SELECT count(*) FROM recipient WHERE state = 10";
+    let delivered: i32 = db.query_row(delivered, [], |row| row.get(0)).unwrap();
+    assert_eq!(delivered, whole, "the others are held");
+    drop(db);
     let account = verify(copy.path(), true).unwrap().account;
     assert_eq!(account, None, "what can not be read is not accounted for");
 }
