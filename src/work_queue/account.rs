@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use super::error::QueueError;
-use super::housekeeping::Gaps;
 use super::inspection::Census;
 use super::ledger::{Counts, Ledger, row, rows};
 use super::soundness::state;
@@ -23,8 +22,8 @@ const RUNNING: &str = "running";
 /// Crashes after which the counters were not counted anew.
 const CRASHES: &str = "Account.Crashes";
 
-/// After a crash the counters are counted anew if the database holds no more than this: that is done in a moment.
-const COUNTED_ANEW: i64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+/// After a crash the counters are counted anew if there are no more recipients than this: that is done in a moment.
+const MOST_COUNTED: usize = if cfg!(test) { 30 } else { 500_000 };
 
 /// Each kind of entry: its counter, and the sum of what of it was forgotten.
 const ENTRIES: [(Entry, &str, &str); 7] = [
@@ -169,20 +168,49 @@ impl Account {
     }
 }
 
-/// Notes in the database that it is open; after a crash, or at its first opening by a version that keeps the account,
-/// the counters are counted anew.
-pub(super) fn open(ledger: &mut Ledger<'_>, now: Stamp) -> Result<(), QueueError> {
-    let crashed = is_running(ledger.db())?;
-    ledger.mark(RUNNING, now)?;
+/// What an opening finds of the one before it.
+#[derive(Debug)]
+pub(super) enum Before {
+    /// It was closed in good order.
+    Closed,
+    /// It crashed, or was of a version that kept no account; so the counters are to be these.
+    Counted {
+        /// By the rows alone.
+        counted: Counts,
+        /// The account begins.
+        begins: bool,
+    },
+    /// It crashed, and the recipients are too many to be counted, or can not be read.
+    Crashed,
+}
+
+/// Looks how the opening before this one ended, and counts anew if that is due.
+pub(super) fn before(db: &Connection) -> Result<Before, QueueError> {
     let has_begun = "SELECT 1 FROM statistic WHERE name = ?";
-    let begins = ledger.row(has_begun, [ENTRIES[0].1], |_| Ok(()))?.is_none();
-    if begins || (crashed && Gaps::of(ledger.db())?.left() <= COUNTED_ANEW) {
-        return count_anew(ledger, begins);
+    let begins = row(db, has_begun, [ENTRIES[0].1], |_| Ok(()))?.is_none();
+    if !begins && !is_running(db)? {
+        return Ok(Before::Closed);
     }
-    if crashed {
-        ledger.write_counts(&Counts::from([(CRASHES, 1)]))?;
+    match count(db, if begins { usize::MAX } else { MOST_COUNTED }) {
+        Ok(Some(counted)) => Ok(Before::Counted { counted, begins }),
+        Ok(None) => Ok(Before::Crashed),
+        // It is only about counters: whoever can be served is served.
+        Err(error) if error.is_damage() => {
+            log::error!("the recipients could not be counted: {error}");
+            Ok(Before::Crashed)
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
+}
+
+/// Notes in the database that it is open, and puts the counters right.
+pub(super) fn open(ledger: &Ledger<'_>, before: &Before, now: Stamp) -> Result<(), QueueError> {
+    ledger.mark(RUNNING, now)?;
+    match before {
+        Before::Closed => Ok(()),
+        Before::Counted { counted, begins } => set_counters(ledger, counted, *begins),
+        Before::Crashed => ledger.write_counts(&Counts::from([(CRASHES, 1)])),
+    }
 }
 
 /// Notes that it is closed, and all counters are on the disk.
@@ -223,25 +251,37 @@ fn is_running(db: &Connection) -> Result<bool, QueueError> {
     Ok(running.is_some())
 }
 
-/// Sets each counter to what the rows and the forgotten sums say. Where the account begins, a counter of earlier days
-/// that has counted more is believed: that much was forgotten before.
-fn count_anew(ledger: &Ledger<'_>, begins: bool) -> Result<(), QueueError> {
-    let mut sums = Counts::new();
-    let counted = ledger.rows(include_str!("account.sql"), [], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?))
-    })?;
-    for (number, of_alias, count) in counted {
+/// What the counters would be by the rows alone; `None` if there are more than `most` recipients.
+fn count(db: &Connection, most: usize) -> Result<Option<Counts>, QueueError> {
+    let mut statement = db.prepare(include_str!("account.sql"))?;
+    let mut recipients = statement.query([])?;
+    let (mut groups, mut seen) = (HashMap::<(i64, bool), i64>::new(), 0);
+    while let Some(row) = recipients.next()? {
+        seen += 1;
+        if seen > most {
+            return Ok(None);
+        }
+        *groups.entry((row.get(0)?, row.get(1)?)).or_default() += 1;
+    }
+    let mut counted = Counts::new();
+    for ((number, of_alias), count) in groups {
         for (_, counter, _) in entries(number, of_alias) {
-            *sums.entry(counter).or_default() += count;
+            *counted.entry(counter).or_default() += count;
         }
     }
+    Ok(Some(counted))
+}
+
+/// Sets each counter to what was counted and the forgotten sums. Where the account begins, a counter of earlier days
+/// that has counted more is believed: that much was forgotten before.
+fn set_counters(ledger: &Ledger<'_>, counted: &Counts, begins: bool) -> Result<(), QueueError> {
     let value = |name: &'static str| {
         let sql = "SELECT value FROM statistic WHERE name = ?";
         Ok::<i64, QueueError>(ledger.row(sql, [name], |row| row.get(0))?.unwrap_or(0))
     };
     let mut forgotten_before = 0;
     for (entry, counter, forgotten) in ENTRIES.into_iter().rev() {
-        let here = sums.get(counter).copied().unwrap_or(0);
+        let here = counted.get(counter).copied().unwrap_or(0);
         if begins {
             let before = match entry {
                 // Each of those that ended had come in.

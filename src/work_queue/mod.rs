@@ -89,10 +89,10 @@ impl WorkQueue {
         let store = Arc::new(Store::open(spool, clock.clone())?);
         let watch = Arc::new(Watch::new(clock, store.last_moment()));
         let queue = WorkQueue { store, watch };
-        let now = queue.now();
+        let (before, now) = (queue.store.read(account::before)?, queue.now());
         queue
             .store
-            .write(move |ledger| account::open(ledger, now))
+            .write(move |ledger| account::open(ledger, &before, now))
             .wait()?;
         queue.recover()?;
         Ok(queue)

@@ -163,6 +163,7 @@ impl Store {
                         uncounted,
                         durability: Durability::Synced,
                         doubt,
+                        spares_content: false,
                     }
                     .run()
                 }

@@ -383,3 +383,27 @@ impl Look<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_nobody_changes_is_opened_whatever_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a copy?of#100%\u{e4}").join("queue.db");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE here (x)").unwrap();
+        drop(db);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let db = Connection::open_with_flags(unchanging(&path), flags).unwrap();
+        let tables: String = db
+            .query_row("SELECT name FROM sqlite_schema", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(tables, "here");
+        assert!(!has_log(&path));
+        fs::write(path.with_file_name("queue.db-wal"), b"x").unwrap();
+        assert!(has_log(&path));
+    }
+}
