@@ -188,7 +188,7 @@ impl WorkQueue {
             Durability::Synced
         };
         let messages = Arc::new(messages);
-        let record = |some: Range<usize>| {
+        let record = |some: Range<usize>| -> Result<usize, QueueError> {
             let messages = Arc::clone(&messages);
             let record = move |ledger: &mut Ledger<'_>| {
                 let told = messages[some.clone()]
