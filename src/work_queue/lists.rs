@@ -560,13 +560,13 @@ fn write_list(
         many => format!("the probe after {many} failures in a row, "),
     };
     let story = format!("list {} for {}, {probe}{fate}", list.id, list.next_hop);
-    let mut told = None;
+    let mut told = HashSet::new();
     for (id, n) in recipients {
         ledger.run(
             "UPDATE recipient SET list = ?, state = ? WHERE message = ? AND n = ?",
             (list.id.0, state.number(), id.0, n),
         )?;
-        if told.replace(*id) != Some(*id) {
+        if told.insert(*id) {
             ledger.record(*id, None, "listed", &story)?;
         }
     }
