@@ -12,6 +12,7 @@ use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
+use super::intake::Ticket;
 use super::ledger::{self, Ledger};
 use super::moves::{Change, now_due, refresh_due};
 use super::states::State;
@@ -100,6 +101,7 @@ const RECIPIENTS_A_PASS: usize = 5000;
 #[derive(Debug)]
 pub struct LeftClaim<'q> {
     queue: &'q WorkQueue,
+    ticket: Ticket,
     pending: Pending<Option<Claimed>>,
 }
 
@@ -109,10 +111,14 @@ impl LeftClaim<'_> {
     /// # Errors
     /// When it was made and the database refused: everything is pending as before.
     pub fn withdraw(self) -> Result<Option<Claimed>, QueueError> {
-        if self.queue.store.withdraw() {
+        if self.queue.store.withdraw(self.ticket) {
             return Ok(None);
         }
-        self.pending.wait()
+        match self.pending.wait() {
+            // A transport that began meanwhile has left another one in its place.
+            Err(QueueError::Stopped) => Ok(None),
+            made => made,
+        }
     }
 }
 
@@ -142,9 +148,11 @@ impl WorkQueue {
             let now = ledger.now();
             claim().map(|claim| make_lists(ledger, &claim, now)).transpose()
         };
+        let (ticket, pending) = self.store.stand_by(MOVE, bell, pass);
         LeftClaim {
             queue: self,
-            pending: self.store.stand_by(MOVE, bell, pass),
+            ticket,
+            pending,
         }
     }
 
