@@ -16,8 +16,8 @@
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
-//! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`]
-//! and [`clock`]. For tests alone: [`crash_point`].
+//! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`],
+//! [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
@@ -43,6 +43,7 @@ pub mod outbound;
 pub mod sasl;
 pub mod sink;
 pub mod smtp;
+pub mod sync;
 pub mod tasks;
 pub mod tls;
 pub mod work_queue;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
@@ -40,10 +39,11 @@ use crate::outbound::hosts::HostSettings;
 use crate::outbound::logins::Logins;
 use crate::outbound::security::SecurityRules;
 use crate::smtp::path::Mailbox;
+use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Bells, Stop};
 use crate::tasks::board::Board;
+use crate::tasks::member::{Halt, Member};
 use crate::tasks::table::{HandlerRow, HandlerTable};
-use crate::tasks::{Task, guarded};
 use crate::tls::trust::Trust;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{DomainList, Terms, WorkQueue};
@@ -54,16 +54,13 @@ const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long its sessions may take to finish what is on the wire.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How long a primary task that panicked rests before it is started again.
-const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
-
 /// The tasks that run, and what they share.
 pub(super) struct Crew {
     queue: WorkQueue,
     bells: Bells,
     /// What each task is doing.
     pub(super) board: Board,
-    running: BTreeMap<Part, Member>,
+    running: BTreeMap<Part, Member<Handlers>>,
     /// Handler tables whose sessions are still ending, each with the news that they have.
     ending: Vec<Ending>,
     /// The domain lists that wait and that handlers have, those of a transport that is still ending among them.
@@ -78,15 +75,6 @@ pub(super) struct Crew {
     logins: Latest<Logins>,
     /// Whom we trust where a host has to prove its name, by the same files.
     trust: Latest<Trust>,
-}
-
-/// A task that runs.
-struct Member {
-    stop: Stop,
-    thread: JoinHandle<()>,
-    handlers: Option<Handlers>,
-    /// Dropped to wake a controller that waits for callers.
-    wake: Option<UnixStream>,
 }
 
 /// Handlers whose sessions are still ending, and the news that they have.
@@ -126,23 +114,14 @@ impl Handlers {
             Handlers::Outbound(table) => table.rows(),
         }
     }
+}
 
+impl Halt for Handlers {
     fn stop(&self, grace: Duration) -> bool {
         match self {
             Handlers::Inbound(table) => table.stop(grace),
             Handlers::Outbound(table) => table.stop(grace),
         }
-    }
-}
-
-impl Member {
-    /// Stops it, and its handlers within `grace`; whether all have ended.
-    fn halt(self, grace: Duration) -> bool {
-        self.stop.give();
-        drop(self.wake);
-        let ended = self.handlers.is_none_or(|handlers| handlers.stop(grace));
-        // The controllers and the conversions stop between two steps, none of which waits for a peer.
-        self.thread.join().is_ok() && ended
     }
 }
 
@@ -209,14 +188,14 @@ impl Crew {
         let member = self.running.remove(&part)?;
         let task = part.task()?;
         self.board.stop(task);
-        let Some(handlers) = member.handlers.clone() else {
+        let Some(handlers) = member.handlers().cloned() else {
             // Without sessions there is nobody to wait for; its successor must not meet it.
             let ended = member.halt(GRACE);
             tell_end(&self.board, task);
             return Some(ended);
         };
         // Given here, so that it holds even if the thread that waits can not be started.
-        member.stop.give();
+        member.order_stop();
         let (tell, ended) = bounded(1);
         let board = self.board.clone();
         let halt = move || {
@@ -285,10 +264,7 @@ impl Crew {
 
     /// The handlers that have been started.
     pub(super) fn handler_rows(&self) -> Vec<HandlerRow> {
-        let running = self
-            .running
-            .values()
-            .filter_map(|member| member.handlers.as_ref());
+        let running = self.running.values().filter_map(Member::handlers);
         let still_ending = self
             .ending
             .iter()
@@ -297,7 +273,7 @@ impl Crew {
         running.chain(still_ending).flat_map(Handlers::rows).collect()
     }
 
-    fn start_omsgcnv(&self, config: &Config) -> Result<Member, StartError> {
+    fn start_omsgcnv(&self, config: &Config) -> Result<Member<Handlers>, StartError> {
         let task = OutboundConversion {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
@@ -310,7 +286,7 @@ impl Crew {
         self.spawn(Task::OutboundConversion, None, None, move |stop| task.run(stop))
     }
 
-    fn start_imsgcnv(&self, config: &Config) -> Result<Member, StartError> {
+    fn start_imsgcnv(&self, config: &Config) -> Result<Member<Handlers>, StartError> {
         let task = InboundConversion {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
@@ -324,7 +300,7 @@ impl Crew {
         self.spawn(Task::InboundConversion, None, None, move |stop| task.run(stop))
     }
 
-    fn start_drt(&self, config: &Config) -> Result<Member, StartError> {
+    fn start_drt(&self, config: &Config) -> Result<Member<Handlers>, StartError> {
         let task = DeliveryReport {
             queue: self.queue.clone(),
             bells: self.bells.clone(),
@@ -337,7 +313,7 @@ impl Crew {
         self.spawn(Task::DeliveryReport, None, None, move |stop| task.run(stop))
     }
 
-    fn start_osesctl(&self, config: &Config) -> Result<Member, StartError> {
+    fn start_osesctl(&self, config: &Config) -> Result<Member<Handlers>, StartError> {
         let dispatch = self.dispatch.clone();
         let router = config.router();
         let terms = Terms {
@@ -378,7 +354,7 @@ impl Crew {
         })
     }
 
-    fn start_isesctl(&mut self, config: &Config) -> Result<Member, StartError> {
+    fn start_isesctl(&mut self, config: &Config) -> Result<Member<Handlers>, StartError> {
         let listeners = self.bind(config)?;
         let handler = InboundHandler {
             queue: self.queue.clone(),
@@ -446,24 +422,8 @@ impl Crew {
         handlers: Option<Handlers>,
         wake: Option<UnixStream>,
         run: impl Fn(&Stop) + Send + 'static,
-    ) -> Result<Member, StartError> {
-        let stop = Stop::default();
-        let heard = stop.clone();
-        self.board.begin(task);
-        let thread = std::thread::Builder::new()
-            .name(task.to_string())
-            .spawn(move || {
-                while guarded(task, || run(&heard)).is_none() && !heard.is_given() {
-                    let _ = heard.heard().recv_timeout(PAUSE_AFTER_PANIC);
-                }
-            })
-            .map_err(StartError::System)?;
-        Ok(Member {
-            stop,
-            thread,
-            handlers,
-            wake,
-        })
+    ) -> Result<Member<Handlers>, StartError> {
+        Member::start(task, &self.board, handlers, wake, run).map_err(StartError::System)
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
-use super::{AGAIN, BATCH, MOST_AGAIN, SLICE, rest};
+use super::{AGAIN, BATCH, MOST_AGAIN, SLICE};
 use crate::latest::Latest;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::directory::{Directory, Found};
@@ -61,7 +61,7 @@ impl InboundConversion {
             } else {
                 until_due.min(self.poll_interval)
             };
-            rest(&self.bells.imsgcnv, stop, pause);
+            self.bells.imsgcnv.rest(stop, pause);
         }
     }
 

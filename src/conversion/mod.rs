@@ -10,10 +10,6 @@ pub mod to_internet;
 
 use std::time::Duration;
 
-use crossbeam_channel::select;
-
-use crate::tasks::bell::{Bell, Stop};
-
 /// Messages that a conversion task takes in hand at once.
 const BATCH: usize = 200;
 
@@ -25,12 +21,3 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// How often it is tried again before an operator has to look.
 const MOST_AGAIN: u32 = 100;
-
-/// Waits until there may be work: a ring, the order to stop, or `pause`.
-fn rest(bell: &Bell, stop: &Stop, pause: Duration) {
-    select! {
-        recv(bell.heard()) -> _ => {}
-        recv(stop.heard()) -> _ => {}
-        default(pause) => {}
-    }
-}

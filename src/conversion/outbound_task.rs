@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
 use super::to_internet::{Completer, Facts};
-use super::{AGAIN, BATCH, MOST_AGAIN, SLICE, rest};
+use super::{AGAIN, BATCH, MOST_AGAIN, SLICE};
 use crate::domain_list::next_hop::Router;
 use crate::latest::Latest;
 use crate::mailbox::directory::Directory;
@@ -48,7 +48,7 @@ impl OutboundConversion {
                 log::error!("SMTP.BOX could not be converted: {error}");
             }
             self.board.write(Task::OutboundConversion, "Idle");
-            rest(&self.bells.omsgcnv, stop, self.poll_interval);
+            self.bells.omsgcnv.rest(stop, self.poll_interval);
         }
     }
 

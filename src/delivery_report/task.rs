@@ -7,8 +7,6 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crossbeam_channel::select;
-
 use super::report::{Kind, Original, Report, ReportedRecipient};
 use crate::clock::Stamp;
 use crate::crash_point::{CrashPoint, reach};
@@ -56,11 +54,8 @@ impl DeliveryReport {
                 log::error!("delivery reports could not be made: {error}");
             }
             self.board.write(Task::DeliveryReport, "Idle");
-            select! {
-                recv(self.bells.drt.heard()) -> _ => {}
-                recv(stop.heard()) -> _ => {}
-                default(self.poll_interval.min(self.patience())) => {}
-            }
+            let pause = self.poll_interval.min(self.patience());
+            self.bells.drt.rest(stop, pause);
         }
     }
 

@@ -10,7 +10,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::select;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -119,14 +118,10 @@ impl InboundController {
         }
         let mut most = 1;
         while !self.table.has_room() && !stop.is_given() {
-            select! {
-                recv(self.freed.heard()) -> _ => {}
-                recv(stop.heard()) -> _ => {}
-                default(LOOK_AGAIN) => {
-                    self.make_room(most);
-                    // As long as the places do not suffice, more have to go each time.
-                    most = (most * 2).min(self.table.places());
-                }
+            if !self.freed.rest(stop, LOOK_AGAIN) {
+                self.make_room(most);
+                // As long as the places do not suffice, more have to go each time.
+                most = (most * 2).min(self.table.places());
             }
         }
         self.board

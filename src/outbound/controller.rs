@@ -5,8 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::select;
-
 use super::dispatch::Dispatch;
 use super::handler::OutboundHandler;
 use super::lease::Leases;
@@ -14,6 +12,7 @@ use crate::clock::Stamp;
 use crate::console::screen;
 use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::turns::Turns;
+use crate::sync::now;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
@@ -71,12 +70,12 @@ impl OutboundController {
         let mut watched: Option<Instant> = None;
         let (mut suspects, mut leases) = (Vec::new(), Leases::default());
         while !stop.is_given() {
-            if watched.is_none_or(|at| at.elapsed() >= self.poll_interval) {
-                watched = Some(Instant::now());
+            if watched.is_none_or(|at| now().saturating_duration_since(at) >= self.poll_interval) {
+                watched = Some(now());
                 self.take_lost_lists_apart(&mut suspects, &mut leases);
             }
             // What falls due or ripens after this moment is waited for: nothing falls between pass and pause.
-            let looked = (self.queue.now(), Instant::now());
+            let looked = (self.queue.now(), now());
             let progress = self.pass(looked.1);
             let progress = match progress {
                 Ok(Progress::None) => self.rest(stop, self.until_due(looked)),
@@ -157,16 +156,12 @@ impl OutboundController {
         };
         self.board.write(Task::OutboundController, doing);
         let claims = self.claims();
-        let left = self.queue.leave_claim(self.bell.clone(), move || {
-            claims.unless_others_wait(Instant::now())
-        });
-        select! {
-            recv(self.bell.heard()) -> _ => {}
-            recv(stop.heard()) -> _ => {}
-            default(pause) => {}
-        }
+        let left = self
+            .queue
+            .leave_claim(self.bell.clone(), move || claims.unless_others_wait(now()));
+        self.bell.rest(stop, pause);
         match left.withdraw()? {
-            Some(claimed) => self.hand_out(claimed, Instant::now()),
+            Some(claimed) => self.hand_out(claimed, now()),
             None => Ok(Progress::None),
         }
     }
@@ -175,17 +170,15 @@ impl OutboundController {
     /// rate, at most a poll interval. What is due
     /// and could not be listed waits for a handler, who rings.
     fn until_due(&self, (due_looked, ripe_looked): (Stamp, Instant)) -> Duration {
-        let now = self.queue.now();
+        let due_by = self.queue.now();
         let until_due = self
             .queue
             .next_due(due_looked)
             .ok()
             .flatten()
-            .map(|due| due.since(now));
-        let until_ripe = self
-            .dispatch
-            .with(|turns| turns.until_ripe(ripe_looked, Instant::now()));
-        let until_ready = self.dispatch.until_ready(Instant::now());
+            .map(|due| due.since(due_by));
+        let until_ripe = self.dispatch.with(|turns| turns.until_ripe(ripe_looked, now()));
+        let until_ready = self.dispatch.until_ready(now());
         [until_due, until_ripe, until_ready]
             .into_iter()
             .flatten()
@@ -288,7 +281,7 @@ impl OutboundController {
         if let Err(error) = self.queue.end_list(kept.id) {
             log::error!("list {} waits for the next poll: {error}", kept.id);
         }
-        self.dispatch.with(|turns| turns.end(&kept, Instant::now()));
+        self.dispatch.with(|turns| turns.end(&kept, now()));
         false
     }
 }

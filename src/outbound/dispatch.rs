@@ -5,15 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::select;
-use parking_lot::Mutex;
-
 use super::lingering::Lingering;
 use super::outcome::{Reason, says_too_many};
 use crate::domain_list::list::{DomainList, HopId};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::{Pace, Paces, Rates, Tokens};
 use crate::domain_list::turns::Turns;
+use crate::sync::{Mutex, first_of, now};
 use crate::tasks::bell::Stop;
 
 /// The lists that wait for a handler and those that handlers have. One for all transports that follow each
@@ -49,7 +47,7 @@ impl Dispatch {
             return None;
         }
         if let Some(next) = turns.carry_on(list.hop) {
-            turns.end(list, Instant::now());
+            turns.end(list, now());
             return Some(More::List(next));
         }
         turns.take_gathered(list.hop).then_some(More::Gathered)
@@ -76,12 +74,9 @@ impl Dispatch {
                 || turns.has_too_many(hop, per_next_hop)
         });
         if !has_to_move {
-            select! {
-                recv(offered) -> given => if given.is_ok() {
-                    return given.ok();
-                },
-                recv(stop.heard()) -> _ => {}
-                default(until.saturating_duration_since(Instant::now())) => {}
+            let pause = until.saturating_duration_since(now());
+            if let Some(Ok(given)) = first_of(&offered, stop.heard(), pause) {
+                return Some(given);
             }
         }
         self.lingering.lock().end(hop, number);
@@ -141,7 +136,7 @@ impl Dispatch {
     #[must_use]
     pub fn pace(&self, hop: HopId, next_hop: &NextHop, rates: &Rates) -> Pace {
         let rate = rates.of(next_hop);
-        let free = rate.map(|rate| (rate, self.paces.lock().look(hop, rate, Instant::now())));
+        let free = rate.map(|rate| (rate, self.paces.lock().look(hop, rate, now())));
         let turns = self.turns.lock();
         Pace {
             rate: free,
@@ -164,12 +159,12 @@ impl Tokens for HopTokens {
             return usize::MAX;
         }
         let rate = self.rates.of(next_hop);
-        self.paces.lock().free(hop, rate, Instant::now())
+        self.paces.lock().free(hop, rate, now())
     }
 
     fn take(&self, hop: HopId, next_hop: &NextHop, messages: usize) {
         if let Some(rate) = self.rates.of(next_hop) {
-            self.paces.lock().take(hop, Some(rate), messages, Instant::now());
+            self.paces.lock().take(hop, Some(rate), messages, now());
         }
     }
 }

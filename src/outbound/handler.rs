@@ -27,6 +27,8 @@ use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{DomainList, Terms, WorkQueue};
 
 mod hand;
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 mod talk;
 
 /// How long DNS may be asked for the hosts of a next hop.

@@ -5,9 +5,8 @@
 
 use std::collections::HashMap;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::domain_list::list::{DomainList, HopId};
+use crate::sync::{Receiver, Sender, bounded};
 
 /// Who lingers, by next hop.
 #[derive(Debug, Default)]

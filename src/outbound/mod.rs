@@ -14,6 +14,8 @@ pub mod lingering;
 pub mod logins;
 pub mod offered;
 pub mod outcome;
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 pub mod security;
 pub mod session;
 pub mod transaction;

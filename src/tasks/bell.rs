@@ -1,7 +1,10 @@
 //! The doorbell between rooms: `kick`. A ring while one is pending is the same ring; a ring that is lost
 //! costs one poll interval, never a message.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sync::{Mutex, Receiver, Sender, bounded, first_of};
 
 /// One task's doorbell. Clones ring, and hear, the same bell.
 #[derive(Clone, Debug)]
@@ -28,6 +31,12 @@ impl Bell {
     #[must_use]
     pub fn heard(&self) -> &Receiver<()> {
         &self.heard
+    }
+
+    /// Waits until somebody rings, until the order to stop is given, and at most for `pause`; whether somebody rang, or a
+    /// stop was ordered.
+    pub fn rest(&self, stop: &Stop, pause: Duration) -> bool {
+        first_of(&self.heard, &stop.heard, pause).is_some() || stop.is_given()
     }
 
     /// Whether it is the same bell.
@@ -62,7 +71,7 @@ impl Bells {
 /// Tells a task to stop: once given, never taken back. Clones are the same order.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    given: std::sync::Arc<parking_lot::Mutex<Option<Sender<()>>>>,
+    given: Arc<Mutex<Option<Sender<()>>>>,
     heard: Receiver<()>,
 }
 
@@ -70,7 +79,7 @@ impl Default for Stop {
     fn default() -> Stop {
         let (given, heard) = bounded(0);
         Stop {
-            given: std::sync::Arc::new(parking_lot::Mutex::new(Some(given))),
+            given: Arc::new(Mutex::new(Some(given))),
             heard,
         }
     }
@@ -88,7 +97,7 @@ impl Stop {
         self.given.lock().is_none()
     }
 
-    /// Becomes ready (disconnected) when the order is given: for `select!`.
+    /// Becomes ready (disconnected) when the order is given.
     #[must_use]
     pub fn heard(&self) -> &Receiver<()> {
         &self.heard

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// The controller's side: puts jobs in. Closes the hatch when it is dropped.
 pub(super) struct Hatch<J>(Arc<Shelf<J>>);

@@ -5,6 +5,9 @@
 pub mod bell;
 pub mod board;
 mod hatch;
+pub mod member;
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 pub mod table;
 
 use std::any::Any;

@@ -7,15 +7,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
-use parking_lot::{Condvar, Mutex};
 
 use super::bell::{Bell, Stop};
 use super::hatch::{Hatch, Taker, hatch};
 use super::{Task, guarded};
+use crate::sync::{AtomicUsize, Condvar, Mutex, now, thread};
 
 /// Stack of a handler: sessions keep what is large on the heap.
 const STACK: usize = 512 * 1024;
@@ -261,7 +261,7 @@ impl<J: Send + 'static> HandlerTable<J> {
         };
         let shared = Arc::clone(&self.shared);
         *shared.places.running.lock() += 1;
-        let started = std::thread::Builder::new()
+        let started = thread::Builder::new()
             .name(task.to_string())
             .stack_size(STACK)
             .spawn(move || {
@@ -395,7 +395,7 @@ impl Places {
     }
 
     fn wait_until_ended(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+        let deadline = now() + limit;
         let mut running = self.running.lock();
         while *running > 0 {
             if self.ended.wait_until(&mut running, deadline).timed_out() {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// The folder of the content files, below the spool.
 pub const FOLDER: &str = "content";
@@ -55,7 +55,8 @@ impl ContentFolder {
         self.sync_by(|| File::open(&self.path)?.sync_all())
     }
 
-    fn sync_by(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// The same, by other means.
+    pub(super) fn sync_by(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut turns = self.turns.lock();
         let ours = turns.begun + 1;
         while turns.busy && turns.done < ours {

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::error::QueueError;
+use crate::sync::{Condvar, Mutex};
 
 /// Work that waits for the one who takes it, all at once.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use super::damage::{hold, mailbox_in, number_in, reverse_path_in, text_in, word_
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
+use super::intake::Ticket;
 use super::ledger::{self, Ledger};
 use super::mending::mend;
 use super::moves::{Change, now_due, refresh_due};
@@ -102,6 +103,7 @@ const RECIPIENTS_A_PASS: usize = 5000;
 #[derive(Debug)]
 pub struct LeftClaim<'q> {
     queue: &'q WorkQueue,
+    ticket: Ticket,
     pending: Pending<Option<Claimed>>,
 }
 
@@ -111,10 +113,14 @@ impl LeftClaim<'_> {
     /// # Errors
     /// When it was made and the database refused: everything is pending as before.
     pub fn withdraw(self) -> Result<Option<Claimed>, QueueError> {
-        if self.queue.store.withdraw() {
+        if self.queue.store.withdraw(self.ticket) {
             return Ok(None);
         }
-        self.pending.wait()
+        match self.pending.wait() {
+            // A transport that began meanwhile has left another one in its place.
+            Err(QueueError::Stopped) => Ok(None),
+            made => made,
+        }
     }
 }
 
@@ -144,9 +150,11 @@ impl WorkQueue {
             let now = ledger.moment();
             claim().map(|claim| make_lists(ledger, &claim, now)).transpose()
         };
+        let (ticket, pending) = self.store.stand_by(MOVE, bell, pass);
         LeftClaim {
             queue: self,
-            pending: self.store.stand_by(MOVE, bell, pass),
+            ticket,
+            pending,
         }
     }
 
@@ -579,13 +587,13 @@ fn write_list(
         many => format!("the probe after {many} failures in a row, "),
     };
     let story = format!("list {} for {}, {probe}{fate}", list.id, list.next_hop);
-    let mut told = None;
+    let mut told = HashSet::new();
     for (id, n) in recipients {
         ledger.run(
             "UPDATE recipient SET list = ?, state = ? WHERE message = ? AND n = ?",
             (list.id.0, state.number(), id.0, n),
         )?;
-        if told.replace(*id) != Some(*id) {
+        if told.insert(*id) {
             ledger.record(*id, None, "listed", &story)?;
         }
     }

@@ -9,27 +9,28 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::content::remove;
+use super::database::Database;
 use super::doubt::Doubt;
 use super::error::QueueError;
 use super::folder::ContentFolder;
-use super::hopper::{Hopper, Pending};
+use super::hopper::Pending;
 use super::housekeeping::Gaps;
 use super::id::Stamps;
+use super::intake::{Intake, Ticket};
 use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::place::{Loss, Place};
 use super::schema::bring_up;
-use super::writer::{Durability, StandBy, Work, Writer, work};
+use super::writer::{Durability, Writer};
 use crate::clock::{Clock, Stamp};
 use crate::crash_point::{CrashPoint, reach};
+use crate::sync::{Mutex, thread};
 use crate::tasks::bell::Bell;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
@@ -72,11 +73,9 @@ pub(super) struct Store {
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
     last_moment: Option<Stamp>,
-    work: Arc<Hopper<Box<dyn Work>>>,
-    uncounted: Arc<Mutex<Counts>>,
-    stand_by: Arc<Mutex<Option<StandBy>>>,
+    intake: Arc<Intake<Database>>,
     doubt: Doubt,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     _lock: File,
 }
@@ -129,9 +128,7 @@ impl Store {
             Duration::ZERO
         };
         let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
-        let work = Arc::new(Hopper::new(WAITING));
-        let uncounted = Arc::default();
-        let stand_by = Arc::default();
+        let intake = Arc::new(Intake::new(WAITING));
         // Whoever had it before may have met a disk that fails.
         let doubt = Doubt::new();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
@@ -146,26 +143,22 @@ impl Store {
                 }
             });
         sweeping.map_err(|e| QueueError::file(spool, e))?;
-        let writer = std::thread::Builder::new()
+        let writer = thread::Builder::new()
             .name("wq-writer".to_owned())
             .spawn({
-                let (stamps, work) = (Arc::clone(&stamps), Arc::clone(&work));
-                let (uncounted, stand_by) = (Arc::clone(&uncounted), Arc::clone(&stand_by));
+                let (stamps, intake) = (Arc::clone(&stamps), Arc::clone(&intake));
                 let (place, doubt) = (Arc::clone(&place), doubt.clone());
                 move || {
-                    Writer {
+                    let book = Database {
                         db,
                         place,
                         stamps,
-                        work,
-                        stand_by,
                         sweeper,
-                        uncounted,
                         durability: Durability::Synced,
                         doubt,
                         spares_content: false,
-                    }
-                    .run()
+                    };
+                    Writer { book, intake }.run()
                 }
             })
             .map_err(|e| QueueError::file(spool, e))?;
@@ -175,9 +168,7 @@ impl Store {
             content,
             stamps,
             last_moment,
-            work,
-            uncounted,
-            stand_by,
+            intake,
             doubt,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
@@ -243,9 +234,7 @@ impl Store {
         kicks: Vec<Bell>,
         verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
     ) -> Pending<T> {
-        let (work, pending) = work(durability, kicks, verb);
-        self.work.put(work);
-        pending
+        self.intake.put(durability, kicks, verb)
     }
 
     /// Leaves `verb` with the writer, to be done in the first transaction that rings `bell`, which rings for it, too. It
@@ -255,15 +244,13 @@ impl Store {
         durability: Durability,
         bell: Bell,
         verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
-    ) -> Pending<T> {
-        let (work, pending) = work(durability, vec![bell.clone()], verb);
-        *self.stand_by.lock() = Some(StandBy { bell, work });
-        pending
+    ) -> (Ticket, Pending<T>) {
+        self.intake.stand_by(durability, bell, verb)
     }
 
-    /// Takes back what was left with the writer; `false` if it has begun already.
-    pub(super) fn withdraw(&self) -> bool {
-        self.stand_by.lock().take().is_some()
+    /// Takes back what was left with the writer; `false` if it has begun already, or was replaced.
+    pub(super) fn withdraw(&self, ticket: Ticket) -> bool {
+        self.intake.withdraw(ticket)
     }
 
     /// Hands a step of work that takes many of them to the writer, and waits for it. If others have work for the
@@ -272,9 +259,9 @@ impl Store {
         &self,
         step: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
-        let (given, begun) = (self.work.given(), Instant::now());
+        let (given, begun) = (self.intake.hopper().given(), Instant::now());
         let done = self.write(step).wait()?;
-        if self.work.given() - given > 1 {
+        if self.intake.hopper().given() - given > 1 {
             std::thread::park_timeout((begun.elapsed() * OTHERS).min(LONGEST_PAUSE));
         }
         Ok(done)
@@ -282,7 +269,7 @@ impl Store {
 
     /// What has been counted, and is not in the database yet.
     pub(super) fn uncounted(&self) -> Counts {
-        self.uncounted.lock().clone()
+        self.intake.uncounted().lock().clone()
     }
 
     /// Runs `query` on a connection that only reads.
@@ -319,7 +306,7 @@ impl Store {
 
     /// Lets the writer finish what it has been given, and closes the database.
     pub(super) fn close(&self) {
-        self.work.close();
+        self.intake.hopper().close();
         self.readers.lock().clear();
         let writer = self.writer.lock().take();
         if let Some(writer) = writer

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::OutboundHandler;
 use crate::crash_point::{CrashPoint, reach};
@@ -13,6 +13,7 @@ use crate::outbound::outcome::{Outcome, Reason};
 use crate::outbound::session::Session;
 use crate::outbound::transaction::{Envelope, Recipient, RecipientKey};
 use crate::smtp::dsn::OriginalRecipient;
+use crate::sync::now;
 use crate::tasks::bell::Stop;
 use crate::tasks::table::Desk;
 use crate::tls::wire::TlsFacts;
@@ -176,7 +177,7 @@ impl<'h> Hand<'h> {
     fn change_to(&mut self, next: DomainList) {
         self.handler.dispatch.with(|turns| {
             turns.begin(&next);
-            turns.end(&self.list, Instant::now());
+            turns.end(&self.list, now());
         });
         self.list = next;
     }
@@ -188,7 +189,7 @@ impl<'h> Hand<'h> {
         if !is_through || self.hosts > 1 {
             return;
         }
-        let until = Instant::now() + LINGER;
+        let until = now() + LINGER;
         let (dispatch, most) = (&self.handler.dispatch, self.handler.per_next_hop);
         let next = dispatch.linger(&self.list, self.number, most, until, self.stop);
         if let Some(next) = next {
@@ -479,9 +480,7 @@ impl Drop for Hand<'_> {
             }
         }
         self.finish();
-        self.handler
-            .dispatch
-            .with(|turns| turns.end(&self.list, Instant::now()));
+        self.handler.dispatch.with(|turns| turns.end(&self.list, now()));
     }
 }
 

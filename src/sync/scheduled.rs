@@ -1,0 +1,545 @@
+//! The same as in the program, for tests in which shuttle decides which thread goes on.
+//!
+//! Shuttle knows no time. Here a wait with a limit ends when the dice say so, and the clock jumps to that moment; or it
+//! has no limit at all: see [`Time`].
+//! Never used outside a test.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use shuttle::rand::{Rng, thread_rng};
+
+pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
+pub use shuttle::sync::atomic::AtomicUsize;
+
+/// What becomes of waits with a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// They have none: whoever is not woken waits for ever, which shuttle finds.
+    StandsStill,
+    /// The limit may be over at any moment, and will be.
+    Passes,
+    /// The same for short waits, those for a few seconds. Longer ones have no limit.
+    PassesBriefly,
+}
+
+/// What a short wait is.
+const BRIEFLY: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static TIME: Cell<Time> = const { Cell::new(Time::StandsStill) };
+    static THREADS_ARE_SHORT: Cell<bool> = const { Cell::new(false) };
+    static BEGINNING: Instant = Instant::now();
+    static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Tries `test` in so many orders, half of them with few changes from one thread to another.
+pub fn in_many_orders(orders: usize, time: Time, test: impl Fn() + Send + Sync + Clone + 'static) {
+    TIME.set(time);
+    THREADS_ARE_SHORT.set(false);
+    let config = || {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1024 * 1024;
+        config.max_steps = shuttle::MaxSteps::FailAfter(200_000);
+        config
+    };
+    let random = shuttle::scheduler::RandomScheduler::new(orders.div_ceil(2));
+    shuttle::Runner::new(random, config()).run(test.clone());
+    let few_changes = shuttle::scheduler::PctScheduler::new(4, orders / 2);
+    shuttle::Runner::new(few_changes, config()).run(test);
+}
+
+/// From now on the system refuses a thread now and then.
+pub fn let_threads_be_short() {
+    THREADS_ARE_SHORT.set(true);
+}
+
+/// The present moment, from which waits are counted.
+#[must_use]
+pub fn now() -> Instant {
+    BEGINNING.with(|beginning| *beginning) + PASSED.get()
+}
+
+/// Whether a wait until `limit` has one.
+fn is_limited(limit: Instant) -> bool {
+    match TIME.get() {
+        Time::StandsStill => false,
+        Time::Passes => true,
+        Time::PassesBriefly => limit <= now() + BRIEFLY,
+    }
+}
+
+/// A wait came to its limit.
+fn pass_until(limit: Instant) {
+    PASSED.set(PASSED.get() + limit.saturating_duration_since(now()));
+}
+
+/// Lets others go on, if it is their turn.
+pub fn step() {
+    shuttle::thread::sleep(Duration::ZERO);
+}
+
+/// A number below `sides`, of which all will be tried.
+pub fn dice(sides: usize) -> usize {
+    thread_rng().gen_range(0..sides)
+}
+
+/// A lock that nothing poisons.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// A lock that holds `value`.
+    #[track_caller]
+    pub fn new(value: T) -> Mutex<T> {
+        Mutex(shuttle::sync::Mutex::new(value))
+    }
+
+    /// Takes it, as soon as it is free.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        let guard = self
+            .0
+            .lock()
+            .unwrap_or_else(shuttle::sync::PoisonError::into_inner);
+        MutexGuard {
+            lock: self,
+            guard: Some(guard),
+        }
+    }
+}
+
+/// See [`Mutex::lock`].
+pub struct MutexGuard<'m, T> {
+    lock: &'m Mutex<T>,
+    guard: Option<shuttle::sync::MutexGuard<'m, T>>,
+}
+
+impl<T> MutexGuard<'_, T> {
+    /// Does something without the lock.
+    fn unlocked<U>(&mut self, what: impl FnOnce() -> U) -> U {
+        drop(self.guard.take());
+        let done = what();
+        self.guard = self.lock.lock().guard.take();
+        done
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.guard.as_ref().expect("it is locked")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.guard.as_mut().expect("it is locked")
+    }
+}
+
+/// A condition that threads wait for.
+#[derive(Debug, Default)]
+pub struct Condvar {
+    // Shuttle changes threads at its own steps only: what this lock guards is never seen half done.
+    waiting: std::sync::Mutex<Vec<Arc<Ticket>>>,
+}
+
+/// One who waits.
+#[derive(Debug)]
+struct Ticket {
+    thread: shuttle::thread::Thread,
+    called: AtomicBool,
+}
+
+/// Whether a wait with a limit came to it.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether it did.
+    #[must_use]
+    pub fn timed_out(self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar {
+    /// A condition that nobody waits for.
+    #[must_use]
+    pub fn new() -> Condvar {
+        Condvar::default()
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Ticket>>> {
+        self.waiting.lock().expect("nobody panics with it")
+    }
+
+    fn begin(&self) -> Arc<Ticket> {
+        let ticket = Arc::new(Ticket {
+            thread: shuttle::thread::current(),
+            called: AtomicBool::new(false),
+        });
+        self.waiting().push(Arc::clone(&ticket));
+        ticket
+    }
+
+    /// Waits until it is called.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let ticket = self.begin();
+        guard.unlocked(|| {
+            while !ticket.called.load(Ordering::SeqCst) {
+                shuttle::thread::park();
+            }
+        });
+    }
+
+    /// The same, with a limit.
+    pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, limit: Instant) -> WaitTimeoutResult {
+        if !is_limited(limit) {
+            self.wait(guard);
+            return WaitTimeoutResult(false);
+        }
+        let ticket = self.begin();
+        guard.unlocked(|| {
+            while !ticket.called.load(Ordering::SeqCst) {
+                if dice(6) == 0 {
+                    self.waiting().retain(|waits| !Arc::ptr_eq(waits, &ticket));
+                    pass_until(limit);
+                    return WaitTimeoutResult(true);
+                }
+                shuttle::thread::yield_now();
+            }
+            WaitTimeoutResult(false)
+        })
+    }
+
+    /// Calls one of those who wait, whichever.
+    pub fn notify_one(&self) {
+        step();
+        let many = self.waiting().len();
+        if many > 0 {
+            let one = dice(many);
+            let called = self.waiting().swap_remove(one);
+            called.call();
+        }
+    }
+
+    /// Calls all who wait.
+    pub fn notify_all(&self) {
+        step();
+        let called = std::mem::take(&mut *self.waiting());
+        called.iter().for_each(|ticket| ticket.call());
+    }
+}
+
+impl Ticket {
+    fn call(&self) {
+        self.called.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+/// A channel with so many places.
+#[must_use]
+pub fn bounded<T>(places: usize) -> (Sender<T>, Receiver<T>) {
+    let channel = Arc::new(Channel {
+        inside: Mutex::new(Inside {
+            queue: VecDeque::new(),
+            senders: 1,
+            receivers: 1,
+            watching: Vec::new(),
+        }),
+        places,
+    });
+    (Sender(Arc::clone(&channel)), Receiver(channel))
+}
+
+struct Channel<T> {
+    inside: Mutex<Inside<T>>,
+    places: usize,
+}
+
+struct Inside<T> {
+    queue: VecDeque<T>,
+    senders: usize,
+    receivers: usize,
+    watching: Vec<Arc<Watch>>,
+}
+
+/// Who waits for one of several channels.
+#[derive(Default)]
+struct Watch {
+    called: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Watch {
+    fn call(&self) {
+        *self.called.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+impl<T> Channel<T> {
+    fn change<U>(&self, change: impl FnOnce(&mut Inside<T>) -> U) -> U {
+        let mut inside = self.inside.lock();
+        let changed = change(&mut inside);
+        let watching = inside.watching.clone();
+        drop(inside);
+        watching.iter().for_each(|watch| watch.call());
+        changed
+    }
+}
+
+/// The side that sends.
+pub struct Sender<T>(Arc<Channel<T>>);
+
+/// The side that receives.
+pub struct Receiver<T>(Arc<Channel<T>>);
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver")
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        self.0.inside.lock().senders += 1;
+        Sender(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Receiver<T> {
+        self.0.inside.lock().receivers += 1;
+        Receiver(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.change(|inside| inside.senders -= 1);
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.0.inside.lock().receivers -= 1;
+    }
+}
+
+impl<T> Sender<T> {
+    /// Puts `value` in, if there is a place for it and somebody to take it.
+    ///
+    /// # Errors
+    /// Gives it back.
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        self.0.change(|inside| {
+            if inside.receivers == 0 {
+                return Err(TrySendError::Disconnected(value));
+            }
+            if inside.queue.len() >= self.0.places {
+                return Err(TrySendError::Full(value));
+            }
+            inside.queue.push_back(value);
+            Ok(())
+        })
+    }
+
+    /// The same. Nobody here has to wait for a place: who would, has taken something for granted that is not so.
+    ///
+    /// # Errors
+    /// Gives it back if there is nobody to take it.
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.try_send(value) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(value)) => Err(SendError(value)),
+            Err(TrySendError::Full(_)) => panic!("a channel is full that should be empty"),
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// What is there.
+    ///
+    /// # Errors
+    /// When nothing is.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        let mut inside = self.0.inside.lock();
+        match inside.queue.pop_front() {
+            Some(value) => Ok(value),
+            None if inside.senders == 0 => Err(TryRecvError::Disconnected),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// What is there, waited for.
+    ///
+    /// # Errors
+    /// When nothing can come any more.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        loop {
+            match self.try_recv() {
+                Ok(value) => return Ok(value),
+                Err(TryRecvError::Disconnected) => return Err(RecvError),
+                Err(TryRecvError::Empty) => drop(wait(&[self], None)),
+            }
+        }
+    }
+
+    /// The same, with a limit.
+    ///
+    /// # Errors
+    /// When nothing can come any more, or came in time.
+    pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
+        loop {
+            match self.try_recv() {
+                Ok(value) => return Ok(value),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if !wait(&[self], Some(limit)) => {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+    }
+
+    /// Whether it is the same channel.
+    #[must_use]
+    pub fn same_channel(&self, other: &Receiver<T>) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// A channel, whatever comes by it.
+trait Source {
+    fn is_ready(&self) -> bool;
+    fn watch(&self, watch: &Arc<Watch>);
+    fn leave(&self, watch: &Arc<Watch>);
+}
+
+impl<T> Source for Receiver<T> {
+    fn is_ready(&self) -> bool {
+        let inside = self.0.inside.lock();
+        !inside.queue.is_empty() || inside.senders == 0
+    }
+
+    fn watch(&self, watch: &Arc<Watch>) {
+        self.0.inside.lock().watching.push(Arc::clone(watch));
+    }
+
+    fn leave(&self, watch: &Arc<Watch>) {
+        let mut inside = self.0.inside.lock();
+        inside.watching.retain(|other| !Arc::ptr_eq(other, watch));
+    }
+}
+
+/// Waits until one of these is ready; `false` if the limit was over first.
+fn wait(sources: &[&dyn Source], limit: Option<Duration>) -> bool {
+    let (watch, until) = (Arc::default(), limit.map(|limit| now() + limit));
+    sources.iter().for_each(|source| source.watch(&watch));
+    let is_ready = loop {
+        if sources.iter().any(|source| source.is_ready()) {
+            break true;
+        }
+        let mut called = watch.called.lock();
+        let mut is_over = false;
+        while !*called && !is_over {
+            match until {
+                None => watch.changed.wait(&mut called),
+                Some(until) => is_over = watch.changed.wait_until(&mut called, until).timed_out(),
+            }
+        }
+        if is_over {
+            break false;
+        }
+        *called = false;
+    };
+    sources.iter().for_each(|source| source.leave(&watch));
+    is_ready
+}
+
+/// Waits for what comes by the first channel, or for the end of the second one, and at most for `pause`. What came by
+/// the first, or that it has ended; `None` for anything else.
+pub fn first_of<T>(
+    wanted: &Receiver<T>,
+    end: &Receiver<()>,
+    pause: Duration,
+) -> Option<Result<T, RecvError>> {
+    loop {
+        // Where both are ready, either may be heard.
+        let is_wanted_first = dice(2) == 0;
+        for is_wanted in [is_wanted_first, !is_wanted_first] {
+            match (is_wanted, is_wanted.then(|| wanted.try_recv())) {
+                (true, Some(Ok(value))) => return Some(Ok(value)),
+                (true, Some(Err(TryRecvError::Disconnected))) => return Some(Err(RecvError)),
+                (false, _) if !matches!(end.try_recv(), Err(TryRecvError::Empty)) => return None,
+                _ => {}
+            }
+        }
+        if !wait(&[wanted, end], Some(pause)) {
+            return None;
+        }
+    }
+}
+
+/// Threads that shuttle runs.
+pub mod thread {
+    use std::io;
+
+    use super::{THREADS_ARE_SHORT, dice};
+
+    pub use shuttle::thread::{JoinHandle, park_timeout, spawn};
+
+    /// Starts a thread.
+    #[derive(Debug, Default)]
+    pub struct Builder(shuttle::thread::Builder);
+
+    impl Builder {
+        /// A thread like any other.
+        #[must_use]
+        pub fn new() -> Builder {
+            Builder::default()
+        }
+
+        /// Its name.
+        #[must_use]
+        pub fn name(self, name: String) -> Builder {
+            Builder(self.0.name(name))
+        }
+
+        /// All have the stack that the test gives them.
+        #[must_use]
+        pub fn stack_size(self, _octets: usize) -> Builder {
+            self
+        }
+
+        /// Starts it.
+        ///
+        /// # Errors
+        /// When threads are short: now and then.
+        #[track_caller]
+        pub fn spawn<T: Send + 'static>(
+            self,
+            run: impl FnOnce() -> T + Send + 'static,
+        ) -> io::Result<JoinHandle<T>> {
+            if THREADS_ARE_SHORT.get() && dice(3) == 0 {
+                return Err(io::Error::other("there are no threads left"));
+            }
+            self.0.spawn(run)
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The writing connection to `queue.db`: what one transaction is, and how durable.
+//!
+//! Never knows what a verb does, nor who waits for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rusqlite::Connection;
+
+use super::account;
+use super::doubt::Doubt;
+use super::error::QueueError;
+use super::id::Stamps;
+use super::ledger::{Counts, Ledger};
+use super::place::Place;
+use super::store::{CHECKPOINT_PAGES, cut_log};
+use super::writer::{Book, Durability};
+use crate::crash_point::{CrashPoint, reach};
+
+/// The database as its only writer has it.
+pub(super) struct Database {
+    /// The only connection that writes.
+    pub(super) db: Connection,
+    /// Where it is.
+    pub(super) place: Arc<Place>,
+    /// Gives the stamps of history.
+    pub(super) stamps: Arc<Stamps>,
+    /// Whoever removes content files that nobody needs any more.
+    pub(super) sweeper: Sender<Vec<String>>,
+    /// How `db` commits at present.
+    pub(super) durability: Durability,
+    /// Whether the log may not be on the disk as it should.
+    pub(super) doubt: Doubt,
+    /// Content whose message leaves stays, at present.
+    pub(super) spares_content: bool,
+}
+
+impl Book for Database {
+    type Ledger<'l> = Ledger<'l>;
+
+    fn write(
+        &mut self,
+        durability: Durability,
+        counts: &Counts,
+        work: &mut dyn FnMut(&mut Ledger<'_>) -> Result<(), QueueError>,
+    ) -> Result<Counts, QueueError> {
+        self.commit_as(durability)?;
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.doubt.remove(&self.db)?;
+            let mut ledger = Ledger::new(&self.db, &self.stamps).sparing_content(self.spares_content);
+            work(&mut ledger)?;
+            ledger.write_counts(counts)?;
+            reach(CrashPoint::GroupWritten);
+            self.db.prepare_cached("COMMIT")?.execute([])?;
+            reach(CrashPoint::GroupCommitted);
+            Ok(ledger.finish())
+        }));
+        match attempt.unwrap_or(Err(QueueError::Panicked)) {
+            Ok((counted, discarded)) => {
+                // Before anybody is answered: what went into a file that nobody will find is not acknowledged.
+                self.place.look();
+                debug_assert!(
+                    discarded.is_empty() || self.durability == Durability::Synced,
+                    "the row of a file that is gone may come back"
+                );
+                if !discarded.is_empty() {
+                    // A sweeper that has more than enough to do leaves them to the next sweep of the folder.
+                    let _ = self.sweeper.try_send(discarded);
+                }
+                Ok(counted)
+            }
+            Err(error) => {
+                self.doubt.heed(&error);
+                // What was written over can not be written to either.
+                self.place.look();
+                if !self.db.is_autocommit()
+                    && let Err(error) = self.db.execute_batch("ROLLBACK")
+                {
+                    log::error!("queue.db: can not roll back: {error}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The write-ahead log may be what fills the disk: brings it home, and gives its space back.
+    fn make_room(&mut self) -> bool {
+        matches!(cut_log(&self.db, &self.doubt), Ok(true))
+    }
+
+    fn spare_content(&mut self, spares: bool) {
+        self.spares_content = spares;
+    }
+
+    fn hurry(&mut self) {
+        let _ = self.db.busy_timeout(Duration::from_secs(1));
+    }
+
+    fn close(mut self) {
+        if let Err(error) = self.write(Durability::Unsynced, &Counts::new(), &mut |ledger| {
+            account::close(ledger)
+        }) {
+            log::error!("queue.db: the account could not be closed: {error}");
+        }
+        if let Err((_, error)) = self.db.close() {
+            log::error!("queue.db: can not be closed: {error}");
+        }
+    }
+}
+
+impl Database {
+    /// Lets commits be as durable as `durability` says, from the next one on. In WAL mode FULL syncs the log with each
+    /// commit, and with it all that stands before it; NORMAL leaves that to the next such commit. Nor is the log copied
+    /// home after one of those: nobody would hear that the sync before that failed.
+    fn commit_as(&mut self, durability: Durability) -> Result<(), QueueError> {
+        if self.durability != durability {
+            let (synchronous, checkpoint) = match durability {
+                Durability::Synced => ("FULL", CHECKPOINT_PAGES),
+                Durability::Unsynced => ("NORMAL", 0),
+            };
+            self.db.pragma_update(None, "synchronous", synchronous)?;
+            self.db.pragma_update(None, "wal_autocheckpoint", checkpoint)?;
+            self.durability = durability;
+        }
+        Ok(())
+    }
+}

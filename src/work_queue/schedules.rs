@@ -1,0 +1,307 @@
+//! The writer's group commit and the shared sync of a folder, with threads that take turns in thousands of orders: all of
+//! it as in the program, and only what is written to is a list of numbers.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::error::QueueError;
+use super::folder::ContentFolder;
+use super::intake::Intake;
+use super::ledger::Counts;
+use super::writer::{Book, Durability, Writer};
+use crate::sync::{Time, dice, in_many_orders, step, thread};
+use crate::tasks::bell::{Bell, Stop};
+
+const ORDERS: usize = 2000;
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+/// A disk that may fail.
+#[derive(Clone, Default)]
+struct Disk {
+    written: Arc<Mutex<Vec<u32>>>,
+    /// What commits end with, but for those that succeed.
+    failures: Arc<Mutex<Vec<fn() -> QueueError>>>,
+    is_closed: Arc<Mutex<bool>>,
+}
+
+impl Disk {
+    /// How often `number` is on it.
+    fn has(&self, number: u32) -> usize {
+        self.written
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|n| **n == number)
+            .count()
+    }
+}
+
+impl Book for Disk {
+    type Ledger<'l> = Vec<u32>;
+
+    fn write(
+        &mut self,
+        _durability: Durability,
+        _counts: &Counts,
+        work: &mut dyn FnMut(&mut Vec<u32>) -> Result<(), QueueError>,
+    ) -> Result<Counts, QueueError> {
+        assert!(!*self.is_closed.lock().unwrap());
+        let mut open = Vec::new();
+        step();
+        work(&mut open)?;
+        // On its way to the disk.
+        step();
+        let failure = if dice(3) == 0 {
+            self.failures.lock().unwrap().pop()
+        } else {
+            None
+        };
+        if let Some(failure) = failure {
+            return Err(failure());
+        }
+        self.written.lock().unwrap().append(&mut open);
+        step();
+        Ok(Counts::from([("Written", 1)]))
+    }
+
+    fn make_room(&mut self) -> bool {
+        step();
+        dice(2) == 0
+    }
+
+    fn hurry(&mut self) {}
+
+    fn close(self) {
+        *self.is_closed.lock().unwrap() = true;
+    }
+}
+
+fn failed(code: i32) -> QueueError {
+    QueueError::Database(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(code),
+        None,
+    ))
+}
+
+/// A writer at work, and what it writes to.
+fn writer(most: usize) -> (Arc<Intake<Disk>>, Disk, thread::JoinHandle<()>) {
+    let (intake, disk) = (Arc::new(Intake::new(most)), Disk::default());
+    let writer = Writer {
+        book: disk.clone(),
+        intake: Arc::clone(&intake),
+    };
+    (intake, disk, thread::spawn(move || writer.run()))
+}
+
+fn put(intake: &Intake<Disk>, number: u32, kicks: Vec<Bell>) -> super::hopper::Pending<u32> {
+    let write = move |open: &mut Vec<u32>| {
+        open.push(number);
+        Ok(number)
+    };
+    intake.put(Durability::Synced, kicks, write)
+}
+
+#[test]
+fn nobody_is_answered_before_his_commit_and_everybody_is() {
+    for time in [Time::StandsStill, Time::Passes] {
+        in_many_orders(ORDERS / 2, time, || {
+            // A hopper that is full now and then.
+            let (intake, disk, writing) = writer(2);
+            let clients: Vec<_> = (0..3)
+                .map(|client| {
+                    let (intake, disk) = (Arc::clone(&intake), disk.clone());
+                    thread::spawn(move || {
+                        for number in [10 * client, 10 * client + 1] {
+                            assert_eq!(put(&intake, number, vec![]).wait().unwrap(), number);
+                            assert_eq!(disk.has(number), 1, "answered before the commit");
+                        }
+                    })
+                })
+                .collect();
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            intake.hopper().close();
+            writing.join().unwrap();
+            assert!(*disk.is_closed.lock().unwrap());
+            assert_eq!(disk.written.lock().unwrap().len(), 6);
+        });
+    }
+}
+
+#[test]
+fn who_hears_that_it_failed_finds_nothing_of_it_and_nobody_else_fails_with_him() {
+    in_many_orders(ORDERS, Time::Passes, || {
+        let (intake, disk, writing) = writer(4);
+        *disk.failures.lock().unwrap() = vec![
+            || failed(rusqlite::ffi::SQLITE_FULL),
+            || failed(rusqlite::ffi::SQLITE_BUSY),
+            || failed(rusqlite::ffi::SQLITE_IOERR),
+        ];
+        let clients: Vec<_> = (0..3)
+            .map(|client| {
+                let (intake, disk) = (Arc::clone(&intake), disk.clone());
+                thread::spawn(move || {
+                    let refused = intake.put(Durability::Unsynced, vec![], |_: &mut Vec<u32>| {
+                        Err::<(), _>(QueueError::Panicked)
+                    });
+                    let pending = put(&intake, client, vec![]);
+                    assert!(refused.wait().is_err());
+                    let answer = pending.wait();
+                    assert_eq!(disk.has(client), usize::from(answer.is_ok()), "{answer:?}");
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        intake.hopper().close();
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn the_end_answers_all_who_came_before_it_and_turns_away_who_comes_later() {
+    in_many_orders(ORDERS, Time::StandsStill, || {
+        let (intake, disk, writing) = writer(1);
+        let clients: Vec<_> = (0..3)
+            .map(|client| {
+                let (intake, disk) = (Arc::clone(&intake), disk.clone());
+                thread::spawn(move || {
+                    let answer = put(&intake, client, vec![]).wait();
+                    let turned_away = matches!(answer, Err(QueueError::Stopped));
+                    assert!(answer.is_ok() || turned_away, "{answer:?}");
+                    assert_eq!(disk.has(client), usize::from(!turned_away));
+                })
+            })
+            .collect();
+        intake.hopper().close();
+        writing.join().unwrap();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}
+
+#[test]
+fn a_task_that_is_kicked_by_the_writer_finds_what_was_written_and_misses_nothing() {
+    in_many_orders(ORDERS, Time::StandsStill, || {
+        let (intake, disk, writing) = writer(4);
+        let (bell, stop) = (Bell::default(), Stop::default());
+        let clients: Vec<_> = (0..3)
+            .map(|client| {
+                let (intake, bell) = (Arc::clone(&intake), bell.clone());
+                thread::spawn(move || put(&intake, client, vec![bell]).wait().unwrap())
+            })
+            .collect();
+        while disk.written.lock().unwrap().len() < 3 {
+            bell.rest(&stop, AN_HOUR);
+        }
+        clients
+            .into_iter()
+            .for_each(|client| assert!(client.join().unwrap() < 3));
+        intake.hopper().close();
+        writing.join().unwrap();
+    });
+}
+
+/// What a task does that leaves its next pass with the writer while it rests, like osesctl.
+fn rest(intake: &Intake<Disk>, bell: &Bell, stop: &Stop, pass: u32) -> Option<u32> {
+    let write = move |open: &mut Vec<u32>| {
+        open.push(pass);
+        Ok(pass)
+    };
+    let (ticket, pending) = intake.stand_by(Durability::Unsynced, bell.clone(), write);
+    bell.rest(stop, AN_HOUR);
+    if intake.withdraw(ticket) {
+        return None;
+    }
+    match pending.wait() {
+        Err(QueueError::Stopped) => None,
+        made => Some(made.unwrap()),
+    }
+}
+
+#[test]
+fn a_pass_that_was_left_with_the_writer_is_made_once_and_known_or_not_made() {
+    for time in [Time::StandsStill, Time::Passes] {
+        in_many_orders(ORDERS / 2, time, || {
+            let (intake, disk, writing) = writer(4);
+            let (bell, stop) = (Bell::default(), Stop::default());
+            let client = {
+                let (intake, bell) = (Arc::clone(&intake), bell.clone());
+                thread::spawn(move || {
+                    for number in 0..2 {
+                        put(&intake, number, vec![bell.clone()]).wait().unwrap();
+                    }
+                })
+            };
+            let mut made = Vec::new();
+            for pass in 100.. {
+                if disk.has(0) + disk.has(1) == 2 {
+                    break;
+                }
+                made.extend(rest(&intake, &bell, &stop, pass));
+            }
+            client.join().unwrap();
+            intake.hopper().close();
+            writing.join().unwrap();
+            let written = disk.written.lock().unwrap();
+            let passes: Vec<_> = written.iter().copied().filter(|number| *number >= 100).collect();
+            assert_eq!(made, passes);
+        });
+    }
+}
+
+#[test]
+fn a_transport_that_is_still_ending_does_not_take_away_what_its_successor_has_left() {
+    in_many_orders(ORDERS, Time::StandsStill, || {
+        let (intake, disk, writing) = writer(4);
+        let (bell, old, new) = (Bell::default(), Stop::default(), Stop::default());
+        let tasks = [(&old, 100), (&new, 200)].map(|(stop, pass)| {
+            let (intake, bell, stop) = (Arc::clone(&intake), bell.clone(), stop.clone());
+            thread::spawn(move || rest(&intake, &bell, &stop, pass))
+        });
+        old.give();
+        let [before, after] = tasks;
+        let before = before.join().unwrap();
+        // Only the successor is left, and rests; or it was woken by the ring of a pass of the other.
+        put(&intake, 0, vec![bell.clone()]).wait().unwrap();
+        new.give();
+        let after = after.join().unwrap();
+        intake.hopper().close();
+        writing.join().unwrap();
+        for (made, pass) in [(before, 100), (after, 200)] {
+            assert_eq!(
+                disk.has(pass),
+                usize::from(made.is_some()),
+                "pass {pass}: {made:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn whoever_hears_that_the_folder_is_synced_finds_his_file_in_it() {
+    in_many_orders(ORDERS, Time::StandsStill, || {
+        let folder = Arc::new(ContentFolder::below(Path::new("/nowhere")));
+        let (there, on_disk) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let handlers: Vec<_> = (0..3)
+            .map(|name| {
+                let (folder, there, on_disk) =
+                    (Arc::clone(&folder), Arc::clone(&there), Arc::clone(&on_disk));
+                thread::spawn(move || {
+                    there.lock().unwrap().push(name);
+                    let sync = || {
+                        let seen = there.lock().unwrap().clone();
+                        step();
+                        if dice(4) == 0 {
+                            return Err(std::io::Error::other("no space"));
+                        }
+                        *on_disk.lock().unwrap() = seen;
+                        Ok(())
+                    };
+                    let synced = folder.sync_by(sync);
+                    assert!(synced.is_err() || on_disk.lock().unwrap().contains(&name));
+                })
+            })
+            .collect();
+        handlers.into_iter().for_each(|handler| handler.join().unwrap());
+    });
+}
