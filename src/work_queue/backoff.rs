@@ -5,6 +5,7 @@
 //! than one. Never decides how long: that is `retry`.
 
 use super::WorkQueue;
+use super::damage::{count_in, text_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
@@ -62,10 +63,10 @@ fn standing(ledger: &Ledger<'_>, list: ListId) -> Result<Option<Standing>, Queue
         |row| {
             Ok(Standing {
                 hop: HopId(row.get(0)?),
-                failures: row.get(1)?,
+                failures: count_in(row, 1),
                 is_news: row.get(2)?,
                 retry_at: row.get::<_, Option<i64>>(3)?.map(Stamp),
-                name: row.get(4)?,
+                name: text_in(row, 4).unwrap_or_default(),
             })
         },
     )
@@ -92,12 +93,11 @@ fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, moment: Moment) -> Resul
         "SELECT r.message, r.n, r.attempts, m.reverse_path = '' FROM recipient r JOIN message m ON m.id = r.message \
          WHERE r.list = ? AND r.state = 3 ORDER BY r.message, r.n",
         [list.0],
-        |row| Ok((MessageId(row.get(0)?), row.get(1)?, row.get(2)?, row.get(3)?)),
+        |row| Ok((MessageId(row.get(0)?), row.get(1)?, count_in(row, 2), row.get(3)?)),
     )?;
     debug_assert!(State::LockedForXmit.may_become(State::PendingXmit));
     let mut oldest = None;
     for (id, n, attempts, null_sender) in rows {
-        let attempts: u32 = attempts;
         ledger.run(
             "UPDATE recipient SET attempts = attempts + 1, last_host = ?, attempted_at = ? WHERE message = ? AND n = ?",
             (host, now.0, id.0, n),

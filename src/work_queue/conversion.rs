@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::WorkQueue;
 use super::arrival::Origin;
 use super::content::{Content, Home};
-use super::damage::{mailbox_in, reverse_path_in};
+use super::damage::{count_in, mailbox_in, reverse_path_in, sound};
 use super::error::QueueError;
 use super::expansion::{Present, expand};
 use super::id::MessageId;
@@ -248,15 +248,17 @@ impl WorkQueue {
                 let Some(reverse_path) = reverse_path_in(row, 1) else {
                     return Ok(Err(id));
                 };
-                let (origin, size) = (Origin::from_number(row.get(2)?), row.get(3)?);
-                Ok(Ok(Waiting {
-                    id,
-                    reverse_path,
-                    origin,
-                    size,
-                    binary: row.get(4)?,
-                    recipients: Vec::new(),
-                }))
+                let read = || {
+                    Ok(Waiting {
+                        id,
+                        reverse_path,
+                        origin: Origin::from_number(row.get(2)?),
+                        size: row.get(3)?,
+                        binary: row.get(4)?,
+                        recipients: Vec::new(),
+                    })
+                };
+                Ok(sound(read())?.ok_or(id))
             })?;
             let mut messages = Vec::with_capacity(found.len());
             for message in found {
@@ -287,12 +289,14 @@ fn with_recipients(
          WHERE message = ? AND state = 1 AND in_box = ? AND next_attempt <= ? ORDER BY n LIMIT ?",
         (message.id.0, in_box, now.0, most),
         |row| {
-            let (n, attempts, is_expanded) = (row.get(0)?, row.get(2)?, row.get(3)?);
-            Ok(mailbox_in(row, 1).map(|path| WaitingRecipient {
+            let (Some(n), Some(path)) = (sound(row.get(0))?, mailbox_in(row, 1)) else {
+                return Ok(None);
+            };
+            Ok(Some(WaitingRecipient {
                 n,
                 path,
-                attempts,
-                is_expanded,
+                attempts: count_in(row, 2),
+                is_expanded: row.get(3)?,
             }))
         },
     );

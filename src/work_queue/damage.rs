@@ -3,7 +3,8 @@
 
 use std::str::FromStr;
 
-use rusqlite::Row;
+use rusqlite::types::ValueRef;
+use rusqlite::{Error, Row};
 
 use super::WorkQueue;
 use super::error::QueueError;
@@ -32,6 +33,39 @@ pub(super) fn word_in<T: FromStr>(row: &Row<'_>, column: usize) -> Option<T> {
     row.get_ref(column).ok()?.as_str().ok()?.parse().ok()
 }
 
+/// What was read of a row; `None` where one of its columns holds what it can not hold.
+///
+/// # Errors
+/// When the database could not be read.
+pub(super) fn sound<T>(read: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(
+            Error::InvalidColumnType(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::FromSqlConversionFailure(..)
+            | Error::Utf8Error(..),
+        ) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The count in a column, whatever it holds: what is no count is none, or as many as can be counted.
+pub(super) fn count_in(row: &Row<'_>, column: usize) -> u32 {
+    match row.get_ref(column) {
+        Ok(ValueRef::Integer(number)) => u32::try_from(number.max(0)).unwrap_or(u32::MAX),
+        _ => 0,
+    }
+}
+
+/// The text in a column, whatever it holds: for what is told to people, and for names that are looked up again.
+pub(super) fn text_in(row: &Row<'_>, column: usize) -> Option<String> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Text(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    }
+}
+
 impl WorkQueue {
     /// Holds messages that turned out to be damaged.
     pub(super) fn hold_damaged(&self, mut ids: Vec<MessageId>) -> Result<(), QueueError> {
@@ -57,7 +91,8 @@ pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueEr
         "whatever waits may be held"
     );
     let waited = ledger.rows(
-        "SELECT hop, count(*) FROM recipient WHERE message = ? AND state = 2 AND list IS NULL GROUP BY hop",
+        "SELECT hop, count(*) FROM recipient \
+         WHERE message = ? AND state = 2 AND list IS NULL AND typeof(hop) = 'integer' GROUP BY hop",
         [id.0],
         |row| Ok((HopId(row.get(0)?), row.get(1)?)),
     )?;

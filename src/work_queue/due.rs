@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::damage::{mailbox_in, reverse_path_in, word_in};
+use super::damage::{mailbox_in, reverse_path_in, sound, text_in, word_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
@@ -76,17 +76,22 @@ pub(super) fn due(
         "SELECT reverse_path, size, body, utf8, envid, ret FROM message WHERE id = ?",
         [id.0],
         |row| {
-            let due = Due {
-                id,
-                reverse_path: ReversePath(None),
-                size: row.get(1)?,
-                binary: row.get::<_, u8>(2)? == 3,
-                utf8: row.get(3)?,
-                envelope_id: word_in(row, 4),
-                ret: word_in(row, 5),
-                recipients: Vec::new(),
+            let Some(reverse_path) = reverse_path_in(row, 0) else {
+                return Ok(None);
             };
-            Ok(reverse_path_in(row, 0).map(|reverse_path| Due { reverse_path, ..due }))
+            let read = || {
+                Ok(Due {
+                    id,
+                    reverse_path,
+                    size: row.get(1)?,
+                    binary: row.get::<_, u8>(2)? == 3,
+                    utf8: row.get(3)?,
+                    envelope_id: word_in(row, 4),
+                    ret: word_in(row, 5),
+                    recipients: Vec::new(),
+                })
+            };
+            sound(read())
         },
     )?;
     let Some(mut due) = message.flatten() else {
@@ -103,11 +108,14 @@ pub(super) fn due(
          WHERE r.message = ? ORDER BY r.n",
         [id.0],
         |row| {
-            let (number, success): (u8, Option<u8>) = (row.get(2)?, row.get(9)?);
+            let numbers = row.get(2).and_then(|number: u8| Ok((number, row.get(9)?)));
+            let Some((number, success)): Option<(u8, Option<u8>)> = sound(numbers)? else {
+                return Ok(Some(None));
+            };
             let state = State::ALL.into_iter().find(|state| state.number() == number);
             let success = success.map(Success::from_number);
             Ok(match state.filter(|state| wanted(*state, success)) {
-                Some(state) => Some(concerned(row, state, success)?),
+                Some(state) => Some(sound(concerned(row, state, success))?.flatten()),
                 None => None,
             })
         },
@@ -139,15 +147,13 @@ pub(super) fn dues(
 fn concerned(row: &Row<'_>, state: State, success: Option<Success>) -> rusqlite::Result<Option<Concerned>> {
     let backs_off: bool = row.get(12)?;
     let (status, text): (Option<String>, Option<String>) = match backs_off {
-        true => (row.get(13)?, row.get(14)?),
-        false => (row.get(4)?, row.get(5)?),
+        true => (text_in(row, 13), text_in(row, 14)),
+        false => (text_in(row, 4), text_in(row, 5)),
     };
     // What another message met at its next hop may have been at another host.
-    let is_own = !backs_off || text == row.get(5)?;
-    let (host, reply): (String, String) = match is_own {
-        true => (row.get(3)?, row.get(6)?),
-        false => Default::default(),
-    };
+    let is_own = !backs_off || text == text_in(row, 5);
+    let told = |column| text_in(row, column).filter(|_| is_own).unwrap_or_default();
+    let (host, reply) = (told(3), told(6));
     let status = status.and_then(|status| EnhancedCode::take(&status).map(|(code, _)| code));
     let reason = Reason {
         status: status.unwrap_or(EnhancedCode(4, 0, 0)),

@@ -5,6 +5,7 @@
 use rusqlite::Connection;
 
 use super::WorkQueue;
+use super::damage::{count_in, sound, text_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
@@ -117,19 +118,23 @@ fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRo
             let Some(state) = State::ALL.into_iter().find(|state| state.number() == number) else {
                 return Ok(None);
             };
-            Ok(Some(MailRow {
-                id,
-                n: row.get(0)?,
-                size: row.get(1)?,
-                sender: row.get(2)?,
-                recipient: row.get(3)?,
-                state,
-                next_hop: row.get(5)?,
-                handler: row.get(6)?,
-                next_attempt: row.get::<_, Option<i64>>(7)?.map(Stamp),
-                attempts: row.get(8)?,
-                last_error: row.get(9)?,
-            }))
+            let read = || {
+                Ok(MailRow {
+                    id,
+                    n: row.get(0)?,
+                    size: row.get(1)?,
+                    // Whatever stands there: who looks for what is wrong is to see it.
+                    sender: text_in(row, 2).unwrap_or_default(),
+                    recipient: text_in(row, 3).unwrap_or_default(),
+                    state,
+                    next_hop: text_in(row, 5),
+                    handler: row.get(6)?,
+                    next_attempt: row.get::<_, Option<i64>>(7)?.map(Stamp),
+                    attempts: count_in(row, 8),
+                    last_error: text_in(row, 9),
+                })
+            };
+            sound(read())
         },
     )?;
     Ok(rows.into_iter().flatten().collect())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::WorkQueue;
-use super::damage::{hold, mailbox_in, reverse_path_in, word_in};
+use super::damage::{count_in, hold, mailbox_in, reverse_path_in, sound, text_in, word_in};
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
@@ -322,11 +322,12 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         if gathering.len() >= MOST_GATHERING {
             break;
         }
-        let (hop, failures, is_probed) = (HopId(row.get(0)?), row.get(2)?, row.get(3)?);
+        let (hop, failures, is_probed) = (HopId(row.get(0)?), count_in(row, 2), row.get(3)?);
         if claim.waiting.contains(&hop) || is_probed {
             continue;
         }
-        let next_hop = NextHop::from_name(&row.get::<_, String>(1)?);
+        // By a name that is damaged goes nothing: what waits for it is found to go elsewhere.
+        let next_hop = NextHop::from_name(&text_in(row, 1).unwrap_or_default());
         let most = claim
             .terms
             .tokens
@@ -413,8 +414,8 @@ fn make_list(
         )?;
         let mut rows = statement.query((hop.0, now.0))?;
         while let Some(row) = rows.next()? {
-            let (id, n) = (MessageId(row.get(0)?), row.get::<_, u32>(1)?);
-            let Some(path) = mailbox_in(row, 2) else {
+            let id = MessageId(row.get(0)?);
+            let (Some(n), Some(path)) = (sound(row.get::<_, u32>(1))?, mailbox_in(row, 2)) else {
                 damaged.push(id);
                 continue;
             };
@@ -487,24 +488,27 @@ fn listed(db: &Connection, list: ListId) -> Result<Listed, QueueError> {
             let (Some(path), Some(reverse_path)) = (mailbox_in(row, 2), reverse_path_in(row, 3)) else {
                 return Ok(Err(id));
             };
-            let recipient = ListedRecipient {
-                n: row.get(1)?,
-                path,
-                expanded_from: mailbox_in(row, 10),
-                notify: row.get::<_, Option<u8>>(11)?.map(Notify::from_bits),
-                original: word_in(row, 12),
+            let read = || {
+                let recipient = ListedRecipient {
+                    n: row.get(1)?,
+                    path,
+                    expanded_from: mailbox_in(row, 10),
+                    notify: row.get::<_, Option<u8>>(11)?.map(Notify::from_bits),
+                    original: word_in(row, 12),
+                };
+                Ok(ListedMessage {
+                    id,
+                    reverse_path,
+                    size: row.get(4)?,
+                    eight_bit: row.get(5)?,
+                    binary: row.get(6)?,
+                    utf8_header: row.get(7)?,
+                    envelope_id: word_in(row, 8),
+                    ret: word_in(row, 9),
+                    recipients: vec![recipient],
+                })
             };
-            Ok(Ok(ListedMessage {
-                id,
-                reverse_path,
-                size: row.get(4)?,
-                eight_bit: row.get(5)?,
-                binary: row.get(6)?,
-                utf8_header: row.get(7)?,
-                envelope_id: word_in(row, 8),
-                ret: word_in(row, 9),
-                recipients: vec![recipient],
-            }))
+            Ok(sound(read())?.ok_or(id))
         },
     )?;
     let damaged: Vec<MessageId> = rows
@@ -605,11 +609,11 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         [list.0],
         |row| row.get(0).map(MessageId),
     )?;
+    // All on a list was due when it was made; with the clock set back since then it is still.
     let left = ledger.run(
         "UPDATE recipient SET state = 2, list = NULL, next_attempt = min(next_attempt, ?) WHERE list = ?",
         (ledger.moment().0, list.0),
     )?;
-    // All on a list was due when it was made; with the clock set back since then it is still.
     for id in &messages {
         ledger.record(*id, None, what, &format!("list {list} ended before its turn"))?;
     }

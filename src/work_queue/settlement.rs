@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::WorkQueue;
 use super::backoff::heed;
+use super::damage::count_in;
 use super::error::QueueError;
 use super::hopper::Pending;
 use super::id::MessageId;
@@ -78,7 +79,7 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, moment: Moment) -> R
         let row = ledger.row(
             "SELECT attempts, hop FROM recipient WHERE message = ? AND n = ? AND list = ? AND state = 3",
             (id.0, n, settlement.list.0),
-            |row| Ok((row.get::<_, u32>(0)?, HopId(row.get(1)?))),
+            |row| Ok((count_in(row, 0), HopId(row.get(1).unwrap_or_default()))),
         )?;
         // It may have been removed by the operator meanwhile.
         let Some((attempts, hop)) = row else { continue };
