@@ -167,10 +167,12 @@ impl Daemon {
         found.unwrap_or_else(|said| panic!("nobody said {text:?}; they said\n{said}"))
     }
 
-    /// How many lines of the console and of the log contain `text` so far.
-    pub fn count_said(&self, text: &str) -> usize {
+    /// How many lines of the console and of the log contain `text`, of those behind the first `from`; and how many lines
+    /// there are.
+    pub fn count_said(&self, from: usize, text: &str) -> (usize, usize) {
         let said = self.ear.said.lock().unwrap();
-        said.all.iter().filter(|line| line.contains(text)).count()
+        let lines = said.all.iter().skip(from);
+        (lines.filter(|line| line.contains(text)).count(), said.all.len())
     }
 
     /// All that was said so far.
