@@ -109,3 +109,17 @@ fn what_can_not_be_reported_keeps_no_other_report_back() {
         assert_eq!(state(&world, bad) == "WQ_HELD", reported == 1, "{damage}");
     }
 }
+
+#[test]
+fn a_message_that_was_tried_more_often_than_can_be_counted_is_put_off_like_any_other() {
+    let world = World::new();
+    let (id, _) = two(&world);
+    world.convert();
+    world.sql_run("UPDATE recipient SET attempts = 4294967295");
+    for list in world.claim(&[0, 1], 0) {
+        let message = world.queue.list_messages(list.id).unwrap().remove(0);
+        assert_eq!(world.settle(&list, message.id, vec![(0, later())]).deferred, 1);
+        world.queue.end_list(list.id).unwrap();
+    }
+    assert_eq!(state(&world, id), "WQ_PENDING_XMIT");
+}
