@@ -4,19 +4,20 @@
 
 use std::net::SocketAddr;
 
+use super::Config;
 use super::decision::Decisions;
 use super::problem::{Problem, quoted};
 use super::values::duration;
-use super::{Config, Origin};
 
 /// Adds what contradicts itself to `problems`.
 pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
     let mut wrong = |option: &str, what: String| {
-        let origin = decisions
-            .get(option)
-            .map_or(Origin::Default, |given| given[0].origin.clone());
+        // What nobody decided for good, because it was given twice or so, has its problem already.
+        let Some(given) = decisions.get(option).and_then(|given| given.first()) else {
+            return;
+        };
         problems.push(Problem {
-            origin,
+            origin: given.origin.clone(),
             option: option.to_owned(),
             what,
         });

@@ -112,7 +112,7 @@ pub fn config(text: &str, settings: &[(String, String, String)]) -> Screen {
 pub fn statistics(counters: &[(String, i64)]) -> Screen {
     let mut text = String::new();
     for (name, value) in counters {
-        let _ = writeln!(text, "{name} = {value}");
+        let _ = writeln!(text, "{} = {value}", clean(name));
     }
     let json = counters
         .iter()
@@ -200,8 +200,8 @@ pub fn listing(listing: &Listing, now: Stamp) -> Screen {
             row.size.to_string(),
             row.state.to_string(),
             until(now, row.next_attempt),
-            format!("<{}>", clean(&row.sender)),
-            format!("<{}>", clean(&row.recipient)),
+            format!("<{}>", row.sender),
+            format!("<{}>", row.recipient),
             row.next_hop.clone().unwrap_or_else(|| "-".to_owned()),
             row.last_error.clone().unwrap_or_default(),
         ]);
@@ -402,6 +402,13 @@ mod tests {
     use crate::work_queue::id::MessageId;
     use crate::work_queue::states::State;
     use std::time::Duration;
+
+    #[test]
+    fn what_others_wrote_into_the_work_queue_says_nothing_to_the_terminal() {
+        let mut table = Table::new(["Next hop"]);
+        table.add(["a\u{1b}[2J\r\nb\u{9b}".to_owned()]);
+        assert_eq!(table.text("none"), "Next hop\na[2Jb\n");
+    }
 
     #[test]
     fn show_tasks_is_a_line_for_each_task_in_the_seeds_words() {

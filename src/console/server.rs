@@ -49,6 +49,33 @@ pub struct Request {
     pub answer: Sender<Answer>,
 }
 
+/// What a line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The words of the command.
+    pub words: Vec<String>,
+    /// Whether the answer shall be JSON.
+    pub json: bool,
+    /// Who asks.
+    pub by: String,
+}
+
+impl Asked {
+    /// What stands in `line`. Anybody may write anything there: who it is is a name that may stand in history.
+    #[must_use]
+    pub fn in_line(line: &str) -> Asked {
+        let mut words = line.split_whitespace().map(str::to_owned).peekable();
+        let json = words.next_if(|word| word == "--json").is_some();
+        let by = words.next_if(|word| word.starts_with("--by="));
+        let by = by.as_deref().and_then(|word| word.strip_prefix("--by="));
+        Asked {
+            by: named(by.unwrap_or_default()),
+            json,
+            words: words.collect(),
+        }
+    }
+}
+
 /// What the add-in task says to that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -134,19 +161,7 @@ fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
         let refusal = too_long();
         return stream.write_all(format!("{}\n{}", refusal.status, refusal.text).as_bytes());
     }
-    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-    let json = words.first().is_some_and(|word| word == "--json");
-    if json {
-        words.remove(0);
-    }
-    let by = words
-        .first()
-        .and_then(|word| word.strip_prefix("--by="))
-        .map(named);
-    if by.is_some() {
-        words.remove(0);
-    }
-    let by = by.unwrap_or_else(|| "somebody".to_owned());
+    let Asked { words, json, by } = Asked::in_line(&line);
     let answer = ask(to_addin, words, json, by);
     stream.write_all(format!("{}\n{}", answer.status, answer.text).as_bytes())
 }

@@ -230,7 +230,7 @@ impl InboundConversion {
     }
 
     fn later(&self, message: &Waiting, recipient: &WaitingRecipient, reason: Reason) -> Delivery {
-        let attempts = recipient.attempts + 1;
+        let attempts = recipient.attempts.saturating_add(1);
         match self
             .retry
             .next_attempt(message.id.arrived(), attempts, self.queue.moment())

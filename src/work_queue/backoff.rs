@@ -106,7 +106,7 @@ fn back_off(ledger: &mut Ledger<'_>, silence: &Silence, moment: Moment) -> Resul
             "UPDATE recipient SET attempts = attempts + 1, last_host = ?, attempted_at = ? WHERE message = ? AND n = ?",
             (host, now.0, id.0, n),
         )?;
-        let Some(next) = retry.next_attempt(id.arrived(), attempts + 1, moment) else {
+        let Some(next) = retry.next_attempt(id.arrived(), attempts.saturating_add(1), moment) else {
             let reason = expired(reason);
             give_up(ledger, id, n, State::LockedForXmit, null_sender, &reason)?;
             settled.given_up += 1;

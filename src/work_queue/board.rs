@@ -204,7 +204,7 @@ impl WorkQueue {
                     .iter_mut()
                     .find(|(counted, _): &&mut (String, i64)| counted == name)
                 {
-                    Some((_, value)) => *value += by,
+                    Some((_, value)) => *value = value.saturating_add(by),
                     None => counters.push((name.to_owned(), by)),
                 }
             }

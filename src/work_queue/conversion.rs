@@ -336,8 +336,8 @@ fn with_recipients(
             Ok(Some(WaitingRecipient {
                 n,
                 path,
-                attempts,
-                is_expanded,
+                attempts: count_in(row, 2),
+                is_expanded: row.get(3)?,
             }))
         },
     );

@@ -3,7 +3,8 @@
 
 use std::str::FromStr;
 
-use rusqlite::Row;
+use rusqlite::types::ValueRef;
+use rusqlite::{Error, Row};
 
 use super::WorkQueue;
 use super::error::QueueError;

@@ -70,15 +70,21 @@ impl Stamps {
         let now = self.clock.now().0;
         let before = self
             .last
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1)))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(after(last, now)))
             .unwrap_or_else(|last| last);
-        Stamp(now.max(before + 1))
+        Stamp(after(before, now))
     }
 
     /// An ID that no other message has.
     pub fn message_id(&self) -> MessageId {
         MessageId(self.next().0)
     }
+}
+
+/// The clock's microsecond, or one more than the last. Where there is no more the database was tampered with, and the
+/// clock is all there is: what is given twice is refused there.
+fn after(last: i64, now: i64) -> i64 {
+    last.checked_add(1).map_or(now, |next| now.max(next))
 }
 
 #[cfg(test)]
@@ -114,5 +120,13 @@ mod tests {
         }
         // And it follows the clock again as soon as that has caught up.
         assert!(last.since(begin.plus(2 * DAY)) < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn behind_the_last_stamp_of_all_the_clock_is_followed_again() {
+        let clock = Clock::manual(Stamp(1_000_000_000_000_000));
+        let stamps = Stamps::after(Stamp(i64::MAX), clock.clone());
+        assert_eq!(stamps.next(), clock.now());
+        assert!(stamps.next() > clock.now());
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn give_up(
     debug_assert!(from.may_become(to));
     let waited_for = match from {
         State::PendingXmit => ledger.row(
-            "SELECT hop FROM recipient WHERE message = ? AND n = ? AND state = 2 AND list IS NULL",
+            "SELECT hop FROM recipient WHERE message = ? AND n = ? AND state = 2 AND list IS NULL \
+             AND typeof(hop) = 'integer'",
             (id.0, n),
             |row| row.get(0).map(HopId),
         )?,

@@ -109,7 +109,10 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, moment: Moment) -> R
             }
             Outcome::TryLater(reason) => {
                 attempted(ledger, settlement, *n, now)?;
-                match settlement.retry.next_attempt(id.arrived(), attempts + 1, moment) {
+                match settlement
+                    .retry
+                    .next_attempt(id.arrived(), attempts.saturating_add(1), moment)
+                {
                     Some(next) => {
                         defer(ledger, settlement, *n, hop, reason, next)?;
                         settled.deferred += 1;

@@ -21,6 +21,7 @@ mod backoff;
 mod board;
 mod clock;
 mod compaction;
+mod damage;
 mod expansion;
 mod left_claim;
 mod mending;

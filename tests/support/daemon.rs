@@ -181,7 +181,8 @@ impl Daemon {
     /// How many lines of the console and of the log contain `text` so far.
     pub fn count_said(&self, text: &str) -> usize {
         let said = self.ear.said.lock().unwrap();
-        said.all.iter().filter(|line| line.contains(text)).count()
+        let lines = said.all.iter().skip(from);
+        (lines.filter(|line| line.contains(text)).count(), said.all.len())
     }
 
     /// All that was said so far.

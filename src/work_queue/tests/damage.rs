@@ -1,0 +1,125 @@
+//! Values that nobody of ours wrote: the message that has one is held, or goes on without it, and the others flow.
+
+use super::*;
+
+/// A message with something wrong, and one that is well.
+fn two(world: &World) -> (MessageId, MessageId) {
+    (
+        world.put("a@example.org", &["x@lotus.com"]),
+        world.put("a@example.org", &["x@ibm.com"]),
+    )
+}
+
+fn state(world: &World, id: MessageId) -> String {
+    world.sql(&format!(
+        "SELECT s.name FROM recipient r JOIN state s ON s.number = r.state WHERE r.message = {}",
+        id.0
+    ))
+}
+
+#[test]
+fn a_message_that_can_not_be_read_is_held_before_its_conversion() {
+    for damage in [
+        "UPDATE message SET size = -1 WHERE id = ",
+        "UPDATE message SET origin = 300 WHERE id = ",
+        "UPDATE message SET reverse_path = CAST(x'c328' AS TEXT) WHERE id = ",
+        "UPDATE recipient SET path = CAST(x'ff406d' AS TEXT) WHERE message = ",
+        "UPDATE recipient SET n = -1 WHERE message = ",
+    ] {
+        let world = World::new();
+        let (bad, good) = two(&world);
+        world.sql_run(&format!("{damage}{}", bad.0));
+        world.convert();
+        assert_eq!(state(&world, bad), "WQ_HELD", "{damage}");
+        assert_eq!(state(&world, good), "WQ_PENDING_XMIT", "{damage}");
+    }
+}
+
+#[test]
+fn a_message_that_can_not_be_read_is_held_when_it_is_listed() {
+    for damage in [
+        "UPDATE message SET size = -1 WHERE id = ",
+        "UPDATE recipient SET notify = 300 WHERE message = ",
+        "UPDATE recipient SET path = CAST(x'ff406d' AS TEXT) WHERE message = ",
+    ] {
+        let world = World::new();
+        let (bad, good) = two(&world);
+        world.convert();
+        world.sql_run(&format!("{damage}{}", bad.0));
+        for list in world.claim(&[0, 1], 0) {
+            for message in world.queue.list_messages(list.id).unwrap() {
+                world.settle(&list, message.id, vec![(0, delivered())]);
+            }
+            world.queue.end_list(list.id).unwrap();
+        }
+        assert_eq!(state(&world, bad), "WQ_HELD", "{damage}");
+        assert_eq!(state(&world, good), "WQ_TRANSMITTED", "{damage}");
+    }
+}
+
+#[test]
+fn counts_and_names_that_can_not_be_keep_nothing_from_going() {
+    for damage in [
+        "UPDATE recipient SET attempts = -5",
+        "UPDATE recipient SET attempts = 99999999999",
+        "UPDATE next_hop SET failures = -1",
+        "UPDATE next_hop SET name = CAST(x'ff2e' AS TEXT) WHERE name = 'lotus.com'",
+    ] {
+        let world = World::new();
+        let (first, second) = two(&world);
+        world.convert();
+        world.sql_run(damage);
+        for _ in 0..3 {
+            for list in world.claim(&[0, 1], 0) {
+                for message in world.queue.list_messages(list.id).unwrap() {
+                    world.settle(&list, message.id, vec![(0, delivered())]);
+                }
+                world.queue.end_list(list.id).unwrap();
+            }
+        }
+        for id in [first, second] {
+            assert_eq!(state(&world, id), "WQ_TRANSMITTED", "{damage}");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_reported_keeps_no_other_report_back() {
+    for (damage, reported) in [
+        ("UPDATE recipient SET notify = 300 WHERE message = ", 1),
+        ("UPDATE message SET size = -1 WHERE id = ", 1),
+        (
+            "UPDATE recipient SET last_error = CAST(x'ff' AS TEXT), last_reply = CAST(x'ff' AS TEXT) WHERE message = ",
+            2,
+        ),
+    ] {
+        let world = World::new();
+        let (bad, good) = two(&world);
+        world.convert();
+        for list in world.claim(&[0, 1], 0) {
+            let id = world.queue.list_messages(list.id).unwrap()[0].id;
+            world.settle(&list, id, vec![(0, never())]);
+            world.queue.end_list(list.id).unwrap();
+        }
+        world.sql_run(&format!("{damage}{}", bad.0));
+        let due = world.queue.awaiting_report(10).unwrap();
+        let ids: Vec<_> = due.iter().map(|due| due.id).collect();
+        assert_eq!(ids.len(), reported, "{damage}");
+        assert!(ids.contains(&good), "{damage}");
+        assert_eq!(state(&world, bad) == "WQ_HELD", reported == 1, "{damage}");
+    }
+}
+
+#[test]
+fn a_message_that_was_tried_more_often_than_can_be_counted_is_put_off_like_any_other() {
+    let world = World::new();
+    let (id, _) = two(&world);
+    world.convert();
+    world.sql_run("UPDATE recipient SET attempts = 4294967295");
+    for list in world.claim(&[0, 1], 0) {
+        let message = world.queue.list_messages(list.id).unwrap().remove(0);
+        assert_eq!(world.settle(&list, message.id, vec![(0, later())]).deferred, 1);
+        world.queue.end_list(list.id).unwrap();
+    }
+    assert_eq!(state(&world, id), "WQ_PENDING_XMIT");
+}
