@@ -336,8 +336,8 @@ fn with_recipients(
             Ok(Some(WaitingRecipient {
                 n,
                 path,
-                attempts: count_in(row, 2),
-                is_expanded: row.get(3)?,
+                attempts,
+                is_expanded,
             }))
         },
     );

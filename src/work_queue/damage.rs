@@ -3,8 +3,7 @@
 
 use std::str::FromStr;
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Error, Row};
+use rusqlite::Row;
 
 use super::WorkQueue;
 use super::error::QueueError;

@@ -638,12 +638,12 @@ fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result
         [list.0],
         |row| row.get(0).map(MessageId),
     )?;
-    // All on a list was due when it was made; with the clock set back since then it is still.
     let left = ledger.run(
         "UPDATE recipient SET state = 2, list = NULL, next_attempt = min(next_attempt, ?) \
          WHERE list = ? AND state IN (2, 3)",
         (ledger.moment().0, list.0),
     )?;
+    // All on a list was due when it was made; with the clock set back since then it is still.
     for id in &messages {
         ledger.record(*id, None, what, &format!("list {list} ended before its turn"))?;
     }

@@ -28,8 +28,7 @@ pub(super) fn give_up(
     debug_assert!(from.may_become(to));
     let waited_for = match from {
         State::PendingXmit => ledger.row(
-            "SELECT hop FROM recipient WHERE message = ? AND n = ? AND state = 2 AND list IS NULL \
-             AND typeof(hop) = 'integer'",
+            "SELECT hop FROM recipient WHERE message = ? AND n = ? AND state = 2 AND list IS NULL",
             (id.0, n),
             |row| row.get(0).map(HopId),
         )?,

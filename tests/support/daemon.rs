@@ -178,8 +178,9 @@ impl Daemon {
         self.ear.said.lock().unwrap().ended == 2
     }
 
-    /// How many lines of the console and of the log contain `text` so far.
-    pub fn count_said(&self, text: &str) -> usize {
+    /// How many lines of the console and of the log contain `text`, of those behind the first `from`; and how many lines
+    /// there are.
+    pub fn count_said(&self, from: usize, text: &str) -> (usize, usize) {
         let said = self.ear.said.lock().unwrap();
         let lines = said.all.iter().skip(from);
         (lines.filter(|line| line.contains(text)).count(), said.all.len())

@@ -17,6 +17,15 @@ fn state(world: &World, id: MessageId) -> String {
     ))
 }
 
+/// Takes back what was tampered with, as far as it is still there.
+fn take_back(world: &World) {
+    world.sql_run(
+        "UPDATE message SET size = 20, origin = 1, reverse_path = 'a@example.org'; \
+         UPDATE recipient SET n = 0, path = 'x@lotus.com' WHERE n <> 0 OR path <> 'x@ibm.com'; \
+         UPDATE recipient SET attempts = 1, notify = NULL",
+    );
+}
+
 #[test]
 fn a_message_that_can_not_be_read_is_held_before_its_conversion() {
     for damage in [
@@ -32,6 +41,7 @@ fn a_message_that_can_not_be_read_is_held_before_its_conversion() {
         world.convert();
         assert_eq!(state(&world, bad), "WQ_HELD", "{damage}");
         assert_eq!(state(&world, good), "WQ_PENDING_XMIT", "{damage}");
+        take_back(&world);
     }
 }
 
@@ -39,7 +49,6 @@ fn a_message_that_can_not_be_read_is_held_before_its_conversion() {
 fn a_message_that_can_not_be_read_is_held_when_it_is_listed() {
     for damage in [
         "UPDATE message SET size = -1 WHERE id = ",
-        "UPDATE recipient SET notify = 300 WHERE message = ",
         "UPDATE recipient SET path = CAST(x'ff406d' AS TEXT) WHERE message = ",
     ] {
         let world = World::new();
@@ -54,6 +63,7 @@ fn a_message_that_can_not_be_read_is_held_when_it_is_listed() {
         }
         assert_eq!(state(&world, bad), "WQ_HELD", "{damage}");
         assert_eq!(state(&world, good), "WQ_TRANSMITTED", "{damage}");
+        take_back(&world);
     }
 }
 
@@ -62,6 +72,7 @@ fn counts_and_names_that_can_not_be_keep_nothing_from_going() {
     for damage in [
         "UPDATE recipient SET attempts = -5",
         "UPDATE recipient SET attempts = 99999999999",
+        "UPDATE recipient SET notify = 300",
         "UPDATE next_hop SET failures = -1",
         "UPDATE next_hop SET name = CAST(x'ff2e' AS TEXT) WHERE name = 'lotus.com'",
     ] {
@@ -86,7 +97,7 @@ fn counts_and_names_that_can_not_be_keep_nothing_from_going() {
 #[test]
 fn what_can_not_be_reported_keeps_no_other_report_back() {
     for (damage, reported) in [
-        ("UPDATE recipient SET notify = 300 WHERE message = ", 1),
+        ("UPDATE recipient SET notify = 300 WHERE message = ", 2),
         ("UPDATE message SET size = -1 WHERE id = ", 1),
         (
             "UPDATE recipient SET last_error = CAST(x'ff' AS TEXT), last_reply = CAST(x'ff' AS TEXT) WHERE message = ",
@@ -107,6 +118,7 @@ fn what_can_not_be_reported_keeps_no_other_report_back() {
         assert_eq!(ids.len(), reported, "{damage}");
         assert!(ids.contains(&good), "{damage}");
         assert_eq!(state(&world, bad) == "WQ_HELD", reported == 1, "{damage}");
+        take_back(&world);
     }
 }
 
@@ -122,4 +134,5 @@ fn a_message_that_was_tried_more_often_than_can_be_counted_is_put_off_like_any_o
         world.queue.end_list(list.id).unwrap();
     }
     assert_eq!(state(&world, id), "WQ_PENDING_XMIT");
+    take_back(&world);
 }
