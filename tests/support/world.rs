@@ -63,11 +63,20 @@ pub struct Answer {
 pub struct World {
     folder: TempDir,
     flags: Vec<String>,
-    /// Where strace records what the MTA does.
-    record: Option<PathBuf>,
-    /// Where the next MTA dies.
-    crash_at: Option<String>,
+    manner: Manner,
     daemon: Option<Daemon>,
+}
+
+/// How the MTA is run.
+#[derive(Clone, Debug)]
+enum Manner {
+    Plainly,
+    /// strace records here what it does.
+    Traced(PathBuf),
+    /// Its threads come so many milliseconds late.
+    WithLateThreads(u32),
+    /// It dies at this crash point.
+    ToCrash(String),
 }
 
 impl World {
@@ -85,8 +94,7 @@ impl World {
         let world = World {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            record: None,
-            crash_at: None,
+            manner: Manner::Plainly,
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -106,19 +114,20 @@ impl World {
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
-        match (&self.record, &self.crash_at) {
-            (Some(record), _) => Daemon::traced(&arguments, record),
-            (None, Some(crash_at)) => Daemon::armed(&arguments, crash_at),
-            (None, None) => Daemon::spawn(&arguments),
+        match &self.manner {
+            Manner::Plainly => Daemon::spawn(&arguments),
+            Manner::Traced(record) => Daemon::traced(&arguments, record),
+            Manner::WithLateThreads(by) => Daemon::with_late_threads(&arguments, *by),
+            Manner::ToCrash(at) => Daemon::armed(&arguments, at),
         }
     }
 
     /// Loads the MTA so that it dies when it comes to `point` for the `times`th time.
     #[track_caller]
     pub fn start_to_crash(&mut self, point: CrashPoint, times: u32) {
-        self.crash_at = Some(format!("{}:{times}", point.name()));
+        self.manner = Manner::ToCrash(format!("{}:{times}", point.name()));
         self.start();
-        self.crash_at = None;
+        self.manner = Manner::Plainly;
     }
 
     /// Loads the MTA, which dies at `point` before it accepts mail.
@@ -130,9 +139,9 @@ impl World {
 
     /// Another MTA on the same spool, to which this is said of where it dies.
     pub fn crash_at(&mut self, said: &str) -> Daemon {
-        self.crash_at = Some(said.to_owned());
+        self.manner = Manner::ToCrash(said.to_owned());
         let daemon = self.another();
-        self.crash_at = None;
+        self.manner = Manner::Plainly;
         daemon
     }
 
@@ -194,8 +203,13 @@ impl World {
     /// From its next start on the MTA is run under strace; gives where the record will be.
     pub fn trace(&mut self) -> PathBuf {
         let record = self.folder.path().join("record");
-        self.record = Some(record.clone());
+        self.manner = Manner::Traced(record.clone());
         record
+    }
+
+    /// From its next start on the MTA's threads come so many milliseconds late.
+    pub fn delay_threads(&mut self, by: u32) {
+        self.manner = Manner::WithLateThreads(by);
     }
 
     /// Writes a file beside the configuration; gives its path.
