@@ -14,7 +14,7 @@ use smtpmta::work_queue::THRESHOLD;
 
 use crate::support::client::{Client, stuffed};
 use crate::support::trace::{self, Call, contains};
-use crate::support::world::World;
+use crate::support::world::{World, eventually, files};
 
 /// How many clients send at once.
 const SESSIONS: usize = 10;
@@ -393,6 +393,40 @@ fn no_option_buys_speed_with_that() {
         "--log-level",
         "minimal",
     ]);
+}
+
+#[test]
+fn a_large_message_that_comes_while_other_tasks_are_being_started_is_not_swept_up() {
+    if !trace::is_possible() {
+        return;
+    }
+    let mut world = World::without_mta(&[]);
+    world.delay_threads(100);
+    world.start();
+    let mut client = Client::of(&world);
+    let content = content("early", lines_of_a_file());
+    let begin = format!(
+        "MAIL FROM:<{}>\r\nRCPT TO:<{TO}>\r\nBDAT {} LAST\r\n",
+        from("early"),
+        content.len()
+    );
+    client.send(begin.as_bytes()).unwrap();
+    let (first, rest) = content.split_at(content.len() - 10);
+    client.send(first).unwrap();
+    let folder = world.spool().join("content");
+    eventually("the file of the message", || files(&folder).pop().ok_or(()));
+    // The second begins when the first has ended.
+    for _ in 0..2 {
+        eventually("housekeeping to begin", || {
+            let answer = world.ask("tell housekeeping");
+            let has_begun = answer.text == "Housekeeping has begun\n";
+            has_begun.then_some(()).ok_or(answer)
+        });
+    }
+    client.send(rest).unwrap();
+    (0..2).for_each(|_| assert!(client.reply().starts_with("250 2.1")));
+    acknowledged(&client.reply());
+    world.wait_for_letters(TO, 1);
 }
 
 #[test]

@@ -264,10 +264,8 @@ impl News {
 /// The token in the header of a letter.
 fn token(octets: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&octets[..octets.len().min(4096)]);
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(TOKEN).map(str::to_owned));
-    line
+    text.lines()
+        .find_map(|line| line.strip_prefix(TOKEN).map(str::to_owned))
 }
 
 /// The files that are still in the `tmp` of some Maildir.

@@ -100,6 +100,11 @@ impl Daemon {
         daemon
     }
 
+    /// Runs it with these arguments; its threads come so many milliseconds late.
+    pub fn with_late_threads(arguments: &[String], by: u32) -> Daemon {
+        Daemon::run(trace::with_late_threads(PROGRAM, by).args(arguments))
+    }
+
     fn run(command: &mut Command) -> Daemon {
         let mut child = command
             .stdin(Stdio::null())

@@ -75,6 +75,16 @@ pub fn under_strace(program: &str, record: &Path) -> Command {
     command
 }
 
+/// Runs the program under strace so that threads come late, as on a busy machine: all that one of its threads starts
+/// after the first it has started. Milliseconds each.
+pub fn with_late_threads(program: &str, by: u32) -> Command {
+    let late = format!("inject=?clone,?clone3:delay_enter={by}000:when=2+");
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    command.args(["-e", "trace=?clone,?clone3", "-e", &late, "--", program]);
+    command
+}
+
 /// Whether a process can be traced here. Where the system forbids it this says so past the test's capture, and the
 /// test has to end without having looked at anything.
 ///
@@ -102,7 +112,7 @@ pub fn is_possible() -> bool {
     // Not `eprintln`, which nobody sees of a test that passes.
     let _ = writeln!(
         io::stderr(),
-        "\nNOT TESTED: that no 250 comes before its commit is on the disk. strace can not trace here: {refusal}"
+        "\nNOT TESTED: that nothing is promised before it is on the disk. strace can not trace here: {refusal}"
     );
     false
 }

@@ -65,15 +65,24 @@ pub struct Answer {
 pub struct World {
     folder: TempDir,
     flags: Vec<String>,
-    /// Where strace records what the MTA does.
-    record: Option<PathBuf>,
-    /// Where the next MTA dies.
-    crash_at: Option<String>,
+    manner: Manner,
     /// What the MTA finds in its environment beside what the test has there.
     environment: Vec<(&'static str, PathBuf)>,
-    /// The clock that the MTA goes by, if not the machine's.
-    clock: Option<OtherClock>,
     daemon: Option<Daemon>,
+}
+
+/// How the MTA is run.
+#[derive(Clone, Debug)]
+enum Manner {
+    Plainly,
+    /// strace records here what it does.
+    Traced(PathBuf),
+    /// Its threads come so many milliseconds late.
+    WithLateThreads(u32),
+    /// It dies at this crash point.
+    ToCrash(String),
+    /// It goes by this clock, not the machine's.
+    ByClock(OtherClock),
 }
 
 impl World {
@@ -91,10 +100,8 @@ impl World {
         let world = World {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            record: None,
-            crash_at: None,
+            manner: Manner::Plainly,
             environment: Vec::new(),
-            clock: None,
             daemon: None,
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
@@ -114,21 +121,21 @@ impl World {
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();
-        let crash_at = self.crash_at.iter().map(|at| (VARIABLE, PathBuf::from(at)));
-        let environment: Vec<_> = self.environment.iter().cloned().chain(crash_at).collect();
-        match (&self.record, &self.clock) {
-            (Some(record), _) => Daemon::traced(&arguments, record),
-            (None, Some(clock)) => Daemon::by_clock(&arguments, clock),
-            (None, None) => Daemon::spawn_with(&arguments, &environment),
+        match &self.manner {
+            Manner::Plainly => Daemon::spawn_with(&arguments, &self.environment),
+            Manner::Traced(record) => Daemon::traced(&arguments, record),
+            Manner::WithLateThreads(by) => Daemon::with_late_threads(&arguments, *by),
+            Manner::ToCrash(at) => Daemon::spawn_with(&arguments, &[(VARIABLE, PathBuf::from(at))]),
+            Manner::ByClock(clock) => Daemon::by_clock(&arguments, clock),
         }
     }
 
     /// Loads the MTA so that it dies when it comes to `point` for the `times`th time.
     #[track_caller]
     pub fn start_to_crash(&mut self, point: CrashPoint, times: u32) {
-        self.crash_at = Some(format!("{}:{times}", point.name()));
+        self.manner = Manner::ToCrash(format!("{}:{times}", point.name()));
         self.start();
-        self.crash_at = None;
+        self.manner = Manner::Plainly;
     }
 
     /// Loads the MTA, which dies at `point` before it accepts mail.
@@ -140,9 +147,9 @@ impl World {
 
     /// Another MTA on the same spool, to which this is said of where it dies.
     pub fn crash_at(&mut self, said: &str) -> Daemon {
-        self.crash_at = Some(said.to_owned());
+        self.manner = Manner::ToCrash(said.to_owned());
         let daemon = self.another();
-        self.crash_at = None;
+        self.manner = Manner::Plainly;
         daemon
     }
 
@@ -204,13 +211,13 @@ impl World {
     /// From its next start on the MTA is run under strace; gives where the record will be.
     pub fn trace(&mut self) -> PathBuf {
         let record = self.folder.path().join("record");
-        self.record = Some(record.clone());
+        self.manner = Manner::Traced(record.clone());
         record
     }
 
     /// From its next start on the MTA goes by this clock.
     pub fn go_by(&mut self, clock: OtherClock) {
-        self.clock = Some(clock);
+        self.manner = Manner::ByClock(clock);
     }
 
     /// From its next start on calls of the MTA fail to order.
@@ -230,6 +237,11 @@ impl World {
         self.environment
             .push(("SHIM_FOLDER", self.folder.path().to_owned()));
         journal
+    }
+
+    /// From its next start on the MTA's threads come so many milliseconds late.
+    pub fn delay_threads(&mut self, by: u32) {
+        self.manner = Manner::WithLateThreads(by);
     }
 
     /// Writes a file beside the configuration; gives its path.
