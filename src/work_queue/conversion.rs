@@ -1,6 +1,9 @@
 //! What the two conversion tasks ask of the queue: the messages that wait for them, and what became of
 //! each.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::WorkQueue;
@@ -183,11 +186,35 @@ impl WorkQueue {
         } else {
             Durability::Synced
         };
-        let record = move |ledger: &mut Ledger<'_>| {
-            let told = messages.iter().map(|message| converted(ledger, message));
-            told.sum::<Result<usize, QueueError>>()
+        let messages = Arc::new(messages);
+        let record = |some: Range<usize>| {
+            let messages = Arc::clone(&messages);
+            let record = move |ledger: &mut Ledger<'_>| {
+                let told = messages[some.clone()]
+                    .iter()
+                    .map(|message| converted(ledger, message));
+                told.sum::<Result<usize, QueueError>>()
+            };
+            self.store
+                .write_and_kick(durability, kicks.clone(), record)
+                .wait()
         };
-        self.store.write_and_kick(durability, kicks, record).wait()
+        match record(0..messages.len()) {
+            Err(error) if error.is_damage() => {}
+            recorded => return recorded,
+        }
+        // Where the rows of one message can not be written the others' can. That one must not be delivered for ever.
+        let (mut told, mut trouble) = (0, None);
+        for (n, message) in messages.iter().enumerate() {
+            match record(n..n + 1) {
+                Ok(more) => told += more,
+                Err(error) => {
+                    log::error!("id={} what became of it can not be recorded: {error}", message.id);
+                    trouble = self.hold_damaged(vec![message.id]).err().or(trouble);
+                }
+            }
+        }
+        trouble.map_or(Ok(told), Err)
     }
 
     /// Records what omsgcnv did, in one transaction.

@@ -261,8 +261,8 @@ pub(super) fn histories(
     Ok(())
 }
 
-/// What is wrong with the rows of message `id`, content and history apart, and with which of its recipients. Nothing
-/// where there is no such message.
+/// What is wrong with the rows of message `id`, content and history apart, and with which of its recipients; also that
+/// it has left, for what there is of it in the queue is astray then. Nothing where there is no such message.
 pub(super) fn one(db: &Connection, id: MessageId) -> Result<Vec<Found>, QueueError> {
     let range = (MessageId(id.0.saturating_sub(1)), id);
     let mut seen = messages(db, range.0, range.1, 1)?;
@@ -276,6 +276,9 @@ pub(super) fn one(db: &Connection, id: MessageId) -> Result<Vec<Found>, QueueErr
             found.push((finding, fault));
         },
     )?;
+    if seen.iter().any(|seen| seen.row.has_left) {
+        found.push((Finding::of(Kind::Stray, id, "it has left"), None));
+    }
     Ok(found)
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Ledger<'w> {
     stamps: &'w Stamps,
     counts: Counts,
     discarded: Vec<String>,
+    spares_content: bool,
 }
 
 impl<'w> Ledger<'w> {
@@ -32,7 +33,20 @@ impl<'w> Ledger<'w> {
             stamps,
             counts: Counts::new(),
             discarded: Vec::new(),
+            spares_content: false,
         }
+    }
+
+    /// Lets the content of messages that leave stay in the database if `spares` is said: where the pages that hold it
+    /// are damaged, what became of its message shall be recorded all the same.
+    pub(super) fn sparing_content(mut self, spares: bool) -> Ledger<'w> {
+        self.spares_content = spares;
+        self
+    }
+
+    /// Whether content stays in the database whose message leaves.
+    pub(super) fn spares_content(&self) -> bool {
+        self.spares_content
     }
 
     /// Runs one statement with bound parameters; gives the number of rows that it changed.

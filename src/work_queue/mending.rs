@@ -66,10 +66,13 @@ impl WorkQueue {
     /// Mends these messages, each by itself.
     pub(super) fn mend_messages(&self, ids: Vec<MessageId>, mended: &mut Mended) -> Result<(), QueueError> {
         for id in ids {
-            match self.store.write_step(move |ledger| mend(ledger, id))? {
-                Some(Kind::Rows) => mended.held += 1,
-                Some(_) => mended.mended += 1,
-                None => {}
+            match self.store.write_step(move |ledger| mend(ledger, id)) {
+                Ok(Some(Kind::Rows)) => mended.held += 1,
+                Ok(Some(_)) => mended.mended += 1,
+                Ok(None) => {}
+                // The page that it stands on is broken: the others' need not be.
+                Err(error) if error.is_damage() => log::error!("id={id} can not be mended: {error}"),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -93,6 +96,12 @@ pub(super) fn mend(ledger: &mut Ledger<'_>, id: MessageId) -> Result<Option<Kind
                 ledger.run(forget, (id.0, n))?;
                 log::error!("id={id} recipient {n}: {what}: its sender is not told of its good end");
                 done = done.or(Some(Kind::Kept));
+            }
+            (Kind::Stray, None) => {
+                let content = "DELETE FROM content WHERE message = ?";
+                if ledger.run(content, [id.0])? > 0 {
+                    done = done.or(Some(Kind::Stray));
+                }
             }
             (Kind::Kept, None) => {
                 log::error!("id={id} {}: put right", finding.what);

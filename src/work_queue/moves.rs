@@ -217,7 +217,9 @@ pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(
          AND (state NOT BETWEEN 10 AND 14 OR report_due IS NOT NULL))",
         (ledger.now().0, id.0),
     )?;
-    if left > 0 && ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0 {
+    if left > 0
+        && (ledger.spares_content() || ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0)
+    {
         let file = ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
         ledger.discard(file.flatten());
     }

@@ -138,6 +138,7 @@ impl Store {
                         sweeper,
                         uncounted,
                         durability: Durability::Synced,
+                        spares_content: false,
                     }
                     .run()
                 }

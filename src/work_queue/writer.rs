@@ -132,6 +132,8 @@ pub(super) struct Writer {
     pub(super) uncounted: Arc<Mutex<Counts>>,
     /// How `db` commits at present.
     pub(super) durability: Durability,
+    /// Content whose message leaves stays, at present: the database is damaged where it is.
+    pub(super) spares_content: bool,
 }
 
 impl Writer {
@@ -193,11 +195,20 @@ impl Writer {
     fn one_by_one(&mut self, group: Vec<Box<dyn Work>>, error: QueueError) {
         let mut known = (group.len() == 1).then_some(error);
         for mut work in group {
-            let failed = match known.take() {
+            let alone = std::slice::from_mut(&mut work);
+            let mut done = match known.take() {
                 Some(error) => Err(error),
-                None => self.in_one_transaction(std::slice::from_mut(&mut work), Counts::new()),
+                None => self.in_one_transaction(alone, Counts::new()),
             };
-            match failed {
+            if let Err(error) = &done
+                && error.is_damage()
+            {
+                log::error!("{error}; tried again without removing content");
+                self.spares_content = true;
+                done = self.in_one_transaction(alone, Counts::new());
+                self.spares_content = false;
+            }
+            match done {
                 Ok(()) => work.committed(),
                 Err(error) => {
                     log::error!("{error}");
@@ -217,7 +228,7 @@ impl Writer {
         )?;
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let mut ledger = Ledger::new(&self.db, &self.stamps);
+            let mut ledger = Ledger::new(&self.db, &self.stamps).sparing_content(self.spares_content);
             for work in group.iter_mut() {
                 work.run(&mut ledger)?;
             }

@@ -209,3 +209,79 @@ fn while_somebody_else_has_the_database_locked_work_is_refused_and_nothing_of_it
     world.queue.put(arrival(world.queue.message_id())).unwrap();
     assert_eq!(world.states(), "WQ_PENDING_CONVERSION:2");
 }
+
+/// Fills a page in the middle of table content, that of a database which is closed, with garbage.
+fn break_a_page_of_content(spool: &std::path::Path) {
+    const PAGE: usize = 8192;
+    let path = spool.join("queue.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'content'";
+    let root: usize = db.query_row(root, [], |row| row.get(0)).unwrap();
+    drop(db);
+    let mut octets = std::fs::read(&path).unwrap();
+    let page = &octets[(root - 1) * PAGE..root * PAGE];
+    // An interior page of a table: its cells begin with the number of a page below it.
+    assert_eq!(page[0], 5, "there are pages below it");
+    let cells = usize::from(u16::from_be_bytes([page[3], page[4]]));
+    let pointer = 12 + cells / 2 * 2;
+    let cell = usize::from(u16::from_be_bytes([page[pointer], page[pointer + 1]]));
+    let leaf = u32::from_be_bytes(page[cell..cell + 4].try_into().unwrap()) as usize;
+    octets[(leaf - 1) * PAGE..leaf * PAGE].fill(0x5a);
+    std::fs::write(&path, octets).unwrap();
+}
+
+#[test]
+fn what_became_of_mail_is_recorded_although_a_page_of_content_is_broken() {
+    let world = World::new();
+    for _ in 0..60 {
+        let content = Content::from_bytes(vec![b'x'; 2000]);
+        let (id, to) = (world.queue.message_id(), [mailbox("b@lotus.com")]);
+        let arrival = Arrival::new(id, Origin::Session, ReversePath(None), to, content);
+        world.queue.put(arrival).unwrap();
+    }
+    world.queue.close();
+    let copy = super::verify::copy_of(world.folder.path());
+    break_a_page_of_content(copy.path());
+    let queue = WorkQueue::open(copy.path(), world.clock.clone()).unwrap();
+    let (mut whole, mut unreadable) = (0, 0);
+    for message in queue.waiting_inbound(queue.now(), 100).unwrap() {
+        let delivery = match queue.content(message.id) {
+            Ok(_) => Delivery::Delivered("there".to_owned()),
+            Err(error) => Delivery::Hold(Reason::here(EnhancedCode(5, 3, 0), &error.to_string())),
+        };
+        match &delivery {
+            Delivery::Delivered(_) => whole += 1,
+            _ => unreadable += 1,
+        }
+        let converted = Converted {
+            id: message.id,
+            null_sender: true,
+            structure: None,
+            deliveries: vec![(0, delivery)],
+        };
+        queue.converted(vec![converted]).unwrap();
+    }
+    assert!(unreadable > 0 && whole > 50, "{whole} of 60");
+    assert!(queue.waiting_inbound(queue.now(), 100).unwrap().is_empty());
+    queue.close();
+    let db = rusqlite::Connection::open(copy.path().join("queue.db")).unwrap();
+    let delivered = "SELECT count(*) FROM recipient WHERE state = 10";
+    let delivered: i32 = db.query_row(delivered, [], |row| row.get(0)).unwrap();
+    assert_eq!(delivered, whole, "the others are held");
+    drop(db);
+    let account = verify(copy.path(), true).unwrap().account;
+    assert_eq!(account, None, "what can not be read is not accounted for");
+}
+
+#[test]
+fn content_that_its_message_has_left_behind_is_removed() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["a@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, delivered())]);
+    world.queue.end_list(list.id).unwrap();
+    world.sql_run(&format!("INSERT INTO content VALUES ({}, x'00')", id.0));
+    assert_eq!(world.queue.mend().unwrap(), Mended { held: 0, mended: 1 });
+    assert_eq!(world.sql("SELECT count(*) FROM content"), "0");
+}

@@ -202,7 +202,7 @@ fn whatever_is_broken_is_found_where_it_is() {
 }
 
 /// A copy of a spool of which nobody has the database open, or whatever is on the disk of one that is open.
-fn copy_of(spool: &Path) -> TempDir {
+pub fn copy_of(spool: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("content")).unwrap();
     for folder in ["", "content"] {
