@@ -57,7 +57,7 @@ impl Kind {
             Kind::Kept | Kind::NextHop => "tell housekeeping puts that right",
             Kind::Content => "the message is put aside when its turn comes; a backup may have the content",
             Kind::Lost => "what is missing can come from a backup only",
-            Kind::Stray => "it may be all that is left of the message; it delays nothing",
+            Kind::Stray => "it delays nothing; tell housekeeping removes it if its message has left",
             Kind::StrayFile => "housekeeping sweeps it up, unless it is on its way in",
         }
     }
