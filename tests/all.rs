@@ -70,6 +70,7 @@ mod rooms {
     mod relaying;
     mod reports;
     mod sink;
+    mod soak;
     mod standing;
     mod stop_and_start;
     mod upgrade;

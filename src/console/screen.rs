@@ -366,8 +366,9 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// What is in the work queue others may have written: it says nothing to the terminal that shows it.
     pub(super) fn add(&mut self, row: [String; N]) {
-        self.rows.push(row);
+        self.rows.push(row.map(|cell| clean(&cell)));
     }
 
     pub(super) fn text(&self, when_empty: &str) -> String {

@@ -1,0 +1,217 @@
+//! A soak: a mixed load for a while, and all that can befall an MTA meanwhile: kills, stops, refreshes, orders, calls of
+//! the system that fail, next hops that are slow, put off and hang up. In the end the account has to balance: by what
+//! clients heard and what arrived, and by `smtpmta verify --account`.
+//!
+//! A few seconds long, or as long as one likes: `SMTPMTA_SOAK=1800 cargo test --test all soak`.
+
+use std::env;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use crate::support::account::{Account, Crash, unfinished_letters};
+use crate::support::load::{self, ALIASES, Kind, Letter, Verb};
+use crate::support::shim::{self, Fault, Faults};
+use crate::support::sink::Sink;
+use crate::support::world::{World, eventually};
+
+/// How long the load goes on where nobody says.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// What is sent, of which the last is large: it comes more seldom.
+const KINDS: &[Kind] = &[
+    Kind::Several,
+    Kind::Refused,
+    Kind::Local,
+    Kind::Relayed,
+    Kind::Confirmed,
+    Kind::Alias,
+    Kind::Large,
+];
+
+/// Every so many waves large letters are among them.
+const LARGE_EVERY: usize = 10;
+
+/// What next hops do beside what they should: each first rule whose turn it is.
+const WHIMS: &[&str] = &[
+    "rcpt[gone@*]=550 5.1.1 nobody",
+    "rcpt=451 4.3.0 later@3",
+    "mail=421 4.3.2 not now@1",
+    "dot=drop@1",
+    "dot=close-after@3",
+    "dot=late:30@5",
+    "greeting=late:30@5",
+];
+
+/// What waits in the queue, of whatever kind.
+const WAITING: &str = "SELECT count(*) FROM message WHERE left_at IS NULL";
+
+/// Numbers by chance, the same ones for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    /// One below `most`.
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % most
+    }
+
+    fn one_of<T: Copy>(&mut self, choice: &[T]) -> T {
+        choice[self.below(choice.len())]
+    }
+}
+
+/// The MTA, its next hops, and what was sent.
+struct Soak {
+    world: World,
+    faults: Faults,
+    hops: [Sink; 2],
+    letters: Mutex<Vec<Letter>>,
+    crashes: Vec<Crash>,
+    chance: Chance,
+}
+
+impl Soak {
+    fn begin(seed: u64) -> Soak {
+        let hops = [Sink::start(), Sink::start()];
+        for hop in &hops {
+            WHIMS.iter().for_each(|whim| hop.order(whim));
+        }
+        let mut world = World::without_mta(&["--poll-interval", "1s", "--retry-schedule", "1s"]);
+        let aliases = world.write("aliases", ALIASES);
+        world.flag("--aliases", &aliases);
+        world.flag("--keep-history", "2s");
+        for (domain, hop) in ["near.test", "far.test"].iter().zip(&hops) {
+            world.flag("--route", &format!("{domain}={}", hop.address()));
+        }
+        let faults = world.faults();
+        world.start();
+        Soak {
+            world,
+            faults,
+            hops,
+            letters: Mutex::default(),
+            crashes: Vec::new(),
+            chance: Chance(seed),
+        }
+    }
+
+    /// Sends a wave of letters, and has something happen in the middle of it.
+    fn wave(&mut self, wave: usize) {
+        let large = usize::from(wave.is_multiple_of(LARGE_EVERY));
+        let kinds = &KINDS[..KINDS.len() - 1 + large];
+        let sent = || self.letters.lock().unwrap().len();
+        let (address, letters, before) = (self.world.address(), &self.letters, sent());
+        let enough = before + 1 + self.chance.below(3 * kinds.len());
+        thread::scope(|scope| {
+            let load = scope.spawn(move || load::send(address, wave, kinds, Verb::Both, letters));
+            let begun = || (sent() >= enough || load.is_finished()).then_some(()).ok_or(());
+            eventually("some letters to be sent", begun);
+            let chance = &mut self.chance;
+            match chance.below(8) {
+                0 => {
+                    self.world.kill();
+                    self.crashes.push(Crash::look(&self.world, &self.hops));
+                    self.world.start();
+                }
+                1 => {
+                    let (status, _) = self.world.terminate();
+                    assert_eq!(status, Some(0));
+                    self.world.start();
+                }
+                2 => self.world.daemon().signal(Signal::SIGHUP),
+                3 => _ = self.world.ask("tell housekeeping"),
+                4 => {
+                    let part =
+                        chance.one_of(&["outbound", "inbound conversion", "outbound transport", "drtask"]);
+                    self.world.tell(&format!("smtpmta stop {part}"));
+                    self.world.tell(&format!("smtpmta start {part}"));
+                }
+                5 | 6 => {
+                    let fault = chance.one_of(&[
+                        Fault::of(shim::WRITE | shim::SYNC, Errno::EIO).on("queue.db"),
+                        Fault::of(shim::WRITE | shim::SYNC, Errno::ENOSPC).on("queue.db"),
+                        Fault::of(shim::WRITE | shim::OPEN | shim::RENAME, Errno::EIO).on("/mail/"),
+                        Fault::of(shim::OPEN | shim::ACCEPT, Errno::EMFILE),
+                        Fault::of(shim::CONNECT, Errno::ENOMEM),
+                        Fault::of(shim::THREAD, Errno::EAGAIN),
+                    ]);
+                    self.faults
+                        .order(&[fault.times(1 + i64::try_from(chance.below(10)).unwrap())]);
+                }
+                _ => {}
+            }
+        });
+        self.faults.behave();
+    }
+
+    /// Lets everything come to its end, and looks whether all is well.
+    fn end(mut self) {
+        self.world.wait_for_sql(WAITING, "0");
+        self.world.wait_for_sql("SELECT count(*) FROM domain_list", "0");
+        let (status, _) = self.world.terminate();
+        assert_eq!(status, Some(0));
+        assert_eq!(unfinished_letters(&self.world), 0);
+        let letters = self.letters.lock().unwrap();
+        let account = Account::of(&letters, &self.world, &self.hops, &self.crashes);
+        assert!(account.acknowledged > 0);
+        assert!(
+            account.lost.is_empty() && account.wrong.is_empty(),
+            "of {} letters, {} acknowledged, in {} crashes: {account:#?}",
+            letters.len(),
+            account.acknowledged,
+            self.crashes.len()
+        );
+        let verdict = self.world.ask("verify --account");
+        assert_eq!(verdict.status, 0, "{verdict:?}");
+        #[allow(clippy::print_stdout)] // the account of a long run
+        {
+            println!(
+                "{} letters, {} acknowledged, {} crashes, {} recipients to whom one came twice, none lost\n{}",
+                letters.len(),
+                account.acknowledged,
+                self.crashes.len(),
+                account.doubled,
+                verdict.text
+            );
+        }
+    }
+}
+
+/// Says with what numbers it failed.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        #[allow(clippy::print_stderr)] // whoever reads of the failure wants to see it again
+        if thread::panicking() {
+            eprintln!("SMTPMTA_SEED={} was the seed", self.0);
+        }
+    }
+}
+
+#[test]
+fn whatever_befalls_it_the_account_balances() {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let time = number("SMTPMTA_SOAK").map_or(SHORT, Duration::from_secs);
+    let seed = number("SMTPMTA_SEED").unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        u64::from(since.subsec_nanos())
+    });
+    let _told = Told(seed);
+    let mut soak = Soak::begin(seed);
+    let until = Instant::now() + time;
+    for wave in 0.. {
+        soak.wave(wave);
+        if Instant::now() > until {
+            break;
+        }
+    }
+    soak.end();
+}
