@@ -87,12 +87,19 @@ impl Store {
             make_folder(folder).map_err(|e| QueueError::file(folder, e))?;
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
+        let doubt = Doubt::of(&spool.join("queue.db"));
         let db = open_writer(&spool.join("queue.db"))?;
         sync_folder(spool).map_err(|e| QueueError::file(spool, e))?;
-        Store::start(spool, clock, db, Some(lock))
+        Store::start(spool, clock, db, doubt, Some(lock))
     }
 
-    fn start(spool: &Path, clock: Clock, db: Connection, lock: Option<File>) -> Result<Store, QueueError> {
+    fn start(
+        spool: &Path,
+        clock: Clock,
+        db: Connection,
+        doubt: Doubt,
+        lock: Option<File>,
+    ) -> Result<Store, QueueError> {
         let last: i64 = db.query_row(
             "SELECT max(ifnull((SELECT max(id) FROM message), 0), \
                         ifnull((SELECT value FROM marker WHERE name = ?), 0))",
@@ -103,8 +110,6 @@ impl Store {
         let work = Arc::new(Hopper::new(WAITING));
         let uncounted = Arc::default();
         let stand_by = Arc::default();
-        // Whoever had it before may have met a disk that fails.
-        let doubt = Doubt::new();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let content = Arc::new(ContentFolder::below(spool));
         let folder = content.path().to_owned();

@@ -34,6 +34,10 @@ const ACKNOWLEDGED: usize = 60;
 /// Power cuts at moments and with luck of their own.
 const CUTS: u64 = 500;
 
+/// Recipients that may have been sent to, and not recorded, at any moment: those of a few short lists. Most often it is
+/// none, or one or two.
+const IN_HAND: usize = 12;
+
 /// A local sender and recipient.
 const HERE: &str = "jdoe@mta.test";
 /// A local sender who is told that a message was refused.
