@@ -5,7 +5,7 @@
 //! would be lost, although its own sync went well. So a log in doubt is written once more, as it is, before anything is
 //! committed behind it. Never knows what stands in it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -24,9 +24,11 @@ const PIECE: usize = 64 * 1024;
 pub(super) struct Doubt(Arc<AtomicBool>);
 
 impl Doubt {
-    /// There is some to begin with: nobody knows what the one before has met.
-    pub(super) fn new() -> Doubt {
-        Doubt(Arc::new(AtomicBool::new(true)))
+    /// To begin with there is some if a log of this database has been left by whoever had it before: nobody knows what he
+    /// has met. To be asked before the database is opened.
+    pub(super) fn of(db: &Path) -> Doubt {
+        let left = fs::metadata(log_of(db)).is_ok_and(|log| log.len() > 0);
+        Doubt(Arc::new(AtomicBool::new(left)))
     }
 
     /// Work with the log has failed so.
@@ -42,12 +44,19 @@ impl Doubt {
     /// When the log can not be written or synced: the doubt stays.
     pub(super) fn remove(&self, db: &Connection) -> Result<(), QueueError> {
         if self.0.load(Ordering::SeqCst) {
-            let log = PathBuf::from(format!("{}-wal", db.path().unwrap_or_default()));
+            let log = log_of(Path::new(db.path().unwrap_or_default()));
             write_anew(&log).map_err(|error| QueueError::file(&log, error))?;
             self.0.store(false, Ordering::SeqCst);
         }
         Ok(())
     }
+}
+
+/// The write-ahead log of a database.
+fn log_of(db: &Path) -> PathBuf {
+    let mut log = db.as_os_str().to_owned();
+    log.push("-wal");
+    PathBuf::from(log)
 }
 
 /// Writes a file as it is, and syncs it.

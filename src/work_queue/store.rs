@@ -94,17 +94,18 @@ impl Store {
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
+        let doubt = Doubt::of(&path);
         let db = open_writer(&path)?;
         let place = Arc::new(Place::of(&path).map_err(|e| QueueError::file(&path, e))?);
         sync_folder(spool).map_err(|e| QueueError::file(spool, e))?;
-        Store::start(spool, clock, db, place, lock)
+        Store::start(spool, clock, db, (place, doubt), lock)
     }
 
     fn start(
         spool: &Path,
         clock: Clock,
         db: Connection,
-        place: Arc<Place>,
+        (place, doubt): (Arc<Place>, Doubt),
         lock: File,
     ) -> Result<Store, QueueError> {
         let last: i64 = db.query_row(
@@ -129,8 +130,6 @@ impl Store {
         };
         let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
         let intake = Arc::new(Intake::new(WAITING));
-        // Whoever had it before may have met a disk that fails.
-        let doubt = Doubt::new();
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let content = Arc::new(ContentFolder::below(spool));
         let folder = content.path().to_owned();

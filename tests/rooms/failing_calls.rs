@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use rustls::version::TLS13;
 
 use crate::support::client::{Client, big_letter, letter};
-use crate::support::shim::{ACCEPT, CONNECT, Fault, Faults, OPEN, READ, RENAME, SYNC, THREAD, WRITE};
+use crate::support::shim::{ACCEPT, CONNECT, Fault, Faults, OPEN, READ, RENAME, SYNC, THREAD, UNLINK, WRITE};
 use crate::support::sink::{Sink, Stage};
 use crate::support::submission::issue;
 use crate::support::trace::contains;
@@ -537,6 +537,48 @@ fn a_log_that_can_not_be_written_holds_nobody_up() {
         }
         trial.wait_until_empty();
         assert!(trial.faults.struck() > 0);
+    }
+    trial.end();
+}
+
+#[test]
+fn content_that_can_not_be_removed_holds_nobody_up_and_is_swept_up_at_the_next_start() {
+    let mut trial = Trial::begin();
+    trial.faults.order(&[Fault::of(UNLINK, Errno::EIO).on(CONTENT)]);
+    assert!(trial.send_large(&[HERE, THERE]).starts_with("250 "));
+    trial.wait_until_empty();
+    eventually("a file that stays", || match trial.faults.struck() {
+        1 => Ok(()),
+        struck => Err(struck),
+    });
+    assert_eq!(trial.world.terminate().0, Some(0));
+    let content = trial.world.spool().join("content");
+    assert_eq!(files(&content).len(), 1);
+    trial.faults.behave();
+    trial.world.start();
+    eventually("a folder that is empty", || match files(&content).len() {
+        0 => Ok(()),
+        left => Err(left),
+    });
+    trial.end();
+}
+
+#[test]
+fn while_the_database_can_not_be_read_mail_comes_in_and_waits() {
+    let mut trial = Trial::begin();
+    for error in [Errno::EIO, Errno::ENOMEM] {
+        assert!(trial.send(&[HERE, THERE]).starts_with("250 "));
+        trial.wait_until_empty();
+        trial.faults.order(&[Fault::of(READ, error).on(QUEUE)]);
+        let replies = [trial.send(&[HERE, THERE]), trial.send_large(&[HERE, THERE])];
+        assert!(
+            replies.iter().all(|reply| reply.starts_with("250 ")),
+            "{error}: {replies:?}"
+        );
+        // Each of the tasks looks for work once in a poll interval, and again after a moment.
+        fails_at_leisure(&trial, 3, 4, Duration::from_millis(400), || ());
+        trial.faults.behave();
+        trial.wait_until_empty();
     }
     trial.end();
 }

@@ -1,8 +1,8 @@
 //! The power fails: whatever of what was not synced the disk has kept, and however torn, acknowledged mail is there
 //! afterwards, or its outcome is.
 //!
-//! A live MTA works under the shim, which writes down all that it does to its files, and is killed in the middle. From
-//! that the disk is built as it may look after a power cut, at many moments and with much bad luck, and the work queue
+//! A live MTA works under the shim, which writes down all that it does to its files, and is killed in the middle, twice.
+//! From that the disk is built as it may look after a power cut, at many moments and with much bad luck, and the work queue
 //! is opened there. A client's 250 counts from the length that the journal had when the client heard it.
 
 use std::collections::{HashMap, HashSet};
@@ -29,10 +29,14 @@ use crate::support::world::{PATIENCE, World, files};
 const SESSIONS: usize = 4;
 
 /// The MTA is killed when so many messages have been acknowledged.
-const ACKNOWLEDGED: usize = 60;
+const ACKNOWLEDGED: usize = 40;
 
 /// Power cuts at moments and with luck of their own.
 const CUTS: u64 = 500;
+
+/// Recipients that may have been sent to, and not recorded, at any moment: those of a few short lists. Most often it is
+/// none, or one or two.
+const IN_HAND: usize = 12;
 
 /// A local sender and recipient.
 const HERE: &str = "jdoe@mta.test";
@@ -155,32 +159,45 @@ fn taken(sink: &Sink) -> HashSet<(String, String)> {
     })
 }
 
-/// Lets the MTA work, with `trouble` each time that a message was acknowledged, and kills it.
-fn load(trouble: impl Fn(&Faults, usize)) -> Load {
-    let sink = next_hop();
-    let mut world = world(&sink);
-    let faults = world.faults();
-    let path = world.journal();
-    world.start();
+/// Sends until so many are acknowledged, and the MTA is killed.
+fn live(world: &World, life: usize, journal: &Path, trouble: impl Fn(usize)) -> Vec<Sent> {
     let (tell, heard) = channel();
     let over = AtomicBool::new(false);
     let mut sent: Vec<Sent> = Vec::new();
     thread::scope(|scope| {
         for session in 0..SESSIONS {
-            let (world, path, tell, over) = (&world, &path, tell.clone(), &over);
-            scope.spawn(move || send(world, path, session, &tell, over));
+            let (tell, over) = (tell.clone(), &over);
+            scope.spawn(move || send(world, journal, life * SESSIONS + session, &tell, over));
         }
         drop(tell);
         while sent.len() < ACKNOWLEDGED {
             sent.push(heard.recv_timeout(PATIENCE).expect("the MTA takes mail"));
-            trouble(&faults, sent.len());
+            trouble(sent.len());
         }
         world.daemon().signal(nix::sys::signal::SIGKILL);
         over.store(true, Ordering::SeqCst);
     });
     sent.extend(heard.try_iter());
-    world.kill();
+    sent
+}
+
+/// Lets the MTA work, with `trouble` each time that a message was acknowledged, and kills it; once more after that.
+fn load(trouble: impl Fn(&Faults, usize)) -> Load {
+    let sink = next_hop();
+    let mut world = world(&sink);
+    let faults = world.faults();
+    let path = world.journal();
     let root = world.spool().parent().unwrap().to_owned();
+    let mut sent: Vec<Sent> = Vec::new();
+    for life in 0..2 {
+        world.start();
+        sent.extend(live(&world, life, &path, |acknowledged| {
+            trouble(&faults, acknowledged)
+        }));
+        world.kill();
+        faults.behave();
+        Journal::complete(&path);
+    }
     let journal = Journal::read(&path, &root);
     let sent = sent.into_iter().map(|sent| (journal.moment_of(sent.heard), sent));
     let sent = sent.collect();
@@ -444,12 +461,8 @@ fn what_a_power_cut_has_left_is_brought_to_its_end() {
         let found = Found::in_spool(&spool).unwrap();
         let lost = load.sent.iter().filter_map(|(_, sent)| found.lost(sent, &all));
         assert_eq!(lost.collect::<Vec<_>>(), Vec::<String>::new());
-        // Promise 3: what was sent and not recorded may be sent twice, and nothing else may.
+        // Promise 3: what was sent and not recorded may be sent twice, and nothing else may. That was in hand at the end.
         let doubled = load.taken.intersection(&again).count();
-        assert!(
-            doubled <= load.taken.len() / 2,
-            "{doubled} of {}",
-            load.taken.len()
-        );
+        assert!(doubled <= IN_HAND, "{doubled} of {}", load.taken.len());
     }
 }
