@@ -27,7 +27,8 @@ mod operator;
 pub mod outcome;
 mod reports;
 pub mod retry;
-#[cfg(all(test, feature = "schedules"))]
+#[cfg(test)]
+#[cfg(feature = "schedules")]
 mod schedules;
 mod schema;
 mod settlement;

@@ -17,12 +17,15 @@ const ORDERS: usize = 2000;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
+/// What a commit that fails ends with.
+type Failure = fn() -> QueueError;
+
 /// A disk that may fail.
 #[derive(Clone, Default)]
 struct Disk {
     written: Arc<Mutex<Vec<u32>>>,
     /// What commits end with, but for those that succeed.
-    failures: Arc<Mutex<Vec<fn() -> QueueError>>>,
+    failures: Arc<Mutex<Vec<Failure>>>,
     is_closed: Arc<Mutex<bool>>,
 }
 
