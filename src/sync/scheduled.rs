@@ -59,9 +59,9 @@ pub fn in_many_orders(orders: usize, time: Time, test: impl Fn() + Send + Sync +
     shuttle::Runner::new(few_changes, config()).run(test);
 }
 
-/// From now on the system refuses a thread now and then.
-pub fn let_threads_be_short() {
-    THREADS_ARE_SHORT.set(true);
+/// Whether from now on the system refuses a thread now and then.
+pub fn let_threads_be_short(are_short: bool) {
+    THREADS_ARE_SHORT.set(are_short);
 }
 
 /// The present moment, from which waits are counted.
