@@ -27,7 +27,8 @@ use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{DomainList, Terms, WorkQueue};
 
 mod hand;
-#[cfg(all(test, feature = "schedules"))]
+#[cfg(test)]
+#[cfg(feature = "schedules")]
 mod schedules;
 mod talk;
 

@@ -14,7 +14,8 @@ pub mod lingering;
 pub mod logins;
 pub mod offered;
 pub mod outcome;
-#[cfg(all(test, feature = "schedules"))]
+#[cfg(test)]
+#[cfg(feature = "schedules")]
 mod schedules;
 pub mod security;
 pub mod session;

@@ -6,7 +6,8 @@ pub mod bell;
 pub mod board;
 mod hatch;
 pub mod member;
-#[cfg(all(test, feature = "schedules"))]
+#[cfg(test)]
+#[cfg(feature = "schedules")]
 mod schedules;
 pub mod table;
 

@@ -187,7 +187,7 @@ fn there_are_never_more_handlers_than_places_and_every_job_is_done_once() {
 #[test]
 fn a_thread_that_the_system_refuses_costs_neither_a_job_nor_a_place() {
     in_many_orders(ORDERS, Time::StandsStill, || {
-        let_threads_be_short();
+        let_threads_be_short(true);
         let (table, freed, sessions) = table(2);
         let left = hand_out(&table, &freed, &Stop::default(), (0..4).collect());
         assert!(table.stop(AN_HOUR));

@@ -32,7 +32,8 @@ pub mod outcome;
 mod place;
 mod reports;
 pub mod retry;
-#[cfg(all(test, feature = "schedules"))]
+#[cfg(test)]
+#[cfg(feature = "schedules")]
 mod schedules;
 mod schema;
 mod setback;

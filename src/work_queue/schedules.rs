@@ -17,12 +17,15 @@ const ORDERS: usize = 2000;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
+/// What a commit that fails ends with.
+type Failure = fn() -> QueueError;
+
 /// A disk that may fail.
 #[derive(Clone, Default)]
 struct Disk {
     written: Arc<Mutex<Vec<u32>>>,
     /// What commits end with, but for those that succeed.
-    failures: Arc<Mutex<Vec<fn() -> QueueError>>>,
+    failures: Arc<Mutex<Vec<Failure>>>,
     is_closed: Arc<Mutex<bool>>,
 }
 
@@ -253,27 +256,30 @@ fn a_pass_that_was_left_with_the_writer_is_made_once_and_known_or_not_made() {
 fn a_transport_that_is_still_ending_does_not_take_away_what_its_successor_has_left() {
     in_many_orders(ORDERS, Time::StandsStill, || {
         let (intake, disk, writing) = writer(4);
-        let (bell, old, new) = (Bell::default(), Stop::default(), Stop::default());
-        let tasks = [(&old, 100), (&new, 200)].map(|(stop, pass)| {
-            let (intake, bell, stop) = (Arc::clone(&intake), bell.clone(), stop.clone());
-            thread::spawn(move || rest(&intake, &bell, &stop, pass))
-        });
-        old.give();
-        let [before, after] = tasks;
-        let before = before.join().unwrap();
-        // Only the successor is left, and rests; or it was woken by the ring of a pass of the other.
+        let bell = Bell::default();
+        let leave = |pass: u32| {
+            let write = move |open: &mut Vec<u32>| {
+                open.push(pass);
+                Ok(pass)
+            };
+            intake.stand_by(Durability::Unsynced, bell.clone(), write)
+        };
+        let (before, replaced) = leave(100);
+        let (after, left) = leave(200);
+        let ending = {
+            let intake = Arc::clone(&intake);
+            thread::spawn(move || {
+                assert!(!intake.withdraw(before), "it is not there any more");
+                assert!(matches!(replaced.wait(), Err(QueueError::Stopped)));
+            })
+        };
         put(&intake, 0, vec![bell.clone()]).wait().unwrap();
-        new.give();
-        let after = after.join().unwrap();
+        assert!(!intake.withdraw(after), "its bell has rung");
+        assert_eq!(left.wait().unwrap(), 200);
+        ending.join().unwrap();
         intake.hopper().close();
         writing.join().unwrap();
-        for (made, pass) in [(before, 100), (after, 200)] {
-            assert_eq!(
-                disk.has(pass),
-                usize::from(made.is_some()),
-                "pass {pass}: {made:?}"
-            );
-        }
+        assert_eq!(*disk.written.lock().unwrap(), [0, 200]);
     });
 }
 

@@ -23,7 +23,7 @@ use crate::outbound::outcome::Outcome;
 use crate::outbound::security::SecurityRules;
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::smtp::reply::Reply;
-use crate::sync::{Time, dice, in_many_orders, step, thread};
+use crate::sync::{Time, dice, in_many_orders, let_threads_be_short, step, thread};
 use crate::tasks::Task;
 use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
@@ -34,7 +34,7 @@ use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{Arrival, Content, DomainList, Origin, Routed, Terms, Way, WorkQueue};
 
-const ORDERS: usize = 150;
+const ORDERS: usize = 500;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -207,7 +207,7 @@ fn carry(handler: &OutboundHandler, list: DomainList, desk: &Desk, sent: &Mutex<
 fn every_message_goes_out_once_without_a_poll() {
     in_many_orders(ORDERS, Time::PassesBriefly, || {
         let spool = Spool::new();
-        let transport = spool.start(2);
+        let transport = spool.start(1 + dice(3));
         let ids: Vec<_> = ["a@lotus.com", "b@ibm.com", "c@lotus.com", "d@lotus.com"]
             .iter()
             .map(|to| spool.put(to))
@@ -235,6 +235,24 @@ fn a_transport_that_is_stopped_and_started_again_at_any_moment_loses_nothing() {
         spool.wait_for(ids.len());
         halting.join().unwrap();
         second.halt();
+        spool.is_through(&ids);
+        spool.queue.close();
+    });
+}
+
+#[test]
+fn a_handler_that_can_not_be_started_costs_no_message() {
+    in_many_orders(ORDERS, Time::PassesBriefly, || {
+        let_threads_be_short(false);
+        let spool = Spool::new();
+        let transport = spool.start(2);
+        let_threads_be_short(true);
+        let ids: Vec<_> = ["a@lotus.com", "b@ibm.com", "c@dec.com"]
+            .iter()
+            .map(|to| spool.put(to))
+            .collect();
+        spool.wait_for(ids.len());
+        transport.halt();
         spool.is_through(&ids);
         spool.queue.close();
     });

@@ -891,8 +891,7 @@ impl Drop for Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
+    // As many cases as PROPTEST_CASES in the environment says, else 256.
     #[test]
     fn any_verbs_in_any_order_make_legal_moves_only_and_lose_nothing(
         deeds in proptest::collection::vec((deed(), any::<[u8; 8]>()), 1..60),
