@@ -96,6 +96,8 @@ fn in_the_queue(db: &Connection, after: MessageId, limit: usize) -> Result<Vec<M
             row.get(0).map(MessageId)
         })?);
     }
+    // In a damaged database what lies before may be found again, and for ever.
+    ids.retain(|id| *id > after);
     ids.sort_unstable();
     ids.truncate(limit);
     Ok(ids)
