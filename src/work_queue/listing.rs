@@ -101,6 +101,8 @@ pub(super) fn in_the_queue(
             row.get(0).map(MessageId)
         })?);
     }
+    // In a damaged database what lies before may be found again, and for ever.
+    ids.retain(|id| *id > after);
     ids.sort_unstable();
     ids.truncate(limit);
     Ok(ids)

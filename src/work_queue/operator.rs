@@ -94,7 +94,8 @@ impl WorkQueue {
             .store
             .write_step(move |ledger| step(ledger, hop, from, now, &by))?;
         messages.extend(places.iter().map(|(_, id, _)| MessageId(*id)));
-        Ok(places.last().filter(|_| places.len() == STEP).copied())
+        let next = places.last().filter(|last| places.len() == STEP && **last > from);
+        Ok(next.copied())
     }
 
     /// Whether something of this message waited.

@@ -322,12 +322,14 @@ fn marker(db: &Connection, name: &'static str) -> Result<Stamp, QueueError> {
 
 /// The next messages of a walk in the order of arrival, and how far it has come with them.
 fn walk(db: &Connection, from: Stamp, cutoff: Stamp) -> Result<(Vec<MessageId>, Stamp), QueueError> {
-    let ids = ledger::rows(
+    let mut ids = ledger::rows(
         db,
         "SELECT id FROM message WHERE id > ? AND id <= ? AND left_at IS NULL ORDER BY id LIMIT ?",
         (from.0, cutoff.0, STEP),
         |row| row.get(0).map(MessageId),
     )?;
+    // In a damaged database what lies before may be found again, and for ever.
+    ids.retain(|id| id.arrived() > from);
     let reached = match ids.last() {
         Some(last) if ids.len() == STEP => last.arrived(),
         _ => cutoff.max(from),

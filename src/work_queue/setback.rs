@@ -57,7 +57,7 @@ impl WorkQueue {
                     .store
                     .write_step(move |ledger| move_recipients(ledger, hop, place, setback))?;
                 moved += places.len();
-                from = places.last().filter(|_| places.len() == STEP).copied();
+                from = next(&places, place);
             }
         }
         for in_box in [false, true] {
@@ -67,7 +67,7 @@ impl WorkQueue {
                     .store
                     .write_step(move |ledger| move_messages(ledger, in_box, place, setback))?;
                 moved += places.len();
-                from = places.last().filter(|_| places.len() == STEP).copied();
+                from = next(&places, place);
             }
         }
         self.store
@@ -88,6 +88,13 @@ impl WorkQueue {
             )
         })
     }
+}
+
+/// Where the next step begins; `None` where this was the last one.
+fn next<P: Copy + PartialOrd>(places: &[P], from: P) -> Option<P> {
+    let last = places.last().copied();
+    // In a damaged database what lies before may be found again, and for ever.
+    last.filter(|last| places.len() == STEP && *last > from)
 }
 
 fn shorten_back_off(

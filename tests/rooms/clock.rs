@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::{Client, letter};
 use crate::support::other_clock::OtherClock;
 use crate::support::sink::{Sink, Stage};
-use crate::support::traffic::{Account, under_load};
+use crate::support::traffic::{Account, next_hop, under_load};
 use crate::support::world::{PATIENCE, World};
 
 /// Where the clock is set, one after the other: how far it is ahead of the machine's then, in seconds, and whether that
@@ -104,7 +104,7 @@ fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
 
 #[test]
 fn mail_flows_on_while_the_clock_is_set() {
-    let sink = Sink::start();
+    let sink = next_hop();
     let flags = [
         "--relay-host",
         &sink.address().to_string(),
@@ -126,7 +126,7 @@ fn mail_flows_on_while_the_clock_is_set() {
         (account.not_taken.len(), account.open.len(), account.lost_sessions),
         (0, 0, 0)
     );
-    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
-    account.balance(&sink);
+    world.wait_for_sql("SELECT count(*) FROM message WHERE left_at IS NULL", "0");
+    account.balance(&world, &sink);
     assert_eq!(world.terminate().0, Some(0));
 }

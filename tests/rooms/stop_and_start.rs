@@ -17,7 +17,7 @@ use smtpmta::sink::settings::{Settings, Tls};
 use crate::support::client::{Client, letter, stuffed};
 use crate::support::sink::{Sink, Stage};
 use crate::support::submission::{ACCOUNTS, LOGGED_IN, PASSWORD, Port, USER, address, plain, world};
-use crate::support::traffic::{Account, times, under_load};
+use crate::support::traffic::{Account, next_hop, times, under_load};
 use crate::support::world::{PATIENCE, World, eventually};
 
 /// A stop takes no longer, whoever hangs.
@@ -41,11 +41,9 @@ fn is_stopped((status, took): (Option<i32>, Duration), when: &str) {
 /// Waits until nothing is left to be done.
 #[track_caller]
 fn drain(world: &World) {
-    let left = "SELECT (SELECT count(*) FROM inbound_work_queue) + (SELECT count(*) FROM smtp_box) + \
-                (SELECT count(*) FROM outbound_work_queue)";
-    world.wait_for_sql(left, "0");
+    world.wait_for_sql("SELECT count(*) FROM message WHERE left_at IS NULL", "0");
     assert_eq!(world.sql("PRAGMA integrity_check"), "ok");
-    assert_eq!(world.sql("SELECT count(*) FROM domain_lists"), "0");
+    world.wait_for_sql("SELECT count(*) FROM domain_lists", "0");
 }
 
 /// Where a client is when the MTA is told to stop.
@@ -397,7 +395,7 @@ fn sigterm_ends_the_mta_with_a_session_that_hangs_at_every_stage_and_nothing_is_
 
 #[test]
 fn sigterm_again_and_again_while_mail_flows_loses_nothing_and_doubles_nothing() {
-    let sink = Sink::start();
+    let sink = next_hop();
     let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
     let mut account = Account::default();
     let rounds = times(3, 200);
@@ -413,7 +411,7 @@ fn sigterm_again_and_again_while_mail_flows_loses_nothing_and_doubles_nothing() 
     }
     world.start();
     drain(&world);
-    account.balance(&sink);
+    account.balance(&world, &sink);
     println!(
         "{rounds} stops: {} acknowledged, {} not taken, {} without an answer; none lost, none doubled",
         account.acknowledged.len(),
@@ -471,7 +469,7 @@ fn refresh(world: &World, line: &str) {
 
 #[test]
 fn sighup_again_and_again_while_mail_flows_loses_nothing_and_leaves_nothing_behind() {
-    let sink = Sink::start();
+    let sink = next_hop();
     let mut world = World::without_mta(&[]);
     configure(&world, &sink, 0);
     world.start();
@@ -512,7 +510,7 @@ fn sighup_again_and_again_while_mail_flows_loses_nothing_and_leaves_nothing_behi
         }
     });
     drain(&world);
-    account.balance(&sink);
+    account.balance(&world, &sink);
     refresh(&world, &configure(&world, &sink, many));
     refresh(&world, &configure(&world, &sink, many + 1));
     let after = held_at_rest(&world);
@@ -559,7 +557,7 @@ fn the_parts_are_stopped_and_started_in_every_order_while_mail_flows() {
     let all: std::collections::HashSet<_> = (0..120).map(order).collect();
     assert_eq!(all.len(), 120);
 
-    let sink = Sink::start();
+    let sink = next_hop();
     let mut world = World::load(&["--relay-host", &sink.address().to_string()]);
     let mut account = Account::default();
     let tell = |words: &str| {
@@ -600,7 +598,7 @@ fn the_parts_are_stopped_and_started_in_every_order_while_mail_flows() {
         },
     );
     drain(&world);
-    account.balance(&sink);
+    account.balance(&world, &sink);
     // What the operator has stopped stays so while the MTA runs, and not longer.
     tell("stop inbound transport");
     is_stopped(world.terminate(), "a part is stopped");

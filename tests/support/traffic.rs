@@ -1,7 +1,8 @@
 //! Mail under way while the MTA is stopped, started and told other things: clients that bring messages and come back
 //! when they lose their session, and the account of what they were told and what has arrived.
 //!
-//! Each message has a recipient of its own, by which it is known. Never sleeps for longer than a client that finds
+//! Each message has a name of its own, in its subject, by which it is known: most are relayed, some are for a mailbox
+//! here, and some are refused by the next hop, so that a report about them goes to a mailbox here. Never sleeps for longer than a client that finds
 //! nobody at home waits before it comes again.
 
 #![allow(dead_code)] // each test uses what it needs
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use super::client::{Client, big_letter, letter, stuffed};
 use super::sink::Sink;
-use super::world::PATIENCE;
+use super::world::{PATIENCE, World};
 
 /// Set to `1` where a test that repeats itself does so as often as the product is held to.
 const FULL: &str = "SMTPMTA_FULL";
@@ -29,12 +30,26 @@ pub fn times(few: usize, many: usize) -> usize {
     }
 }
 
-/// The domain of all recipients.
+/// The domain of those who are not here, and of all names.
 const DOMAIN: &str = "ibm.com";
-/// One in so many messages is kept in a file.
-const BIG_ONES: usize = 16;
+/// Who sends all of it, and gets the reports.
+const SENDER: &str = "bsmith@mta.test";
+/// Who gets what is for a mailbox here.
+const HERE: &str = "jdoe@mta.test";
+/// One in so many messages is kept in a file, one is for a mailbox here, and one is refused by the next hop.
+const ONE_IN: usize = 16;
 /// How long a client waits that found nobody at home.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// How the names of messages begin that the next hop refuses.
+const REFUSED: &str = "refused";
+
+/// A next hop that refuses what it is meant to refuse.
+pub fn next_hop() -> Sink {
+    let sink = Sink::start();
+    sink.order(&format!("rcpt[{REFUSED}.*]=550 5.1.1 no such user"));
+    sink
+}
 
 /// What a client knows of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +62,7 @@ pub enum Fate {
     Open,
 }
 
-/// What clients were told, by recipient.
+/// What clients were told, by the name of each message.
 #[derive(Debug, Default)]
 pub struct Account {
     /// Messages that were answered with 250.
@@ -62,16 +77,16 @@ pub struct Account {
 
 impl Account {
     /// Notes what became of a message.
-    pub fn note(&mut self, to: String, fate: Fate) {
+    pub fn note(&mut self, name: String, fate: Fate) {
         let fates = match fate {
             Fate::Acknowledged => &mut self.acknowledged,
             Fate::NotTaken => &mut self.not_taken,
             Fate::Open => &mut self.open,
         };
-        fates.insert(to);
+        fates.insert(name);
     }
 
-    /// How often each message has arrived, each with its own content.
+    /// How often the sink has each message, each with its own content.
     ///
     /// # Panics
     /// Where a content is not that of its recipient.
@@ -90,14 +105,29 @@ impl Account {
         })
     }
 
-    /// All is well: what was acknowledged has arrived, once; what was not taken has not; and what nobody knows has
-    /// arrived once at most.
+    /// The same, with what has come to a mailbox here: messages, and reports of those that were refused.
+    #[track_caller]
+    fn arrived_anywhere(world: &World, sink: &Sink) -> HashMap<String, usize> {
+        let mut arrived = Account::arrived(sink);
+        for (mailbox, field) in [(HERE, "Subject: "), (SENDER, "Final-Recipient: rfc822;")] {
+            for letter in world.letters(mailbox) {
+                let text = String::from_utf8_lossy(&letter);
+                let name = text.lines().find_map(|line| line.strip_prefix(field));
+                let name = name.unwrap_or_else(|| panic!("{mailbox} has got\n{text}")).trim();
+                *arrived.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        arrived
+    }
+
+    /// All is well: what was acknowledged has arrived, once, or has been reported; what was not taken has not; and what
+    /// nobody knows has arrived once at most.
     ///
     /// # Panics
     /// Where it is not.
     #[track_caller]
-    pub fn balance(&self, sink: &Sink) {
-        let arrived = Account::arrived(sink);
+    pub fn balance(&self, world: &World, sink: &Sink) {
+        let arrived = Account::arrived_anywhere(world, sink);
         let lost: Vec<_> = self
             .acknowledged
             .iter()
@@ -204,19 +234,24 @@ fn bring(
             }
             continue;
         };
-        let to = format!("{name}.{number}@{DOMAIN}");
-        let content = match number % BIG_ONES {
-            7 => big_letter(&to, 100_000),
-            _ => letter(&to),
+        // The name, and where it goes.
+        let (name, to) = match number % ONE_IN {
+            3 => (format!("here.{name}.{number}@{DOMAIN}"), Some(HERE)),
+            5 => (format!("{REFUSED}.{name}.{number}@{DOMAIN}"), None),
+            _ => (format!("{name}.{number}@{DOMAIN}"), None),
+        };
+        let content = match number % ONE_IN {
+            7 => big_letter(&name, 100_000),
+            _ => letter(&name),
         };
         number += 1;
-        let (fate, goes_on) = bring_one(client, &to, &content);
+        let (fate, goes_on) = bring_one(client, to.unwrap_or(&name), &content);
         if !goes_on {
             session = None;
             // The end of the test is the end of the MTA, too.
             lost_sessions.fetch_add(usize::from(!is_over.load(Ordering::SeqCst)), Ordering::SeqCst);
         }
-        if tell.send((to, fate)).is_err() {
+        if tell.send((name, fate)).is_err() {
             return;
         }
     }
@@ -224,7 +259,7 @@ fn bring(
 
 /// Brings one message; what it was told, and whether the session goes on.
 pub fn bring_one(client: &mut Client, to: &str, content: &[u8]) -> (Fate, bool) {
-    let commands = format!("MAIL FROM:<bsmith@univac.com>\r\nRCPT TO:<{to}>\r\nDATA\r\n");
+    let commands = format!("MAIL FROM:<{SENDER}>\r\nRCPT TO:<{to}>\r\nDATA\r\n");
     if client.send(commands.as_bytes()).is_err() {
         return (Fate::NotTaken, false);
     }
