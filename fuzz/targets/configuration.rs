@@ -16,7 +16,11 @@ const LONGEST_PROBLEM: usize = 2000;
 /// The file, in memory where there is such a place.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
-    let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let folder = if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
     folder.join(format!("smtpmta-fuzz-{}.conf", std::process::id()))
 });
 
@@ -24,7 +28,10 @@ fuzz_target!(|data: &[u8]| {
     match read(data) {
         Ok(invocation) => {
             let shown = invocation.show();
-            assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+            assert!(
+                !shown.contains(|c: char| c.is_control() && c != '\n'),
+                "{shown:?}"
+            );
             match read(shown.as_bytes()) {
                 Ok(again) => assert!(
                     again.config == invocation.config,

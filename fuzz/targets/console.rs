@@ -16,7 +16,10 @@ fuzz_target!(|data: &[u8]| {
     let asked = Asked::in_line(&line);
     assert!((1..=64).contains(&asked.by.len()) && asked.by.bytes().all(|octet| octet.is_ascii_graphic()));
     for word in &asked.words {
-        assert!(!word.is_empty() && !word.contains(char::is_whitespace), "{word:?}");
+        assert!(
+            !word.is_empty() && !word.contains(char::is_whitespace),
+            "{word:?}"
+        );
     }
     let understood = Command::parse(&asked.words);
     check(&understood);
@@ -32,7 +35,10 @@ fuzz_target!(|data: &[u8]| {
     }
     // One blank or many.
     let words = asked.words.join("  ");
-    assert_eq!(Asked::in_line(&format!(" --json --by={} {words}\n", asked.by)), Asked { json: true, ..asked });
+    assert_eq!(
+        Asked::in_line(&format!(" --json --by={} {words}\n", asked.by)),
+        Asked { json: true, ..asked }
+    );
 });
 
 fn check(understood: &Result<Command, Refusal>) {
@@ -45,7 +51,11 @@ fn check(understood: &Result<Command, Refusal>) {
         Err(refusal) => {
             let said = refusal.to_string();
             assert!(!said.contains(char::is_control), "{said:?}");
-            assert!((1..=LONGEST_REFUSAL).contains(&said.len()), "{} octets: {said}", said.len());
+            assert!(
+                (1..=LONGEST_REFUSAL).contains(&said.len()),
+                "{} octets: {said}",
+                said.len()
+            );
         }
     }
 }

@@ -28,8 +28,8 @@ use smtpmta::smtp::reply::EnhancedCode;
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::retry::RetryPolicy;
 use smtpmta::work_queue::{
-    Arrival, Claim, Content, Converted, Delivery, HopId, Origin, QueueError, Retry, Round, Routed, Settlement, Silence,
-    Terms, WorkQueue, Way,
+    Arrival, Claim, Content, Converted, Delivery, HopId, Origin, QueueError, Retry, Round, Routed,
+    Settlement, Silence, Terms, Way, WorkQueue,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -73,7 +73,9 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
         PRAGMA writable_schema = RESET";
     db.execute_batch(statements).expect("it can be loosened");
     let columns: [Vec<String>; 9] = TABLES.map(|(table, ..)| {
-        let mut query = db.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).expect("SQL");
+        let mut query = db
+            .prepare(&format!("SELECT name FROM pragma_table_info('{table}')"))
+            .expect("SQL");
         let names = query.query_map([], |row| row.get(0)).expect("rows");
         names.collect::<Result<_, _>>().expect("names")
     });
@@ -99,7 +101,10 @@ fuzz_target!(|data: &[u8]| {
     change(&file, data);
     match WorkQueue::open(&spool, clock()) {
         Ok(queue) => {
-            use_it(&queue, !is_loose && parts(data).all(|part| part.first() != Some(&0xFF)));
+            use_it(
+                &queue,
+                !is_loose && parts(data).all(|part| part.first() != Some(&0xFF)),
+            );
             queue.close();
         }
         Err(error) => _ = check(Err::<(), _>(error)),
@@ -110,7 +115,11 @@ fuzz_target!(|data: &[u8]| {
 /// A folder of this name, in memory where there is such a place, and empty.
 fn folder(name: &str) -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
-    let place = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let place = if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
     let folder = place.join(format!("smtpmta-fuzz-{}-{name}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("a folder can be made");
@@ -129,7 +138,9 @@ fn fill(queue: &WorkQueue) -> MessageId {
         let from = ReversePath(from.map(|from| from.parse().expect("an address")));
         let content = Content::from_bytes(b"Subject: x\r\n\r\nbody\r\n".to_vec());
         let id = queue.message_id();
-        queue.put(Arrival::new(id, Origin::Session, from, to, content)).expect("a message");
+        queue
+            .put(Arrival::new(id, Origin::Session, from, to, content))
+            .expect("a message");
         id
     };
     for _ in 0..2 {
@@ -182,7 +193,11 @@ fn convert(queue: &WorkQueue) {
         id: message.id,
         null_sender: message.reverse_path.0.is_none(),
         structure: None,
-        deliveries: message.recipients.iter().map(|to| (to.n, Delivery::PassOn)).collect(),
+        deliveries: message
+            .recipients
+            .iter()
+            .map(|to| (to.n, Delivery::PassOn))
+            .collect(),
     });
     check(queue.converted(converted.collect()));
     let waiting = check(queue.waiting_in_box(queue.now(), 1000)).unwrap_or_default();
@@ -190,7 +205,11 @@ fn convert(queue: &WorkQueue) {
         id: message.id,
         structure: None,
         content: None,
-        ways: message.recipients.iter().map(|to| (to.n, Way::Hop(hop_of(&to.path)))).collect(),
+        ways: message
+            .recipients
+            .iter()
+            .map(|to| (to.n, Way::Hop(hop_of(&to.path))))
+            .collect(),
         null_sender: message.reverse_path.0.is_none(),
     });
     check(queue.routed(routed.collect()));
@@ -265,10 +284,20 @@ fn change(file: &Path, data: &[u8]) {
         let one = format!("SELECT {key} FROM {table} WHERE {message} <> {sound} LIMIT 1 OFFSET {row}");
         let value = match kind % 6 {
             0 => Value::Null,
-            1 => Value::Integer(value.iter().take(8).fold(0, |number, octet| number << 8 | i64::from(*octet))),
+            1 => Value::Integer(
+                value
+                    .iter()
+                    .take(8)
+                    .fold(0, |number, octet| number << 8 | i64::from(*octet)),
+            ),
             2 => Value::Text(String::from_utf8_lossy(value).into_owned()),
             3 => Value::Blob(value.to_vec()),
-            4 => Value::Real(value.iter().take(8).fold(0.5, |number, octet| number * 256.0 - f64::from(*octet))),
+            4 => Value::Real(
+                value
+                    .iter()
+                    .take(8)
+                    .fold(0.5, |number, octet| number * 256.0 - f64::from(*octet)),
+            ),
             _ => {
                 let sql = format!("DELETE FROM {table} WHERE ({key}) = ({one})");
                 let _ = db.execute(&sql, []);
@@ -321,7 +350,8 @@ fn use_it(queue: &WorkQueue, is_whole: bool) {
     convert(queue);
     if is_whole {
         // Whatever the others hold, this one flows.
-        let waits = check(queue.waiting_inbound(queue.now(), 1000)).expect("the inbound work queue can be read");
+        let waits =
+            check(queue.waiting_inbound(queue.now(), 1000)).expect("the inbound work queue can be read");
         assert!(waits.iter().all(|message| message.id != TEMPLATE.sound));
         let waits = check(queue.waiting_in_box(queue.now(), 1000)).expect("SMTP.BOX can be read");
         assert!(waits.iter().all(|message| message.id != TEMPLATE.sound));
@@ -334,7 +364,10 @@ fn use_it(queue: &WorkQueue, is_whole: bool) {
             break;
         }
         for list in claimed.lists {
-            let messages = list.contents.clone().or_else(|| check(queue.list_messages(list.id)));
+            let messages = list
+                .contents
+                .clone()
+                .or_else(|| check(queue.list_messages(list.id)));
             for message in messages.unwrap_or_default() {
                 is_listed |= message.id == TEMPLATE.sound;
                 read(queue, message.id);
