@@ -74,6 +74,8 @@ impl Book for Disk {
         dice(2) == 0
     }
 
+    fn spare_content(&mut self, _: bool) {}
+
     fn hurry(&mut self) {}
 
     fn close(self) {

@@ -7,7 +7,7 @@
 use std::env;
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -200,10 +200,7 @@ impl Drop for Told {
 fn whatever_befalls_it_the_account_balances() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let time = number("SMTPMTA_SOAK").map_or(SHORT, Duration::from_secs);
-    let seed = number("SMTPMTA_SEED").unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos())
-    });
+    let seed = number("SMTPMTA_SEED").unwrap_or_else(|| std::process::id().into());
     let _told = Told(seed);
     let mut soak = Soak::begin(seed);
     let until = Instant::now() + time;
