@@ -229,7 +229,7 @@ fn each_write_to_the_queue_may_fail_once() {
 
 #[test]
 fn each_sync_of_the_queue_may_fail_once() {
-    each_may_fail(SYNC, QUEUE, &[Errno::EIO, Errno::EINTR]);
+    each_may_fail(SYNC, QUEUE, &[Errno::EIO, Errno::ENOSPC]);
 }
 
 #[test]
@@ -320,14 +320,13 @@ fn callers_wait_while_the_system_has_no_descriptor_for_them() {
 fn the_operator_waits_while_the_system_has_no_descriptor_for_him() {
     let trial = Trial::begin();
     trial.faults.order(&[Fault::of(ACCEPT, Errno::EMFILE)]);
-    // The call that was waiting for him still brings one in.
-    assert_eq!(trial.world.ask("show tasks").status, 0);
     thread::scope(|scope| {
-        let asking = scope.spawn(|| trial.world.ask("show tasks"));
+        // A call that had begun to wait for him before may still bring one in.
+        let asking = scope.spawn(|| [0; 2].map(|_| trial.world.ask("show tasks").status));
         fails_at_leisure(&trial, 3, 1, Duration::from_millis(450), || ());
         assert!(!asking.is_finished());
         trial.faults.behave();
-        assert_eq!(asking.join().unwrap().status, 0);
+        assert_eq!(asking.join().unwrap(), [0, 0]);
     });
     trial.end();
 }
