@@ -74,6 +74,7 @@ impl Trial {
         let mut world = World::without_mta(&flags);
         let faults = world.faults();
         world.start();
+        all_have_started(&world);
         let sent = Vec::new();
         Trial {
             world,
@@ -169,6 +170,13 @@ impl Trial {
     }
 }
 
+/// Waits until the last task runs, too: the listener tells of itself before that, and an MTA that can not start a task
+/// ends.
+#[track_caller]
+fn all_have_started(world: &World) {
+    world.daemon().wait_for_word(" started, spool ");
+}
+
 /// Looks at the pace of what fails: so many calls fail, each trial of so many at once, and between two trials there is
 /// a pause.
 #[track_caller]
@@ -229,7 +237,7 @@ fn each_write_to_the_queue_may_fail_once() {
 
 #[test]
 fn each_sync_of_the_queue_may_fail_once() {
-    each_may_fail(SYNC, QUEUE, &[Errno::EIO, Errno::EINTR]);
+    each_may_fail(SYNC, QUEUE, &[Errno::EIO, Errno::ENOSPC]);
 }
 
 #[test]
@@ -305,7 +313,7 @@ fn callers_wait_while_the_system_has_no_descriptor_for_them() {
     for error in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS] {
         trial.faults.order(&[Fault::of(ACCEPT, error)]);
         let mut caller = None;
-        fails_at_leisure(&trial, 3, 1, Duration::from_millis(450), || {
+        fails_at_leisure(&trial, 2, 1, Duration::from_millis(450), || {
             caller = Some(Client::connect(trial.world.address()));
         });
         let mut caller = caller.unwrap();
@@ -320,14 +328,13 @@ fn callers_wait_while_the_system_has_no_descriptor_for_them() {
 fn the_operator_waits_while_the_system_has_no_descriptor_for_him() {
     let trial = Trial::begin();
     trial.faults.order(&[Fault::of(ACCEPT, Errno::EMFILE)]);
-    // The call that was waiting for him still brings one in.
-    assert_eq!(trial.world.ask("show tasks").status, 0);
     thread::scope(|scope| {
-        let asking = scope.spawn(|| trial.world.ask("show tasks"));
+        // A call that had begun to wait for him before may still bring one in.
+        let asking = scope.spawn(|| [0; 2].map(|_| trial.world.ask("show tasks").status));
         fails_at_leisure(&trial, 3, 1, Duration::from_millis(450), || ());
         assert!(!asking.is_finished());
         trial.faults.behave();
-        assert_eq!(asking.join().unwrap().status, 0);
+        assert_eq!(asking.join().unwrap(), [0, 0]);
     });
     trial.end();
 }
@@ -355,6 +362,7 @@ fn a_handshake_for_which_there_is_no_thread_ends_its_session_alone() {
     }
     let faults = world.faults();
     world.start();
+    all_have_started(&world);
     let mut client = Client::of(&world);
     faults.order(&[Fault::of(THREAD, Errno::EAGAIN)]);
     assert_eq!(client.say("STARTTLS"), "220 2.0.0 Ready to start TLS");
@@ -373,7 +381,7 @@ fn a_list_for_which_there_is_no_thread_waits() {
     trial.faults.order(&[Fault::of(THREAD, Errno::EAGAIN)]);
     let reply = trial.send_in(client, &[THERE], 0);
     assert!(reply.starts_with("250 "), "{reply}");
-    fails_at_leisure(&trial, 3, 1, Duration::from_millis(800), || ());
+    fails_at_leisure(&trial, 2, 1, Duration::from_millis(800), || ());
     trial
         .world
         .wait_for_sql("SELECT count(*) FROM outbound_work_queue WHERE attempts = 0", "1");
@@ -432,7 +440,7 @@ fn a_letter_that_can_not_be_filed_is_tried_again_until_it_can() {
             .sink
             .wait_for(|seen| seen.accepted().count() == count, PATIENCE);
         if calls == OPEN {
-            fails_at_leisure(&trial, 3, 1, Duration::from_millis(800), || ());
+            fails_at_leisure(&trial, 2, 1, Duration::from_millis(800), || ());
         }
         trial.faults.behave();
         trial.wait_until_empty();
@@ -486,12 +494,12 @@ fn an_outcome_that_can_not_be_recorded_is_recorded_later_and_the_message_sent_bu
                 .count()
         };
         let (began, worked) = (Instant::now(), trial.world.daemon().processor_time());
-        eventually("three trials to record it", || match tried(&trial) {
-            tried if tried >= 3 => Ok(()),
+        eventually("two trials to record it", || match tried(&trial) {
+            tried if tried >= 2 => Ok(()),
             tried => Err(tried),
         });
         let took = began.elapsed();
-        assert!(took > Duration::from_millis(1800), "within {took:?}");
+        assert!(took > Duration::from_millis(900), "within {took:?}");
         assert!(trial.world.daemon().processor_time() - worked < took / 2);
         trial.end();
     }

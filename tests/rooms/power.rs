@@ -32,7 +32,7 @@ const SESSIONS: usize = 4;
 const ACKNOWLEDGED: usize = 40;
 
 /// Power cuts at moments and with luck of their own.
-const CUTS: u64 = 500;
+const CUTS: u64 = 300;
 
 /// Recipients that may have been sent to, and not recorded, at any moment: those of a few short lists. Most often it is
 /// none, or one or two.
@@ -392,7 +392,7 @@ fn wherever_the_log_ends_behind_its_last_sync_acknowledged_mail_is_there() {
     syncs.sort_by_key(|moment| load.journal.unsynced_writes("queue.db-wal", *moment).len());
     let last = load.journal.moments();
     let mut tried = 0;
-    for moment in syncs.into_iter().rev().take(4).chain([last]) {
+    for moment in syncs.into_iter().rev().take(3).chain([last]) {
         let writes = load.journal.unsynced_writes("queue.db-wal", moment);
         for (number, octets) in writes.iter().copied().enumerate() {
             // At the boundary, and within. What was there before may follow.
