@@ -63,7 +63,8 @@ pub struct End<'n> {
     pub writes: usize,
     /// … and so many octets of the next one.
     pub octets: usize,
-    /// The file ends there, too; else what stood behind that before is still there.
+    /// The file ends there, too, if it is longer than when it was synced; else what stood behind that before is still
+    /// there.
     pub cut: bool,
 }
 
@@ -457,7 +458,8 @@ impl Journal {
     fn ended(&self, file: usize, moment: usize, end: End<'_>) -> Vec<u8> {
         let mut octets = self.synced(file, moment);
         let pending = self.pending(file, moment);
-        let mut stops = octets.len();
+        let synced = octets.len();
+        let mut stops = synced;
         for (number, change) in pending.iter().enumerate() {
             let within = match &self.deeds[*change] {
                 Deed::Write { at, .. } if number == end.writes => 0..at + end.octets,
@@ -474,7 +476,8 @@ impl Journal {
             }
         }
         if end.cut {
-            octets.truncate(stops);
+            // What is written over in place makes a file no shorter than it is known to be.
+            octets.truncate(stops.max(synced));
         }
         octets
     }
