@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -29,6 +30,8 @@ pub(super) struct Database {
     pub(super) stamps: Arc<Stamps>,
     /// Whoever removes content files that nobody needs any more.
     pub(super) sweeper: Sender<Vec<String>>,
+    /// How many pages the write-ahead log has, by `db`.
+    pub(super) log_pages: Arc<AtomicI32>,
     /// How `db` commits at present.
     pub(super) durability: Durability,
     /// Whether the log may not be on the disk as it should.
@@ -86,6 +89,22 @@ impl Book for Database {
         }
     }
 
+    /// Copies the write-ahead log home when it has become long. SQLite would do so within a commit, for which somebody
+    /// waits, and tell nobody that a sync failed there.
+    fn tidy_up(&mut self) {
+        if self.log_pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
+            return;
+        }
+        let copied = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(QueueError::from);
+        if let Err(error) = copied {
+            log::error!("queue.db: its log could not be copied home: {error}");
+            self.doubt.heed(&error);
+        }
+    }
+
     /// The write-ahead log may be what fills the disk: brings it home, and gives its space back.
     fn make_room(&mut self) -> bool {
         matches!(cut_log(&self.db, &self.doubt), Ok(true))
@@ -113,16 +132,14 @@ impl Book for Database {
 
 impl Database {
     /// Lets commits be as durable as `durability` says, from the next one on. In WAL mode FULL syncs the log with each
-    /// commit, and with it all that stands before it; NORMAL leaves that to the next such commit. Nor is the log copied
-    /// home after one of those: nobody would hear that the sync before that failed.
+    /// commit, and with it all that stands before it; NORMAL leaves that to the next such commit or checkpoint.
     fn commit_as(&mut self, durability: Durability) -> Result<(), QueueError> {
         if self.durability != durability {
-            let (synchronous, checkpoint) = match durability {
-                Durability::Synced => ("FULL", CHECKPOINT_PAGES),
-                Durability::Unsynced => ("NORMAL", 0),
+            let synchronous = match durability {
+                Durability::Synced => "FULL",
+                Durability::Unsynced => "NORMAL",
             };
             self.db.pragma_update(None, "synchronous", synchronous)?;
-            self.db.pragma_update(None, "wal_autocheckpoint", checkpoint)?;
             self.durability = durability;
         }
         Ok(())

@@ -74,6 +74,8 @@ impl Book for Disk {
         dice(2) == 0
     }
 
+    fn tidy_up(&mut self) {}
+
     fn spare_content(&mut self, _: bool) {}
 
     fn hurry(&mut self) {}

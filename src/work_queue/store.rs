@@ -9,10 +9,12 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use super::content::remove;
@@ -37,7 +39,7 @@ use crate::tasks::bell::Bell;
 const PAGE_SIZE: u32 = 8192;
 
 /// The write-ahead log is copied home when it has this many pages.
-pub(super) const CHECKPOINT_PAGES: u32 = 500;
+pub(super) const CHECKPOINT_PAGES: i32 = 500;
 
 /// Whatever has kept the write-ahead log from being copied home, it is no larger than this afterwards.
 const LOG_OCTETS: u32 = 16 << 20;
@@ -104,7 +106,7 @@ impl Store {
     fn start(
         spool: &Path,
         clock: Clock,
-        db: Connection,
+        mut db: Connection,
         (place, doubt): (Arc<Place>, Doubt),
         lock: File,
     ) -> Result<Store, QueueError> {
@@ -130,6 +132,12 @@ impl Store {
         };
         let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
         let intake = Arc::new(Intake::new(WAITING));
+        let log_pages = Arc::new(AtomicI32::new(0));
+        let counted = Arc::clone(&log_pages);
+        db.wal_hook(Some(move |_: &mut Wal, pages| {
+            counted.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))?;
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
         let content = Arc::new(ContentFolder::below(spool));
         let folder = content.path().to_owned();
@@ -153,6 +161,7 @@ impl Store {
                         place,
                         stamps,
                         sweeper,
+                        log_pages,
                         durability: Durability::Synced,
                         doubt,
                         spares_content: false,
@@ -332,7 +341,6 @@ fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.pragma_update(None, "journal_size_limit", LOG_OCTETS)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cache_size", -32_768)?;

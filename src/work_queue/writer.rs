@@ -50,6 +50,9 @@ pub(super) trait Book: 'static {
         work: &mut dyn FnMut(&mut Self::Ledger<'_>) -> Result<(), QueueError>,
     ) -> Result<Counts, QueueError>;
 
+    /// Everybody has been answered: now is the time for what nobody waits for.
+    fn tidy_up(&mut self);
+
     /// Makes room where there is none left; whether that could be done.
     fn make_room(&mut self) -> bool;
 
@@ -172,6 +175,7 @@ impl<B: Book> Writer<B> {
                 }
                 Err(error) => self.one_by_one(group, error),
             }
+            self.book.tidy_up();
             if counted || count_at.is_none() {
                 let is_through = self.intake.uncounted().lock().is_empty();
                 count_at = (!is_through).then(|| now() + COUNT_EVERY);
