@@ -63,8 +63,11 @@ impl Book for Database {
         }));
         match attempt.unwrap_or(Err(QueueError::Panicked)) {
             Ok((counted, discarded)) => {
-                // Before anybody is answered: what went into a file that nobody will find is not acknowledged.
-                self.place.look();
+                // Before anybody is answered: what went into a file that nobody will find is not acknowledged. Of what need
+                // not be synced nobody outside is told.
+                if durability == Durability::Synced {
+                    self.place.look();
+                }
                 debug_assert!(
                     discarded.is_empty() || self.durability == Durability::Synced,
                     "the row of a file that is gone may come back"
