@@ -6,6 +6,7 @@
 
 use std::env;
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,9 @@ const WHIMS: &[&str] = &[
     "dot=late:30@5",
     "greeting=late:30@5",
 ];
+
+/// After so long everything that was put off has been tried again.
+const AGAIN: Duration = Duration::from_secs(90);
 
 /// What waits in the queue, of whatever kind.
 const WAITING: &str = "SELECT count(*) FROM message WHERE left_at IS NULL";
@@ -153,6 +157,11 @@ impl Soak {
 
     /// Lets everything come to its end, and looks whether all is well.
     fn end(mut self) {
+        // What could not be read for want of a descriptor is converted a minute later.
+        let (until, (_silent, pause)) = (Instant::now() + AGAIN, channel::<()>());
+        while self.world.query(WAITING).ok().as_deref() != Some("0") && Instant::now() < until {
+            _ = pause.recv_timeout(Duration::from_millis(50));
+        }
         self.world.wait_for_sql(WAITING, "0");
         self.world.wait_for_sql("SELECT count(*) FROM domain_list", "0");
         let (status, _) = self.world.terminate();
