@@ -77,3 +77,17 @@ pub struct ListedRecipient {
     /// The recipient as the sender first wrote it, where the client said so (RFC 3461 4.2).
     pub original: Option<OriginalRecipient>,
 }
+
+/// A list of one message, for tests.
+#[cfg(test)]
+pub(crate) fn list(id: i64, hop: i64, handler: Option<usize>) -> DomainList {
+    DomainList {
+        id: ListId(id),
+        hop: HopId(hop),
+        next_hop: NextHop::from_name("lotus.com"),
+        messages: 1,
+        recipients: 1,
+        handler,
+        contents: None,
+    }
+}

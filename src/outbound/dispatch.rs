@@ -172,21 +172,9 @@ impl Tokens for HopTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain_list::list::ListId;
+    use crate::domain_list::list::list;
 
     const AN_HOUR: Duration = Duration::from_secs(3600);
-
-    fn list(id: i64, hop: i64, handler: Option<usize>) -> DomainList {
-        DomainList {
-            id: ListId(id),
-            hop: HopId(hop),
-            next_hop: NextHop::from_name("lotus.com"),
-            handler,
-            contents: None,
-            messages: 1,
-            recipients: 1,
-        }
-    }
 
     /// What handler 3 gets, which is through with a list of next hop 1, when this happens as soon as it lingers.
     fn given_when(happens: impl FnOnce(&Dispatch, &Stop)) -> Option<DomainList> {

@@ -78,20 +78,7 @@ impl Lingering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain_list::list::ListId;
-    use crate::domain_list::next_hop::NextHop;
-
-    fn list(id: i64, hop: i64, handler: usize) -> DomainList {
-        DomainList {
-            id: ListId(id),
-            hop: HopId(hop),
-            next_hop: NextHop::from_name("lotus.com"),
-            handler: Some(handler),
-            contents: None,
-            messages: 1,
-            recipients: 1,
-        }
-    }
+    use crate::domain_list::list::{ListId, list};
 
     #[test]
     fn a_list_goes_to_the_handler_that_came_last_and_each_gets_one() {
@@ -99,10 +86,10 @@ mod tests {
         let first = lingering.begin(HopId(1), 3);
         let second = lingering.begin(HopId(1), 4);
         assert_eq!(lingering.by_hop(), HashMap::from([(HopId(1), 4)]));
-        lingering.give(list(7, 1, 4)).unwrap();
+        lingering.give(list(7, 1, Some(4))).unwrap();
         assert_eq!(lingering.by_hop(), HashMap::from([(HopId(1), 3)]));
-        assert_eq!(lingering.give(list(8, 1, 4)), Err(list(8, 1, 4)));
-        lingering.give(list(8, 1, 3)).unwrap();
+        assert_eq!(lingering.give(list(8, 1, Some(4))), Err(list(8, 1, Some(4))));
+        lingering.give(list(8, 1, Some(3))).unwrap();
         assert!(lingering.by_hop().is_empty());
         assert_eq!(
             (first.try_recv().unwrap().id, second.try_recv().unwrap().id),
@@ -114,12 +101,12 @@ mod tests {
     fn who_has_ended_gets_nothing_more_but_keeps_what_was_given_before() {
         let mut lingering = Lingering::default();
         let offered = lingering.begin(HopId(1), 0);
-        lingering.give(list(7, 1, 0)).unwrap();
+        lingering.give(list(7, 1, Some(0))).unwrap();
         lingering.end(HopId(1), 0);
         assert_eq!(offered.try_recv().unwrap().id, ListId(7));
         let offered = lingering.begin(HopId(1), 0);
         lingering.end(HopId(1), 0);
-        assert!(lingering.give(list(8, 1, 0)).is_err());
+        assert!(lingering.give(list(8, 1, Some(0))).is_err());
         assert!(offered.try_recv().is_err());
     }
 

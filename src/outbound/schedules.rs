@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::dispatch::Dispatch;
-use crate::domain_list::list::{DomainList, HopId, ListId};
-use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::list::{HopId, ListId, list};
 use crate::sync::{Time, dice, in_many_orders, now, thread};
 use crate::tasks::bell::Stop;
 
@@ -15,18 +14,6 @@ const PER_NEXT_HOP: usize = 20;
 
 fn soon() -> Instant {
     now() + Duration::from_millis(200)
-}
-
-fn list(id: i64, hop: i64, handler: Option<usize>) -> DomainList {
-    DomainList {
-        id: ListId(id),
-        hop: HopId(hop),
-        next_hop: NextHop::from_name("lotus.com"),
-        handler,
-        contents: None,
-        messages: 1,
-        recipients: 1,
-    }
 }
 
 /// Handlers that have carried a list to next hop 1, and linger; and what each of them is given.

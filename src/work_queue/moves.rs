@@ -225,3 +225,22 @@ pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(
     }
     Ok(())
 }
+
+/// A place in the row of what waits for a next hop: due when, which message, which recipient.
+pub(super) type Place = (i64, i64, u32);
+
+/// The next ones that wait for `hop`, behind the place `from`, at most so many.
+pub(super) fn waiting_behind(
+    ledger: &Ledger<'_>,
+    hop: HopId,
+    from: Place,
+    most: usize,
+) -> Result<Vec<Place>, QueueError> {
+    ledger.rows(
+        "SELECT next_attempt, message, n FROM recipient \
+         WHERE hop = ? AND state = 2 AND list IS NULL AND (next_attempt, message, n) > (?, ?, ?) \
+         ORDER BY next_attempt, message, n LIMIT ?",
+        (hop.0, from.0, from.1, from.2, most),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )
+}

@@ -9,7 +9,7 @@ use super::backoff::release;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{Change, refresh_due};
+use super::moves::{Change, Place, refresh_due, waiting_behind};
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
 
@@ -26,9 +26,6 @@ pub enum Retry {
 
 /// Recipients that are moved in one step: mail that arrives meanwhile waits for it.
 const STEP: usize = 100;
-
-/// A place in the row of what waits for a next hop: due when, which message, which recipient.
-type Place = (i64, i64, u32);
 
 impl WorkQueue {
     /// Makes what waits in the outbound work queue due now, and ends the back-off of its next hops; a message that
@@ -134,13 +131,7 @@ fn step(
     now: Stamp,
     by: &str,
 ) -> Result<Vec<Place>, QueueError> {
-    let places: Vec<Place> = ledger.rows(
-        "SELECT next_attempt, message, n FROM recipient \
-         WHERE hop = ? AND state = 2 AND list IS NULL AND (next_attempt, message, n) > (?, ?, ?) \
-         ORDER BY next_attempt, message, n LIMIT ?",
-        (hop.0, from.0, from.1, from.2, STEP),
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
+    let places = waiting_behind(ledger, hop, from, STEP)?;
     for (due, id, n) in &places {
         if *due > now.0 {
             ledger.run(

@@ -10,15 +10,12 @@ use super::conversion::refresh_conversion_due;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, LAST_MOMENT, Ledger};
-use super::moves::{Change, refresh_due};
+use super::moves::{Change, Place, refresh_due, waiting_behind};
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
 
 /// Recipients or messages that are moved in one step: mail that arrives meanwhile waits for it.
 const STEP: usize = 100;
-
-/// A place in the row of what waits for a next hop: due when, which message, which recipient.
-type Place = (i64, i64, u32);
 
 /// How the clock was set: what was due later than `now` is due earlier by so much, but not before `now`.
 #[derive(Clone, Copy, Debug)]
@@ -116,13 +113,7 @@ fn move_recipients(
     from: Place,
     Setback { now, by }: Setback,
 ) -> Result<Vec<Place>, QueueError> {
-    let places: Vec<Place> = ledger.rows(
-        "SELECT next_attempt, message, n FROM recipient \
-         WHERE hop = ? AND state = 2 AND list IS NULL AND (next_attempt, message, n) > (?, ?, ?) \
-         ORDER BY next_attempt, message, n LIMIT ?",
-        (hop.0, from.0, from.1, from.2, STEP),
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-    )?;
+    let places = waiting_behind(ledger, hop, from, STEP)?;
     for (_, id, n) in &places {
         ledger.run(
             "UPDATE recipient SET next_attempt = max(?1, next_attempt - ?2) WHERE message = ?3 AND n = ?4",

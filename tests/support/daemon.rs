@@ -95,7 +95,7 @@ impl Daemon {
 
     /// Runs it with these arguments by another clock.
     pub fn by_clock(arguments: &[String], clock: &OtherClock) -> Daemon {
-        let mut daemon = Daemon::run(clock.rule(&mut Command::new(PROGRAM)).args(arguments));
+        let mut daemon = Daemon::spawn_with(arguments, &clock.environment());
         daemon.litter = OtherClock::litter(daemon.child.id());
         daemon
     }

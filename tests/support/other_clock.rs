@@ -7,7 +7,8 @@ use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use super::shim::PRELOAD;
 
 /// Set where a test that can not set the clock must fail, as `.ci/run` does.
 const MUST_SET_CLOCK: &str = "SMTPMTA_MUST_SET_CLOCK";
@@ -59,19 +60,18 @@ impl OtherClock {
         fs::rename(new, &self.file).unwrap();
     }
 
-    /// Lets a program go by this clock.
-    pub fn rule<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("DONT_FAKE_MONOTONIC", "1")
-            .env("NO_FAKE_STAT", "1")
+    /// The environment of a program that goes by this clock.
+    pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+        vec![
+            (PRELOAD, self.library.clone()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.clone()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+            ("DONT_FAKE_MONOTONIC", "1".into()),
+            ("NO_FAKE_STAT", "1".into()),
+        ]
     }
-}
 
-impl OtherClock {
     /// What the library leaves behind of the process with this ID.
     pub fn litter(pid: u32) -> Vec<PathBuf> {
         let names = [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")];

@@ -15,6 +15,9 @@ use nix::errno::Errno;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c");
 
+/// Names what the loader takes before the C library (ld.so(8)).
+pub const PRELOAD: &str = "LD_PRELOAD";
+
 /// How many orders there may be at once; the shim says the same, as of all below.
 const ORDERS: usize = 8;
 

@@ -223,7 +223,7 @@ impl World {
     /// From its next start on calls of the MTA fail to order.
     pub fn faults(&mut self) -> Faults {
         let orders = self.folder.path().join("orders");
-        self.environment.push(("LD_PRELOAD", shim::library().to_owned()));
+        self.environment.push((shim::PRELOAD, shim::library().to_owned()));
         self.environment.push(("SHIM_ORDERS", orders.clone()));
         Faults::new(&orders)
     }
