@@ -18,7 +18,10 @@ use crate::tasks::board::Board;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::outcome::Reason;
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{Converted, Delivery, Origin, QueueError, Waiting, WaitingRecipient, WorkQueue};
+use crate::work_queue::{
+    Addressee, Arrival, Attendance, Converted, Delivery, Origin, QueueError, Waiting, WaitingRecipient,
+    WorkQueue,
+};
 
 /// What is read of a content at once.
 const PIECE: usize = 64 * 1024;
@@ -47,6 +50,7 @@ pub struct InboundConversion {
 impl InboundConversion {
     /// Works until it is told to stop.
     pub fn run(&self, stop: &Stop) {
+        let _attendance = self.attend();
         while !stop.is_given() {
             self.board.write(Task::InboundConversion, "Converting");
             if let Err(error) = self.drain(stop) {
@@ -63,6 +67,21 @@ impl InboundConversion {
             };
             self.bells.imsgcnv.rest(stop, pause);
         }
+    }
+
+    /// What only passes through is passed on by the session that brings it.
+    fn attend(&self) -> Attendance<'_> {
+        let (directory, max_hops) = (self.directory.clone(), self.max_hops);
+        let read = move |arrival: &Arrival, content: &[u8]| {
+            let directory = directory.take();
+            let is_elsewhere = |recipient: &Addressee| !directory.is_local(&recipient.path);
+            if !arrival.recipients.iter().all(is_elsewhere) {
+                return None;
+            }
+            let structure = guarded(Task::InboundConversion, || Structure::of(content))?;
+            (hosts_passed(arrival.origin, &structure) <= max_hops).then_some(structure)
+        };
+        self.queue.attend_inbound(self.bells.omsgcnv.clone(), read)
     }
 
     fn drain(&self, stop: &Stop) -> Result<(), QueueError> {
@@ -133,10 +152,7 @@ impl InboundConversion {
                 return (None, for_all(message, |_| Delivery::Hold(reason.clone())));
             }
         };
-        // Ours is among them, where a session brought the message.
-        let passed = structure
-            .hops
-            .saturating_sub(usize::from(message.origin == Origin::Session));
+        let passed = hosts_passed(message.origin, &structure);
         let deliveries = if passed > self.max_hops {
             // RFC 5321 6.3: so many Received lines are a loop.
             let text = format!("the message has passed {passed} hosts: it loops");
@@ -239,6 +255,13 @@ impl InboundConversion {
             None => Delivery::GiveUp(reason),
         }
     }
+}
+
+/// How many hosts a message has passed, by its Received lines. Ours is among them, where a session brought it.
+fn hosts_passed(origin: Origin, structure: &Structure) -> usize {
+    structure
+        .hops
+        .saturating_sub(usize::from(origin == Origin::Session))
 }
 
 fn for_all(message: &Waiting, mut ends: impl FnMut(&WaitingRecipient) -> Delivery) -> Vec<(u32, Delivery)> {

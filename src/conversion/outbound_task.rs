@@ -18,7 +18,7 @@ use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::outcome::Reason;
-use crate::work_queue::{Content, Origin, QueueError, Routed, Waiting, Way, WorkQueue};
+use crate::work_queue::{Attendance, Content, Origin, QueueError, Routed, Waiting, Way, WorkQueue};
 
 /// The outbound message conversion task, and what it works with.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct OutboundConversion {
 impl OutboundConversion {
     /// Works until it is told to stop.
     pub fn run(&self, stop: &Stop) {
+        let _attendance = self.attend();
         while !stop.is_given() {
             self.board.write(Task::OutboundConversion, "Converting");
             if let Err(error) = self.drain(stop) {
@@ -50,6 +51,16 @@ impl OutboundConversion {
             self.board.write(Task::OutboundConversion, "Idle");
             self.bells.omsgcnv.rest(stop, self.poll_interval);
         }
+    }
+
+    /// What came over SMTP and goes elsewhere gets its next hops from the session that brings it.
+    fn attend(&self) -> Attendance<'_> {
+        let (directory, router) = (self.directory.clone(), self.router.clone());
+        let route = move |path: &Mailbox| {
+            let is_local = directory.take().is_local(path);
+            (!is_local).then(|| router.next_hop(path.domain()))
+        };
+        self.queue.attend_box(self.bells.osesctl.clone(), route)
     }
 
     fn drain(&self, stop: &Stop) -> Result<(), QueueError> {

@@ -5,14 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, tell_of};
 use super::handler::OutboundHandler;
 use super::lease::Leases;
 use crate::clock::Stamp;
 use crate::console::screen;
 use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::turns::Turns;
-use crate::sync::now;
+use crate::sync::{bounded, now};
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;
@@ -146,8 +146,8 @@ impl OutboundController {
         }
     }
 
-    /// Rests until somebody rings, or for so long. A pass that finds nothing before it but what rings is left with the
-    /// writer meanwhile: it is made in the same transaction.
+    /// Rests until somebody rings, or for so long. A deputy makes a pass meanwhile that finds nothing before it but what
+    /// rings, in the same transaction; what goes to a handler that lingers is given to it at once.
     fn rest(&self, stop: &Stop, pause: Duration) -> Result<Progress, QueueError> {
         let (busy, waiting) = (self.table.busy(), self.dispatch.with(|turns| turns.waiting()));
         let doing = match (busy, waiting) {
@@ -155,15 +155,31 @@ impl OutboundController {
             _ => format!("Lists in hand: {busy}, waiting for a handler: {waiting}"),
         };
         self.board.write(Task::OutboundController, doing);
-        let claims = self.claims();
-        let left = self
-            .queue
-            .leave_claim(self.bell.clone(), move || claims.unless_others_wait(now()));
+        let (made, for_us) = bounded(1);
+        let (claims, dispatch, last) = (self.claims(), self.dispatch.clone(), made.clone());
+        // What it made last has to be handed out before it may count on the same handlers once more.
+        let claim = move || {
+            last.is_empty()
+                .then(|| claims.unless_others_wait(now()))
+                .flatten()
+        };
+        let hand_out = move |mut claimed: Claimed| {
+            let is_all = dispatch.give_to_lingering(&mut claimed, now());
+            if !is_all {
+                // There is room: nothing was in it when this was begun.
+                let _ = made.try_send(claimed);
+            }
+            is_all
+        };
+        let deputy = self.queue.stand_for_osesctl(self.bell.clone(), claim, hand_out);
         self.bell.rest(stop, pause);
-        match left.withdraw()? {
-            Some(claimed) => self.hand_out(claimed, now()),
-            None => Ok(Progress::None),
+        drop(deputy);
+        let mut progress = Progress::None;
+        // Until the deputy is through.
+        while let Ok(claimed) = for_us.recv() {
+            progress = self.hand_out(claimed, now())?;
         }
+        Ok(progress)
     }
 
     /// Until the next retry falls due, mail has gathered for long enough or a next hop may have more of it by its
@@ -226,30 +242,23 @@ impl OutboundController {
     }
 
     /// Hands the lists of a pass to their handlers.
-    fn hand_out(&self, claimed: Claimed, now: Instant) -> Result<Progress, QueueError> {
+    fn hand_out(&self, mut claimed: Claimed, now: Instant) -> Result<Progress, QueueError> {
+        let mut progress = match claimed.lists.is_empty() && claimed.rerouted == 0 {
+            true => Progress::None,
+            false => Progress::Made,
+        };
+        self.dispatch.give_to_lingering(&mut claimed, now);
         self.dispatch.with(|turns| {
             let waiting = claimed.lists.iter().filter(|list| list.handler.is_none());
             waiting.for_each(|list| turns.wait(list.clone(), now));
             turns.gather(&claimed.gathering, now);
         });
-        if claimed.lists.is_empty() && claimed.rerouted == 0 {
-            return Ok(Progress::None);
+        if !claimed.lists.is_empty() {
+            reach(CrashPoint::ListCommitted);
         }
-        reach(CrashPoint::ListCommitted);
-        let mut progress = Progress::Made;
         for list in claimed.lists {
-            log::debug!(
-                "list {} for {}: {} messages, {} recipients",
-                list.id,
-                list.next_hop,
-                list.messages,
-                list.recipients
-            );
+            tell_of(&list);
             if list.handler.is_none() {
-                continue;
-            }
-            if claimed.to_lingering.contains(&list.id) {
-                self.dispatch.give(list, now);
                 continue;
             }
             self.dispatch.with(|turns| turns.begin(&list));

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::lingering::Lingering;
 use super::outcome::{Reason, says_too_many};
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::{DomainList, HopId};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::{Pace, Paces, Rates, Tokens};
 use crate::domain_list::turns::Turns;
 use crate::sync::{Mutex, first_of, now};
 use crate::tasks::bell::Stop;
+use crate::work_queue::Claimed;
 
 /// The lists that wait for a handler and those that handlers have. One for all transports that follow each
 /// other: a session that is still ending counts.
@@ -89,13 +91,34 @@ impl Dispatch {
         self.lingering.lock().by_hop()
     }
 
-    /// Gives a list to the handler that it is locked for, if that one still lingers; else it waits.
-    pub fn give(&self, list: DomainList, now: Instant) {
+    /// Gives a list to the handler that it is locked for, if that one still lingers; else it waits. Whether it was given.
+    pub fn give(&self, list: DomainList, now: Instant) -> bool {
         let given = self.lingering.lock().give(list);
-        if let Err(mut list) = given {
-            list.contents = None;
-            self.with(|turns| turns.wait(list, now));
+        match given {
+            Ok(()) => true,
+            Err(mut list) => {
+                list.contents = None;
+                self.with(|turns| turns.wait(list, now));
+                false
+            }
         }
+    }
+
+    /// Gives the lists of a pass that are for handlers that linger; whether that was all that came of it.
+    pub fn give_to_lingering(&self, claimed: &mut Claimed, now: Instant) -> bool {
+        let for_lingering = std::mem::take(&mut claimed.to_lingering);
+        let lists = std::mem::take(&mut claimed.lists).into_iter();
+        let (theirs, others): (Vec<_>, Vec<_>) = lists.partition(|list| for_lingering.contains(&list.id));
+        claimed.lists = others;
+        if !theirs.is_empty() {
+            reach(CrashPoint::ListCommitted);
+        }
+        let mut given = true;
+        for list in theirs {
+            tell_of(&list);
+            given &= self.give(list, now);
+        }
+        given && claimed.lists.is_empty() && claimed.rerouted == 0 && claimed.gathering.is_empty()
     }
 
     /// There is no handler left for what waits: none lingers any longer.
@@ -144,6 +167,17 @@ impl Dispatch {
             sessions: turns.busy(hop),
         }
     }
+}
+
+/// Tells the log of a list that was made.
+pub fn tell_of(list: &DomainList) {
+    log::debug!(
+        "list {} for {}: {} messages, {} recipients",
+        list.id,
+        list.next_hop,
+        list.messages,
+        list.recipients
+    );
 }
 
 /// Tokens by `--hop-rate`.

@@ -66,7 +66,9 @@ impl Lingerers {
         let lingering = self.dispatch.lingering().get(&HopId(1)).copied();
         let made = list(id, 1, lingering);
         match lingering {
-            Some(_) => self.dispatch.give(made, now()),
+            Some(_) => {
+                let _ = self.dispatch.give(made, now());
+            }
             None => self.dispatch.with(|turns| turns.wait(made, now())),
         }
     }

@@ -5,11 +5,14 @@ use rusqlite::params;
 
 use super::WorkQueue;
 use super::content::{Content, Home};
+use super::conversion::{PASSED_ON, Ways};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::Ledger;
+use super::passage::Course;
 use super::states::State;
 use super::writer::Durability;
+use crate::clock::Stamp;
 use crate::crash_point::{CrashPoint, reach};
 use crate::smtp::command::Body;
 use crate::smtp::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
@@ -140,7 +143,7 @@ impl WorkQueue {
         self.put_and_kick(arrival, Vec::new())
     }
 
-    /// The same; `kicks` ring as soon as it is there.
+    /// The same; `kicks` ring as soon as it waits there for conversion.
     ///
     /// # Errors
     /// When it could not be stored: nothing of it is in the queue then.
@@ -148,12 +151,15 @@ impl WorkQueue {
         if let Some(loss) = self.store.loss() {
             return Err(QueueError::Lost(loss));
         }
+        let (course, others) = self.store.passage().course(&arrival);
+        let kicks = others.map_or(kicks, |bell| vec![bell]);
+        let now = self.now();
         let adopted = arrival.content.adopt();
         let file = adopted.name.clone();
         let committed = self
             .store
             .write_and_kick(Durability::Synced, kicks, move |ledger| {
-                put(ledger, &arrival, file.as_deref())?;
+                put(ledger, &arrival, file.as_deref(), &course, now)?;
                 reach(CrashPoint::AcceptWritten);
                 Ok(())
             })
@@ -168,16 +174,36 @@ impl WorkQueue {
     }
 }
 
-/// The rows of a message that arrives.
-pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>) -> Result<(), QueueError> {
-    let in_box = arrival.origin != Origin::Session;
-    let (inbound_due, box_due) = if in_box { (None, Some(0)) } else { (Some(0), None) };
+/// The rows of a message that arrives at the moment `now`, as far on its way as `course` says.
+pub(super) fn put(
+    ledger: &mut Ledger<'_>,
+    arrival: &Arrival,
+    file: Option<&str>,
+    course: &Course,
+    now: Stamp,
+) -> Result<(), QueueError> {
+    let id = arrival.id;
+    let in_box = match course {
+        Course::First => arrival.origin != Origin::Session,
+        Course::Box(_) => true,
+        Course::Out(..) => false,
+    };
+    let (inbound_due, box_due) = match course {
+        Course::Out(..) => (None, None),
+        Course::First | Course::Box(_) if in_box => (None, Some(0)),
+        Course::First | Course::Box(_) => (Some(0), None),
+    };
+    let structure = match course {
+        Course::First => None,
+        Course::Box(structure) | Course::Out(structure, _) => Some(structure),
+    };
     ledger.run(
         "INSERT INTO message (id, inbound_due, box_due, reverse_path, origin, client, helo, protocol, \
-         size, file, eight_bit, login, tls, envid, ret, body, utf8) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         size, file, eight_bit, login, tls, envid, ret, body, utf8, \
+         subject, header_from, header_to, message_id, date, attachments, hops, utf8_header) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
-            arrival.id.0,
+            id.0,
             inbound_due,
             box_due,
             arrival.reverse_path.to_string(),
@@ -194,30 +220,55 @@ pub(super) fn put(ledger: &mut Ledger<'_>, arrival: &Arrival, file: Option<&str>
             arrival.ret.as_ref().map(ToString::to_string),
             body_number(arrival.body),
             arrival.utf8,
+            structure.map(|found| &found.subject),
+            structure.map(|found| &found.from),
+            structure.map(|found| &found.to),
+            structure.map(|found| &found.message_id),
+            structure.map(|found| &found.date),
+            structure.map(|found| found.attachments.join("\n")),
+            structure.map(|found| found.hops),
+            structure.is_some_and(|found| found.utf8_header),
         ],
     )?;
     if let Home::Database(bytes) = &arrival.content.home {
         ledger.run(
             "INSERT INTO content (message, bytes) VALUES (?, ?)",
-            (arrival.id.0, bytes),
+            (id.0, bytes),
         )?;
     }
+    let mut ways = Ways::default();
     for (n, recipient) in arrival.recipients.iter().enumerate() {
+        let (state, hop, next_attempt) = match course {
+            Course::First | Course::Box(_) => (State::PendingConversion, None, Stamp(0)),
+            Course::Out(_, hops) => (
+                State::PendingXmit,
+                hops.get(n)
+                    .map(|hop| ways.lead(ledger, id, hop, now))
+                    .transpose()?,
+                now,
+            ),
+        };
         ledger.run(
-            "INSERT INTO recipient (message, n, path, state, in_box, notify, orcpt) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO recipient (message, n, path, state, in_box, hop, next_attempt, notify, orcpt) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                arrival.id.0,
+                id.0,
                 n,
                 recipient.path.to_string(),
-                State::PendingConversion.number(),
+                state.number(),
                 in_box,
+                hop.map(|hop| hop.0),
+                next_attempt.0,
                 recipient.notify.map(Notify::bits),
                 recipient.original.as_ref().map(ToString::to_string),
             ),
         )?;
     }
-    ledger.record(arrival.id, None, "accepted", &arrival.story())?;
+    ledger.record(id, None, "accepted", &arrival.story())?;
+    if structure.is_some() {
+        ledger.record(id, None, "converted", PASSED_ON)?;
+    }
+    ways.record(ledger, id)?;
     ledger.count("SMTP.MessagesProcessed", 1);
     let recipients = i64::try_from(arrival.recipients.len()).unwrap_or(0);
     ledger.count("Mail.AcceptedRecipients", recipients);

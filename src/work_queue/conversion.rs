@@ -22,6 +22,7 @@ use super::structure::Structure;
 use super::writer::Durability;
 use crate::clock::Stamp;
 use crate::crash_point::{CrashPoint, reach};
+use crate::domain_list::list::HopId;
 use crate::domain_list::next_hop::NextHop;
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::tasks::bell::Bell;
@@ -29,6 +30,12 @@ use crate::tasks::bell::Bell;
 /// How many recipients of a message imsgcnv gets at once: an alias may bring thousands, and what has been
 /// delivered shall be recorded soon.
 const MOST_AT_ONCE: i64 = 1000;
+
+/// What history tells of a message that imsgcnv has passed on.
+pub(super) const PASSED_ON: &str = "passed on to SMTP.BOX by imsgcnv";
+
+/// How much history tells of the next hops of a message, in octets.
+const MOST_TOLD: usize = 400;
 
 /// A message that waits for conversion.
 #[derive(Debug)]
@@ -124,13 +131,7 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn waiting_inbound(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        self.waiting(
-            "SELECT id, reverse_path, origin, size, body = 3 FROM message \
-             WHERE inbound_due IS NOT NULL AND inbound_due <= ? ORDER BY inbound_due, id LIMIT ?",
-            0,
-            now,
-            limit,
-        )
+        self.waiting(Desk::Inbound, now, limit)
     }
 
     /// Up to `limit` messages that wait for omsgcnv and are due, the longest due first.
@@ -138,13 +139,7 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn waiting_in_box(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        self.waiting(
-            "SELECT id, reverse_path, origin, size, body = 3 FROM message \
-             WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?",
-            1,
-            now,
-            limit,
-        )
+        self.waiting(Desk::Box, now, limit)
     }
 
     /// When the next message falls due for imsgcnv.
@@ -271,40 +266,8 @@ impl WorkQueue {
 }
 
 impl WorkQueue {
-    fn waiting(
-        &self,
-        sql: &'static str,
-        in_box: u8,
-        now: Stamp,
-        limit: usize,
-    ) -> Result<Vec<Waiting>, QueueError> {
-        let (messages, damaged) = self.store.read(|db| {
-            let mut damaged = Vec::new();
-            let found = ledger::rows(db, sql, (now.0, limit), |row| {
-                let id = MessageId(row.get(0)?);
-                let (Some(reverse_path), Some(origin), Some(size)) =
-                    (reverse_path_in(row, 1), number_in(row, 2), number_in(row, 3))
-                else {
-                    return Ok(Err(id));
-                };
-                Ok(Ok(Waiting {
-                    id,
-                    reverse_path,
-                    origin: Origin::from_number(origin),
-                    size,
-                    binary: row.get(4)?,
-                    recipients: Vec::new(),
-                }))
-            })?;
-            let mut messages = Vec::with_capacity(found.len());
-            for message in found {
-                match message.and_then(|message| with_recipients(db, message, in_box, now)) {
-                    Ok(message) => messages.push(message?),
-                    Err(id) => damaged.push(id),
-                }
-            }
-            Ok((messages, damaged))
-        })?;
+    fn waiting(&self, desk: Desk, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
+        let (messages, damaged) = self.store.read(|db| waiting(db, desk, now, limit))?;
         self.hold_damaged(damaged)?;
         // Whatever its row says: none of its recipients waits.
         let idle = messages.iter().filter(|message| message.recipients.is_empty());
@@ -313,15 +276,71 @@ impl WorkQueue {
     }
 }
 
-/// The message with its recipients that wait in the inbound work queue (0) or in SMTP.BOX (1); its ID, if one of them
-/// is damaged.
+/// Where messages wait for conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Desk {
+    /// In the inbound work queue, for imsgcnv.
+    Inbound,
+    /// In SMTP.BOX, for omsgcnv.
+    Box,
+}
+
+/// Up to `limit` messages that wait there and are due, the longest due first, with their recipients that do; and those
+/// that are damaged. One of which no recipient waits has none.
+fn waiting(
+    db: &Connection,
+    desk: Desk,
+    now: Stamp,
+    limit: usize,
+) -> Result<(Vec<Waiting>, Vec<MessageId>), QueueError> {
+    let sql = match desk {
+        Desk::Inbound => {
+            "SELECT id, reverse_path, origin, size, body = 3 FROM message \
+             WHERE inbound_due IS NOT NULL AND inbound_due <= ? ORDER BY inbound_due, id LIMIT ?"
+        }
+        Desk::Box => {
+            "SELECT id, reverse_path, origin, size, body = 3 FROM message \
+             WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?"
+        }
+    };
+    let mut damaged = Vec::new();
+    let found = ledger::rows(db, sql, (now.0, limit), |row| {
+        let id = MessageId(row.get(0)?);
+        let (Some(reverse_path), Some(origin), Some(size)) =
+            (reverse_path_in(row, 1), number_in(row, 2), number_in(row, 3))
+        else {
+            return Ok(Err(id));
+        };
+        Ok(Ok(Waiting {
+            id,
+            reverse_path,
+            origin: Origin::from_number(origin),
+            size,
+            binary: row.get(4)?,
+            recipients: Vec::new(),
+        }))
+    })?;
+    let mut messages = Vec::with_capacity(found.len());
+    for message in found {
+        match message.and_then(|message| with_recipients(db, message, desk, now)) {
+            Ok(message) => messages.push(message?),
+            Err(id) => damaged.push(id),
+        }
+    }
+    Ok((messages, damaged))
+}
+
+/// The message with its recipients that wait; its ID, if one of them is damaged.
 fn with_recipients(
     db: &Connection,
     mut message: Waiting,
-    in_box: u8,
+    desk: Desk,
     now: Stamp,
 ) -> Result<Result<Waiting, QueueError>, MessageId> {
-    let most = if in_box == 0 { MOST_AT_ONCE } else { -1 };
+    let (in_box, most) = match desk {
+        Desk::Inbound => (0, MOST_AT_ONCE),
+        Desk::Box => (1, -1),
+    };
     let recipients = ledger::rows(
         db,
         "SELECT n, path, attempts, parent IS NOT NULL FROM recipient \
@@ -351,6 +370,7 @@ fn with_recipients(
     }
 }
 
+/// What imsgcnv did with one message: how many good ends there are to tell of.
 fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, QueueError> {
     let id = message.id;
     let mut to_tell = 0;
@@ -391,7 +411,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
         }
     }
     if passed_on > 0 {
-        ledger.record(id, None, "converted", "passed on to SMTP.BOX by imsgcnv")?;
+        ledger.record(id, None, "converted", PASSED_ON)?;
         reach(CrashPoint::PassOnWritten);
     }
     write_structure(ledger, id, message.structure.as_ref())?;
@@ -401,6 +421,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     Ok(to_tell)
 }
 
+/// What omsgcnv did with one message; `file` holds its content, if that is new and large.
 fn routed(
     ledger: &mut Ledger<'_>,
     message: &Routed,
@@ -411,26 +432,23 @@ fn routed(
     if let Some(content) = &message.content {
         replace_content(ledger, id, content, file)?;
     }
-    let mut story = String::new();
+    let mut ways = Ways::default();
     for (n, way) in &message.ways {
         match way {
             Way::Hop(hop) => {
                 let name = hop.to_string();
-                let hop = now_due(ledger, &name, id, now)?;
+                let number = now_due(ledger, &name, id, now)?;
                 let moved = ledger.run(
                     "UPDATE recipient SET state = ?, hop = ?, next_attempt = ?, in_box = 0 \
                      WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
-                    (State::PendingXmit.number(), hop.0, now.0, id.0, n),
+                    (State::PendingXmit.number(), number.0, now.0, id.0, n),
                 )?;
                 if moved == 0 {
                     // Its time was over meanwhile, or it was put aside.
-                    refresh_due(ledger, hop, Change::Gone(1))?;
+                    refresh_due(ledger, number, Change::Gone(1))?;
                     continue;
                 }
-                if !story.split(", ").any(|told| told == name) && story.len() < 400 {
-                    story.push_str(if story.is_empty() { "" } else { ", " });
-                    story.push_str(&name);
-                }
+                ways.tell(&name);
             }
             Way::Local => {
                 if pass(ledger, id, *n, true)? > 0 {
@@ -442,10 +460,45 @@ fn routed(
             Way::Hold(reason) => put_aside(ledger, id, *n, reason)?,
         }
     }
-    if !story.is_empty() {
-        ledger.record(id, None, "routed", &story)?;
-    }
+    ways.record(ledger, id)?;
     write_structure(ledger, id, message.structure.as_ref())
+}
+
+/// The next hops of a message, as history tells of them.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    story: String,
+}
+
+impl Ways {
+    /// Leads a recipient of message `id` to `hop`, and is about to tell of it: the number of that next hop.
+    pub(super) fn lead(
+        &mut self,
+        ledger: &Ledger<'_>,
+        id: MessageId,
+        hop: &NextHop,
+        now: Stamp,
+    ) -> Result<HopId, QueueError> {
+        let name = hop.to_string();
+        let number = now_due(ledger, &name, id, now)?;
+        self.tell(&name);
+        Ok(number)
+    }
+
+    fn tell(&mut self, name: &str) {
+        if self.story.len() < MOST_TOLD && !self.story.split(", ").any(|told| told == name) {
+            self.story.push_str(if self.story.is_empty() { "" } else { ", " });
+            self.story.push_str(name);
+        }
+    }
+
+    /// Tells of them, if there are any.
+    pub(super) fn record(self, ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+        if !self.story.is_empty() {
+            ledger.record(id, None, "routed", &self.story)?;
+        }
+        Ok(())
+    }
 }
 
 /// Passes a recipient from one of the two queues that wait for conversion to the other.

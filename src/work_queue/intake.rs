@@ -1,11 +1,13 @@
-//! Where work for the writer is handed in: to be done at once, or left to be done as soon as a bell rings.
+//! Where work for the writer is handed in: to be done at once, or by a deputy as soon as its bell rings.
 //!
 //! Never knows what the work is, and never writes.
+
+use std::sync::Arc;
 
 use super::error::QueueError;
 use super::hopper::{Hopper, Pending};
 use super::ledger::Counts;
-use super::writer::{Book, Durability, Piece, work};
+use super::writer::{Book, Durability, Piece, Work, work};
 use crate::sync::Mutex;
 use crate::tasks::bell::Bell;
 
@@ -16,20 +18,72 @@ pub(super) struct Intake<B: Book> {
     uncounted: Mutex<Counts>,
 }
 
-/// The work that somebody who rests has left with the writer.
+/// The deputy that somebody who rests has left with the writer.
 struct StandBy<B: Book> {
     last: Ticket,
-    left: Option<Left<B>>,
+    deputy: Option<Deputy<B>>,
 }
 
-/// To be done in the first transaction that rings this bell.
-struct Left<B: Book> {
+/// What a deputy does in a transaction that is open: moves that need not be synced, and that may be done once more.
+pub(super) type Deed<B> = dyn Fn(&mut <B as Book>::Ledger<'_>) -> Result<Deputized, QueueError> + Send + Sync;
+
+/// What a deputy came to.
+#[derive(Default)]
+pub(super) struct Deputized {
+    /// There is nothing left for the task for which it stands.
+    pub(super) is_through: bool,
+    /// To be done as soon as it is committed, without waiting for anything; whether it leaves nothing for the task.
+    pub(super) then: Option<Box<dyn FnOnce() -> bool + Send>>,
+}
+
+/// Stands for the task with this bell in each transaction that rings it.
+struct Deputy<B: Book> {
     ticket: Ticket,
     bell: Bell,
-    work: Piece<B>,
+    deed: Arc<Deed<B>>,
 }
 
-/// Names work that was left with the writer.
+/// A deputy that was called, as the writer has it in hand.
+struct Called<B: Book> {
+    bell: Bell,
+    deed: Arc<Deed<B>>,
+    done: Deputized,
+}
+
+impl<B: Book> Work<B> for Called<B> {
+    fn durability(&self) -> Durability {
+        Durability::Unsynced
+    }
+
+    fn kicks(&self) -> &[Bell] {
+        &[]
+    }
+
+    fn is_through_for(&self) -> Option<&Bell> {
+        self.done.is_through.then_some(&self.bell)
+    }
+
+    fn run(&mut self, ledger: &mut B::Ledger<'_>) -> Result<(), QueueError> {
+        self.done = Deputized::default();
+        self.done = (self.deed)(ledger)?;
+        Ok(())
+    }
+
+    fn at_once(&mut self) {
+        if let Some(then) = self.done.then.take() {
+            self.done.is_through &= then();
+        }
+    }
+
+    fn committed(self: Box<Self>) {}
+
+    fn failed(self: Box<Self>, _: QueueError) {
+        // The task itself has more ways to deal with what is in the way.
+        self.bell.kick();
+    }
+}
+
+/// Names a deputy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
@@ -38,7 +92,7 @@ impl<B: Book> Intake<B> {
     pub(super) fn new(most: usize) -> Intake<B> {
         let stand_by = StandBy {
             last: Ticket::default(),
-            left: None,
+            deputy: None,
         };
         Intake {
             hopper: Hopper::new(most),
@@ -70,38 +124,37 @@ impl<B: Book> Intake<B> {
         pending
     }
 
-    /// Leaves `verb` with the writer, to be done in the first transaction that rings `bell`, which rings for it, too. It
-    /// replaces what was left before, of which no answer comes then.
-    pub(super) fn stand_by<T: Send + 'static>(
-        &self,
-        durability: Durability,
-        bell: Bell,
-        verb: impl FnMut(&mut B::Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
-    ) -> (Ticket, Pending<T>) {
-        let (work, pending) = work(durability, vec![bell.clone()], verb);
+    /// Leaves a deputy with the writer for the task with this bell: `deed` is done in each transaction that rings it, last,
+    /// and if that leaves nothing to do it does not ring. It replaces the one that was left before.
+    pub(super) fn deputize(&self, bell: Bell, deed: Arc<Deed<B>>) -> Ticket {
         let mut stand_by = self.stand_by.lock();
         let ticket = Ticket(stand_by.last.0 + 1);
         stand_by.last = ticket;
-        let before = stand_by.left.replace(Left { ticket, bell, work });
+        let before = stand_by.deputy.replace(Deputy { ticket, bell, deed });
         drop(stand_by);
         drop(before);
-        (ticket, pending)
+        ticket
     }
 
-    /// Takes back what was left with the writer; `false` if it has begun already, or was replaced.
-    pub(super) fn withdraw(&self, ticket: Ticket) -> bool {
+    /// Takes a deputy back, unless it was replaced. It may be at work still: what it holds is dropped when it is through.
+    pub(super) fn withdraw(&self, ticket: Ticket) {
         let mut stand_by = self.stand_by.lock();
-        let taken = stand_by.left.take_if(|left| left.ticket == ticket);
+        let taken = stand_by.deputy.take_if(|deputy| deputy.ticket == ticket);
         drop(stand_by);
-        taken.is_some()
+        drop(taken);
     }
 
-    /// The work that stands by, if a bell is rung for which it does.
+    /// What the deputy will do, if a bell is rung for which it stands.
     pub(super) fn called(&self, group: &[Piece<B>]) -> Option<Piece<B>> {
-        let rings = |left: &mut Left<B>| {
-            let mut kicks = group.iter().flat_map(|work| work.kicks());
-            kicks.any(|kick| kick.is(&left.bell))
-        };
-        self.stand_by.lock().left.take_if(rings).map(|called| called.work)
+        let stand_by = self.stand_by.lock();
+        let deputy = stand_by.deputy.as_ref()?;
+        let mut kicks = group.iter().flat_map(|work| work.kicks());
+        kicks.any(|kick| kick.is(&deputy.bell)).then(|| -> Piece<B> {
+            Box::new(Called {
+                bell: deputy.bell.clone(),
+                deed: Arc::clone(&deputy.deed),
+                done: Deputized::default(),
+            })
+        })
     }
 }

@@ -10,9 +10,7 @@ use rusqlite::Connection;
 use super::WorkQueue;
 use super::damage::{hold, mailbox_in, number_in, reverse_path_in, text_in, word_in};
 use super::error::QueueError;
-use super::hopper::Pending;
 use super::id::MessageId;
-use super::intake::Ticket;
 use super::ledger::{self, Ledger};
 use super::mending::mend;
 use super::moves::{Change, now_due, refresh_due};
@@ -26,7 +24,6 @@ use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Tokens;
 use crate::smtp::dsn::Notify;
 use crate::smtp::path::Mailbox;
-use crate::tasks::bell::Bell;
 
 /// Lists come and go without a sync: after a crash each of them is taken apart anyway, and its messages are pending
 /// again whether the disk knows of the list or not.
@@ -99,31 +96,6 @@ const MOST_GATHERING: usize = 100;
 /// Recipients that one pass moves at most, and a list more: it is one short transaction.
 const RECIPIENTS_A_PASS: usize = 5000;
 
-/// A pass of Domain List Processing that was left with the writer.
-#[derive(Debug)]
-pub struct LeftClaim<'q> {
-    queue: &'q WorkQueue,
-    ticket: Ticket,
-    pending: Pending<Option<Claimed>>,
-}
-
-impl LeftClaim<'_> {
-    /// Takes it back; or gives what came of it, where it was made.
-    ///
-    /// # Errors
-    /// When it was made and the database refused: everything is pending as before.
-    pub fn withdraw(self) -> Result<Option<Claimed>, QueueError> {
-        if self.queue.store.withdraw(self.ticket) {
-            return Ok(None);
-        }
-        match self.pending.wait() {
-            // A transport that began meanwhile has left another one in its place.
-            Err(QueueError::Stopped) => Ok(None),
-            made => made,
-        }
-    }
-}
-
 impl WorkQueue {
     /// One pass of Domain List Processing: gives each next hop that is due at most one list. Empty when
     /// there is nothing to do, or no room.
@@ -135,27 +107,6 @@ impl WorkQueue {
         self.store
             .write_as(MOVE, move |ledger| make_lists(ledger, &claim, now))
             .wait()
-    }
-
-    /// Leaves a pass of Domain List Processing with the writer, to be made by `claim` together with what rings `bell`:
-    /// who does that while osesctl rests need not wake it for the pass, but only for what came of it. Where there is
-    /// more to consider `claim` gives none, and nothing is done.
-    #[must_use]
-    pub fn leave_claim(
-        &self,
-        bell: Bell,
-        claim: impl Fn() -> Option<Claim> + Send + 'static,
-    ) -> LeftClaim<'_> {
-        let pass = move |ledger: &mut Ledger<'_>| {
-            let now = ledger.moment();
-            claim().map(|claim| make_lists(ledger, &claim, now)).transpose()
-        };
-        let (ticket, pending) = self.store.stand_by(MOVE, bell, pass);
-        LeftClaim {
-            queue: self,
-            ticket,
-            pending,
-        }
     }
 
     /// A list of what is due for `hop`, for handler `handler`, which has just carried another one there; `None` when
@@ -295,7 +246,8 @@ impl WorkQueue {
     }
 }
 
-fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Claimed, QueueError> {
+/// One pass of Domain List Processing.
+pub(super) fn make_lists(ledger: &mut Ledger<'_>, claim: &Claim, now: Stamp) -> Result<Claimed, QueueError> {
     let mut claimed = Claimed::default();
     let mut recipients = 0;
     let (chosen, gathering) = choose(ledger, claim, now)?;

@@ -11,6 +11,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::moves::{expired, give_up, settle_if_done, too_late};
 use super::outcome::Reason;
+use super::passage::Course;
 use super::states::State;
 use rusqlite::Connection;
 use std::time::Duration;
@@ -267,7 +268,7 @@ fn report(ledger: &mut Ledger<'_>, notice: &Notice) -> Result<(), QueueError> {
         return Ok(());
     }
     if let Telling::Report(report) = &notice.telling {
-        put(ledger, report, None)?;
+        put(ledger, report, None, &Course::First, ledger.moment())?;
         let counter = match &notice.news {
             News::Ends { failed, .. } if failed.is_empty() => "Mail.SuccessReports",
             News::Ends { .. } => "Mail.Reports",

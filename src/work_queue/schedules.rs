@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::error::QueueError;
 use super::folder::ContentFolder;
-use super::intake::Intake;
+use super::intake::{Deputized, Intake};
 use super::ledger::Counts;
 use super::writer::{Book, Durability, Writer};
-use crate::sync::{Time, dice, in_many_orders, step, thread};
+use crate::sync::{Time, bounded, dice, in_many_orders, step, thread};
 use crate::tasks::bell::{Bell, Stop};
 
 const ORDERS: usize = 2000;
@@ -208,34 +208,42 @@ fn a_task_that_is_kicked_by_the_writer_finds_what_was_written_and_misses_nothing
     });
 }
 
-/// What a task does that leaves its next pass with the writer while it rests, like osesctl.
-fn rest(intake: &Intake<Disk>, bell: &Bell, stop: &Stop, pass: u32) -> Option<u32> {
-    let write = move |open: &mut Vec<u32>| {
+/// What a task does that leaves a deputy with the writer while it rests, like osesctl: gives the passes that were made.
+fn rest(intake: &Intake<Disk>, bell: &Bell, stop: &Stop, pass: u32) -> Vec<u32> {
+    let (made, for_us) = bounded(1);
+    let deed = move |open: &mut Vec<u32>| {
+        if !made.is_empty() {
+            return Ok(Deputized::default());
+        }
         open.push(pass);
-        Ok(pass)
+        let made = made.clone();
+        Ok(Deputized {
+            is_through: dice(2) == 0,
+            then: Some(Box::new(move || made.try_send(pass).is_err())),
+        })
     };
-    let (ticket, pending) = intake.stand_by(Durability::Unsynced, bell.clone(), write);
+    let ticket = intake.deputize(bell.clone(), Arc::new(deed));
     bell.rest(stop, AN_HOUR);
-    if intake.withdraw(ticket) {
-        return None;
+    intake.withdraw(ticket);
+    let mut passes = Vec::new();
+    while let Ok(pass) = for_us.recv() {
+        passes.push(pass);
     }
-    match pending.wait() {
-        Err(QueueError::Stopped) => None,
-        made => Some(made.unwrap()),
-    }
+    passes
 }
 
 #[test]
-fn a_pass_that_was_left_with_the_writer_is_made_once_and_known_or_not_made() {
+fn what_a_deputy_does_is_done_once_and_known_or_not_done() {
     for time in [Time::StandsStill, Time::Passes] {
         in_many_orders(ORDERS / 2, time, || {
             let (intake, disk, writing) = writer(4);
+            *disk.failures.lock().unwrap() = vec![|| failed(rusqlite::ffi::SQLITE_BUSY)];
             let (bell, stop) = (Bell::default(), Stop::default());
             let client = {
                 let (intake, bell) = (Arc::clone(&intake), bell.clone());
                 thread::spawn(move || {
                     for number in 0..2 {
-                        put(&intake, number, vec![bell.clone()]).wait().unwrap();
+                        while put(&intake, number, vec![bell.clone()]).wait().is_err() {}
                     }
                 })
             };
@@ -257,6 +265,52 @@ fn a_pass_that_was_left_with_the_writer_is_made_once_and_known_or_not_made() {
 }
 
 #[test]
+fn a_bell_rings_for_whatever_no_deputy_has_seen() {
+    in_many_orders(ORDERS, Time::StandsStill, || {
+        let (intake, disk, writing) = writer(4);
+        let (bell, stop) = (Bell::default(), Stop::default());
+        let clients: Vec<_> = (0..3)
+            .map(|client| {
+                let (intake, bell) = (Arc::clone(&intake), bell.clone());
+                thread::spawn(move || put(&intake, client, vec![bell]).wait().unwrap())
+            })
+            .collect();
+        let seen = Arc::new(Mutex::new(0));
+        let look = {
+            let (seen, disk) = (Arc::clone(&seen), disk.clone());
+            move || {
+                let mut seen = seen.lock().unwrap();
+                *seen = disk.written.lock().unwrap().len();
+                *seen
+            }
+        };
+        while *seen.lock().unwrap() < 3 {
+            look();
+            let by_deputy = look.clone();
+            let deed = move |_: &mut Vec<u32>| {
+                let look = by_deputy.clone();
+                // Who waits has to hear of the last one.
+                let then = move || look() < 3;
+                Ok(Deputized {
+                    is_through: true,
+                    then: Some(Box::new(then)),
+                })
+            };
+            let ticket = intake.deputize(bell.clone(), Arc::new(deed));
+            if *seen.lock().unwrap() < 3 {
+                bell.rest(&stop, AN_HOUR);
+            }
+            intake.withdraw(ticket);
+        }
+        clients
+            .into_iter()
+            .for_each(|client| assert!(client.join().unwrap() < 3));
+        intake.hopper().close();
+        writing.join().unwrap();
+    });
+}
+
+#[test]
 fn a_transport_that_is_still_ending_does_not_take_away_what_its_successor_has_left() {
     in_many_orders(ORDERS, Time::StandsStill, || {
         let (intake, disk, writing) = writer(4);
@@ -264,26 +318,23 @@ fn a_transport_that_is_still_ending_does_not_take_away_what_its_successor_has_le
         let leave = |pass: u32| {
             let write = move |open: &mut Vec<u32>| {
                 open.push(pass);
-                Ok(pass)
+                Ok(Deputized::default())
             };
-            intake.stand_by(Durability::Unsynced, bell.clone(), write)
+            intake.deputize(bell.clone(), Arc::new(write))
         };
-        let (before, replaced) = leave(100);
-        let (after, left) = leave(200);
+        let before = leave(100);
+        let after = leave(200);
         let ending = {
             let intake = Arc::clone(&intake);
-            thread::spawn(move || {
-                assert!(!intake.withdraw(before), "it is not there any more");
-                assert!(matches!(replaced.wait(), Err(QueueError::Stopped)));
-            })
+            thread::spawn(move || intake.withdraw(before))
         };
         put(&intake, 0, vec![bell.clone()]).wait().unwrap();
-        assert!(!intake.withdraw(after), "its bell has rung");
-        assert_eq!(left.wait().unwrap(), 200);
+        intake.withdraw(after);
+        put(&intake, 1, vec![bell.clone()]).wait().unwrap();
         ending.join().unwrap();
         intake.hopper().close();
         writing.join().unwrap();
-        assert_eq!(*disk.written.lock().unwrap(), [0, 200]);
+        assert_eq!(*disk.written.lock().unwrap(), [0, 200, 1]);
     });
 }
 

@@ -25,8 +25,9 @@ use super::folder::ContentFolder;
 use super::hopper::Pending;
 use super::housekeeping::Gaps;
 use super::id::Stamps;
-use super::intake::{Intake, Ticket};
+use super::intake::{Deed, Intake, Ticket};
 use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
+use super::passage::Passage;
 use super::place::{Loss, Place};
 use super::schema::bring_up;
 use super::writer::{Durability, Writer};
@@ -76,6 +77,7 @@ pub(super) struct Store {
     stamps: Arc<Stamps>,
     last_moment: Option<Stamp>,
     intake: Arc<Intake<Database>>,
+    passage: Passage,
     doubt: Doubt,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
@@ -177,6 +179,7 @@ impl Store {
             stamps,
             last_moment,
             intake,
+            passage: Passage::default(),
             doubt,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
@@ -205,6 +208,11 @@ impl Store {
     /// Where the content files are.
     pub(super) fn content(&self) -> &Arc<ContentFolder> {
         &self.content
+    }
+
+    /// What the conversion tasks have left for mail that only passes through.
+    pub(super) fn passage(&self) -> &Passage {
+        &self.passage
     }
 
     pub(super) fn stamps(&self) -> &Stamps {
@@ -245,20 +253,14 @@ impl Store {
         self.intake.put(durability, kicks, verb)
     }
 
-    /// Leaves `verb` with the writer, to be done in the first transaction that rings `bell`, which rings for it, too. It
-    /// replaces what was left before.
-    pub(super) fn stand_by<T: Send + 'static>(
-        &self,
-        durability: Durability,
-        bell: Bell,
-        verb: impl FnMut(&mut Ledger<'_>) -> Result<T, QueueError> + Send + 'static,
-    ) -> (Ticket, Pending<T>) {
-        self.intake.stand_by(durability, bell, verb)
+    /// Leaves a deputy with the writer: see [`Intake::deputize`].
+    pub(super) fn deputize(&self, bell: Bell, deed: Arc<Deed<Database>>) -> Ticket {
+        self.intake.deputize(bell, deed)
     }
 
-    /// Takes back what was left with the writer; `false` if it has begun already, or was replaced.
-    pub(super) fn withdraw(&self, ticket: Ticket) -> bool {
-        self.intake.withdraw(ticket)
+    /// Takes it back: see [`Intake::withdraw`].
+    pub(super) fn withdraw(&self, ticket: Ticket) {
+        self.intake.withdraw(ticket);
     }
 
     /// Hands a step of work that takes many of them to the writer, and waits for it. If others have work for the

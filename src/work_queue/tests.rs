@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, unbounded};
 use tempfile::TempDir;
 
 use super::outcome::Success;
@@ -22,10 +23,11 @@ mod board;
 mod clock;
 mod compaction;
 mod damage;
+mod deputy;
 mod expansion;
-mod left_claim;
 mod mending;
 mod model;
+mod passage;
 mod plans;
 mod too_late;
 mod verify;
@@ -200,6 +202,20 @@ fn mailbox(text: &str) -> Mailbox {
 
 fn hop_of(path: &Mailbox) -> NextHop {
     NextHop::Domain(path.domain().to_owned())
+}
+
+/// A deputy of osesctl in this world, and what it makes until it is through; the bell rings for all of that.
+fn deputize<'w>(
+    world: &'w World,
+    bell: &Bell,
+    claim: impl Fn() -> Option<Claim> + Send + Sync + 'static,
+) -> (Stand<'w>, Receiver<Claimed>) {
+    let (made, for_us) = unbounded();
+    let hand_out = move |claimed| made.send(claimed).is_err();
+    (
+        world.queue.stand_for_osesctl(bell.clone(), claim, hand_out),
+        for_us,
+    )
 }
 
 fn claim(handlers: &[usize], waiting_room: usize) -> Claim {

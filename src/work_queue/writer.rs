@@ -75,8 +75,14 @@ pub(super) trait Work<B: Book>: Send {
     fn durability(&self) -> Durability;
     /// The bells that it rings.
     fn kicks(&self) -> &[Bell];
+    /// The bell of the task for which it stands, if what was done in its transaction leaves nothing for that.
+    fn is_through_for(&self) -> Option<&Bell> {
+        None
+    }
     /// Does the work, in the transaction that is open.
     fn run(&mut self, ledger: &mut B::Ledger<'_>) -> Result<(), QueueError>;
+    /// Its commit has returned, and nobody has heard of it yet.
+    fn at_once(&mut self) {}
     /// Its commit has returned.
     fn committed(self: Box<Self>);
     /// Nothing of it was done.
@@ -130,8 +136,6 @@ where
     }
 
     fn committed(self: Box<Self>) {
-        // Before the answer: whoever waits for it may run in place of this thread.
-        self.kicks.iter().for_each(Bell::kick);
         self.answer.tell(self.outcome.ok_or(QueueError::Stopped));
     }
 
@@ -167,7 +171,7 @@ impl<B: Book> Writer<B> {
                 done = self.in_one_transaction(&mut group, Counts::new());
             }
             match done {
-                Ok(()) => group.into_iter().for_each(|work| work.committed()),
+                Ok(()) => answer(group),
                 // Whoever has it locked has it locked for all; each would wait as long again.
                 Err(error) if error.is_locked() => {
                     log::error!("{error}; {} pieces of work refused", group.len());
@@ -208,7 +212,7 @@ impl<B: Book> Writer<B> {
                 self.book.spare_content(false);
             }
             match done {
-                Ok(()) => work.committed(),
+                Ok(()) => answer(vec![work]),
                 Err(error) => {
                     log::error!("{error}");
                     work.failed(error);
@@ -235,4 +239,16 @@ impl<B: Book> Writer<B> {
         }
         written
     }
+}
+
+/// Rings, and answers: what a group did is committed. The bell for which a deputy stands does not ring for what that has
+/// done already.
+fn answer<B: Book>(mut group: Vec<Piece<B>>) {
+    group.iter_mut().for_each(|work| work.at_once());
+    let through = group.iter().find_map(|work| work.is_through_for()).cloned();
+    let is_done = |bell: &&Bell| through.as_ref().is_some_and(|done| done.is(bell));
+    let kicks = group.iter().flat_map(|work| work.kicks());
+    // Before the answers: whoever waits for one may run in place of this thread.
+    kicks.filter(|bell| !is_done(bell)).for_each(Bell::kick);
+    group.into_iter().for_each(|work| work.committed());
 }

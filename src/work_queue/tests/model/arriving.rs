@@ -145,14 +145,13 @@ impl Machine {
             return self.world.queue.routed(routed).unwrap();
         }
         let (claim, bell) = (self.terms(dice), Bell::default());
-        let left = {
+        let (deputy, made) = deputize(&self.world, &bell, {
             let claim = claim.clone();
-            self.world
-                .queue
-                .leave_claim(bell.clone(), move || Some(claim.clone()))
-        };
+            move || Some(claim.clone())
+        });
         self.world.queue.routed_and_kick(routed, vec![bell]).unwrap();
-        let claimed = left.withdraw().unwrap().expect("its bell has rung");
+        drop(deputy);
+        let claimed = made.recv().expect("its bell has rung");
         // It has the moment from the queue's own clock, which may be ahead of ours.
         let latest = self.world.queue.message_id().arrived();
         self.is_listed(&claim, claimed, latest);

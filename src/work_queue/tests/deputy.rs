@@ -1,11 +1,11 @@
-//! A pass that osesctl leaves with the writer while it rests.
+//! The deputy that osesctl leaves with the writer while it rests.
 
 use super::*;
 
 #[test]
 fn what_is_routed_is_listed_in_the_same_transaction_and_its_bell_rings() {
     let (world, bell) = (World::new(), Bell::default());
-    let left = world.queue.leave_claim(bell.clone(), || Some(claim(&[3], 0)));
+    let (deputy, made) = deputize(&world, &bell, || Some(claim(&[3], 0)));
     let id = world.put("a@example.org", &["b@lotus.com"]);
     world.convert_and_kick(&bell);
     // Nobody but the writer had a hand in it.
@@ -14,7 +14,9 @@ fn what_is_routed_is_listed_in_the_same_transaction_and_its_bell_rings() {
         "WQ_MSG_LOCKED_FOR_XMIT3"
     );
     assert!(bell.heard().try_recv().is_ok());
-    let claimed = left.withdraw().unwrap().unwrap();
+    drop(deputy);
+    let claimed = made.recv().unwrap();
+    assert!(made.recv().is_err(), "it is through");
     let lists: Vec<_> = claimed.lists.iter().map(|list| list.handler).collect();
     assert_eq!((lists, claimed.to_lingering), (vec![Some(3)], vec![]));
     let contents = claimed.lists[0].contents.as_ref().unwrap();
@@ -46,14 +48,15 @@ fn a_list_goes_to_the_handler_that_lingers_whoever_else_is_free() {
 #[test]
 fn a_pass_that_nobody_rang_for_or_that_has_more_to_consider_is_not_made() {
     let (world, bell) = (World::new(), Bell::default());
-    let left = world.queue.leave_claim(bell.clone(), || Some(claim(&[3], 0)));
+    let (deputy, made) = deputize(&world, &bell, || Some(claim(&[3], 0)));
     world.put("a@example.org", &["b@lotus.com"]);
     world.convert();
-    assert!(left.withdraw().unwrap().is_none(), "another bell");
-    let left = world.queue.leave_claim(bell.clone(), || None);
+    drop(deputy);
+    assert!(made.recv().is_err(), "another bell");
+    let (_deputy, made) = deputize(&world, &bell, || None);
     world.put("a@example.org", &["c@lotus.com"]);
     world.convert_and_kick(&bell);
-    assert!(left.withdraw().unwrap().is_none());
+    assert!(made.try_recv().is_err());
     assert_eq!(world.states(), "WQ_PENDING_XMIT:2");
     assert!(bell.heard().try_recv().is_ok(), "who rests looks for himself");
 }
@@ -61,11 +64,32 @@ fn a_pass_that_nobody_rang_for_or_that_has_more_to_consider_is_not_made() {
 #[test]
 fn a_pass_that_fails_keeps_nobody_from_being_routed() {
     let (world, bell) = (World::new(), Bell::default());
-    let left = world
-        .queue
-        .leave_claim(bell.clone(), || panic!("an error in the program"));
+    let (_deputy, made) = deputize(&world, &bell, || panic!("an error in the program"));
     world.put("a@example.org", &["b@lotus.com"]);
     world.convert_and_kick(&bell);
-    assert!(left.withdraw().is_err());
+    assert!(made.try_recv().is_err());
     assert_eq!(world.states(), "WQ_PENDING_XMIT:1");
+    assert!(bell.heard().try_recv().is_ok());
+}
+
+#[test]
+fn a_bell_does_not_ring_for_what_has_been_handed_out_unless_more_is_due() {
+    let (world, bell) = (World::new(), Bell::default());
+    let list_one = || {
+        Some(Claim {
+            handlers: vec![3],
+            waiting_room: 0,
+            ..claim(&[], 0)
+        })
+    };
+    let _deputy = world
+        .queue
+        .stand_for_osesctl(bell.clone(), list_one, |claimed| claimed.lists.len() == 1);
+    world.put("a@example.org", &["b@lotus.com"]);
+    world.convert_and_kick(&bell);
+    assert_eq!(world.states(), "WQ_MSG_LOCKED_FOR_XMIT:1");
+    assert!(bell.heard().try_recv().is_err());
+    world.put("a@example.org", &["b@lotus.com", "c@ibm.com"]);
+    world.convert_and_kick(&bell);
+    assert!(bell.heard().try_recv().is_ok(), "one of two next hops waits");
 }
