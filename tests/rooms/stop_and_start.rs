@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use smtpmta::sink::settings::{Settings, Tls};
 
 use crate::support::client::{Client, letter, stuffed};
+use crate::support::shim::Fault;
 use crate::support::sink::{Sink, Stage};
 use crate::support::submission::{ACCOUNTS, LOGGED_IN, PASSWORD, Port, USER, address, plain, world};
 use crate::support::traffic::{Account, next_hop, times, under_load};
@@ -391,6 +392,42 @@ fn sigterm_ends_the_mta_with_a_session_that_hangs_at_every_stage_and_nothing_is_
     }
     let waited = "SELECT count(*) FROM history WHERE event = 'given up'";
     assert_eq!(world.sql(waited), "0");
+}
+
+#[test]
+fn a_message_that_is_begun_in_the_moment_of_a_stop_is_brought_to_its_end_and_not_sent_twice() {
+    let (sink, other) = (hanging_at(Stage::Ehlo), hanging_at(Stage::Ehlo));
+    let mut world = World::without_mta(&[]);
+    for (domain, sink) in [("ibm.com", &sink), ("lotus.com", &other)] {
+        world.flag("--route", &format!("{domain}={}", sink.address()));
+    }
+    let faults = world.faults();
+    world.start();
+    let mut client = Client::of(&world);
+    let to = "first@ibm.com";
+    for (to, sink) in [(to, &sink), ("other@lotus.com", &other)] {
+        client.mail("bsmith@univac.com", &[to], &letter(to));
+        sink.wait_for(|seen| seen.hangs_at(Stage::Ehlo), PATIENCE);
+    }
+    // The handler has waited for its host so far. It says MAIL, RCPT and DATA, and hears of nothing while the stop comes.
+    faults.order(&[Fault::held().on("socket:[").times(1)]);
+    let turns = sink.look(|seen| seen.sessions[0].turns);
+    sink.release();
+    sink.wait_for(|seen| seen.sessions[0].turns > turns + 1, PATIENCE);
+    let ended = world.end(|mta| {
+        mta.signal(SIGTERM);
+        // Those that wait for their hosts have been woken.
+        other.wait_for(|seen| seen.live().count() == 0, PATIENCE);
+        faults.behave();
+    });
+    is_stopped(ended, "a message has just been begun");
+    assert_eq!(Account::arrived(&sink).get(to), Some(&1));
+    other.release();
+    world.start();
+    drain(&world);
+    for (to, sink) in [(to, &sink), ("other@lotus.com", &other)] {
+        assert_eq!(Account::arrived(sink).get(to), Some(&1), "{to}");
+    }
 }
 
 #[test]

@@ -30,6 +30,9 @@ const STRUCK: usize = 32;
 /// Stands in place of an errno for a call that does half of what it should.
 const SHORT: i32 = -1;
 
+/// Stands there for a call that is made, and does not come back.
+const HELD: i32 = -2;
+
 /// write, pwrite, writev and send.
 pub const WRITE: u32 = 1;
 /// read, pread and recv.
@@ -106,6 +109,15 @@ impl Fault {
         Fault {
             error: SHORT,
             ..Fault::of(calls, Errno::UnknownErrno)
+        }
+    }
+
+    /// Every send does what it should, and comes back only when the order is called off: whatever happens meanwhile
+    /// finds its thread there.
+    pub fn held() -> Fault {
+        Fault {
+            error: HELD,
+            ..Fault::of(WRITE, Errno::UnknownErrno)
         }
     }
 

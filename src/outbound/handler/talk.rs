@@ -96,7 +96,9 @@ impl Talk<'_> {
     /// What happens to the session next: there is a message for it, or none, or the peer says something.
     fn input(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
         if self.broken.is_none() && self.wanted {
-            if !desk.stopping() && hand.has_next(&self.session) {
+            // Busy first: a stop that comes from now on leaves it the time for this message, and does not take the session
+            // for one that waits for its host, as it has done so far.
+            if desk.rest(Rest::Busy) && hand.has_next(&self.session) {
                 self.wanted = false;
                 return self.next_message(hand, desk);
             }
