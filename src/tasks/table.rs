@@ -78,6 +78,8 @@ struct Place {
     resting_since: Option<Instant>,
     /// The session has been told to make room.
     evicted: bool,
+    /// The session hears its peer no longer.
+    deaf: bool,
 }
 
 /// What a session would lose if it were broken off now.
@@ -386,8 +388,9 @@ impl Places {
 
     /// Under the lock that also guards the descriptor's life: it can not be somebody else's by now.
     fn shut_down(&self, how: Shutdown, which: impl Fn(&Place) -> bool) {
-        for place in self.rows.lock().iter().filter(|place| which(place)) {
+        for place in self.rows.lock().iter_mut().filter(|place| which(place)) {
             if let Some(socket) = place.socket {
+                place.deaf = true;
                 // A peer that has gone meanwhile is what we want.
                 let _ = shutdown(socket, how);
             }
@@ -440,6 +443,7 @@ impl Desk {
         self.places.rows.lock()[self.number].socket = Some(socket);
         if self.stopping() {
             // The stop came before the socket did.
+            self.places.rows.lock()[self.number].deaf = true;
             let _ = shutdown(socket, Shutdown::Read);
         }
         Lent(self)
@@ -470,6 +474,13 @@ impl Desk {
         self.places.rows.lock()[self.number].evicted
     }
 
+    /// Whether a stop has cut the session off from its peer. What came before may still be read, but nothing that is said
+    /// from now on is heard an answer to.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.places.rows.lock()[self.number].deaf
+    }
+
     /// Whether the order to stop has been given.
     #[must_use]
     pub fn stopping(&self) -> bool {
@@ -492,6 +503,7 @@ impl Drop for Lent<'_> {
         let mut rows = self.0.places.rows.lock();
         rows[self.0.number].socket = None;
         rows[self.0.number].rest = Rest::Busy;
+        rows[self.0.number].deaf = false;
     }
 }
 

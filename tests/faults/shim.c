@@ -35,7 +35,7 @@ enum {
 
 /* No errno: the call writes half of what it should, or a single octet. */
 #define SHORT (-1)
-/* No errno: the call is made as it should, and does not come back before its order is called off. Of send alone. */
+/* No errno: the call is made as it should, and does not come back before its order is called off. Of send and syncs. */
 #define HELD (-2)
 
 /* An order, 128 octets. It counts while `armed`. */
@@ -373,6 +373,8 @@ static int sync_by(int fd, int (*real)(int))
         note(SYNC_BEGINS, file, number, path, !fstat(fd, &status) && S_ISDIR(status.st_mode) ? "/" : "", NULL, 0);
         end_turn();
     }
+    if (error == HELD)
+        be_held();
     int result = error > 0 ? refuse(error) : real(fd);
     if (watched) {
         begin_turn();

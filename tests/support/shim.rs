@@ -112,12 +112,12 @@ impl Fault {
         }
     }
 
-    /// Every send does what it should, and comes back only when the order is called off: whatever happens meanwhile
-    /// finds its thread there.
-    pub fn held() -> Fault {
+    /// Every call of these kinds does what it should, and comes back only when the order is called off: whatever happens
+    /// meanwhile finds its thread there. For send, fsync and fdatasync.
+    pub fn held(calls: u32) -> Fault {
         Fault {
             error: HELD,
-            ..Fault::of(WRITE, Errno::UnknownErrno)
+            ..Fault::of(calls, Errno::UnknownErrno)
         }
     }
 

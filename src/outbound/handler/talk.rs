@@ -68,8 +68,8 @@ impl Talk<'_> {
             for step in self.session.advance(input) {
                 match step {
                     Step::Send(bytes) => self.connection.send(&bytes),
-                    Step::SendContent(id) => self.send_content(hand, id, Form::Lines),
-                    Step::SendBinary(id) => self.send_content(hand, id, Form::Chunk),
+                    Step::SendContent(id) => self.send_content(hand, desk, id, Form::Lines),
+                    Step::SendBinary(id) => self.send_content(hand, desk, id, Form::Chunk),
                     Step::BeginTls => ready = Some(self.begin_tls()),
                     Step::Settle { message, outcomes } => {
                         self.plans.remove(&message);
@@ -231,8 +231,13 @@ impl Talk<'_> {
 
     /// Sends the content of a message in flight. What is wrong on our side is no business of the peer or of the
     /// sender: they are told that it was not there, and the operator why.
-    fn send_content(&mut self, hand: &mut Hand<'_>, id: MessageId, form: Form) {
+    fn send_content(&mut self, hand: &mut Hand<'_>, desk: &Desk, id: MessageId, form: Form) {
         if self.broken.is_some() {
+            return;
+        }
+        // The host would take it, and we would never hear of that.
+        if desk.is_deaf() {
+            self.broken = Some(Trouble::Closed);
             return;
         }
         let queue = &self.handler.queue;
