@@ -64,6 +64,9 @@ impl Talk<'_> {
                 None => self.input(hand, desk),
             };
             let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
+            if interrupted {
+                self.tell_of_the_unanswered();
+            }
             let mut end = None;
             for step in self.session.advance(input) {
                 match step {
@@ -90,6 +93,16 @@ impl Talk<'_> {
             if self.connection.is_full() {
                 self.flush();
             }
+        }
+    }
+
+    /// Our stop ends the session: what the host was sent, and would have answered for later, goes out again.
+    fn tell_of_the_unanswered(&self) {
+        for id in self.session.unanswered() {
+            log::warn!(
+                "id={id} cut off by the stop before {} had answered for it: it is sent again, and may come twice",
+                self.host
+            );
         }
     }
 
