@@ -23,6 +23,9 @@ const STACK: usize = 512 * 1024;
 /// How long a session that is cut off may take to say so, and then to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How much longer those are waited for that have to record what became of messages.
+const LAST_RECORDS: Duration = Duration::from_millis(2500);
+
 /// What handlers of one kind do with what the controller gives them.
 type Serve<J> = Box<dyn Fn(J, &Desk) + Send + Sync>;
 
@@ -80,6 +83,8 @@ struct Place {
     evicted: bool,
     /// The session hears its peer no longer.
     deaf: bool,
+    /// It has to record what became of a message.
+    records: bool,
 }
 
 /// What a session would lose if it were broken off now.
@@ -329,7 +334,7 @@ impl<J: Send + 'static> HandlerTable<J> {
 
     /// Stops the handlers: idle ones go at once, sessions at rest are woken, the others may finish what they are
     /// doing until `grace` is over; then their sockets are shut down. Waits for them, at most `grace` and a
-    /// second; whether all have ended.
+    /// second, and somewhat longer where something has yet to be recorded; whether all have ended.
     pub fn stop(&self, grace: Duration) -> bool {
         let places = &self.shared.places;
         places.stop.give();
@@ -346,7 +351,9 @@ impl<J: Send + 'static> HandlerTable<J> {
             return true;
         }
         places.shut_down(Shutdown::Both, |_| true);
+        // A disk that refuses may yet come to itself.
         places.wait_until_ended(LAST_WORDS)
+            || places.rows.lock().iter().any(|place| place.records) && places.wait_until_ended(LAST_RECORDS)
     }
 }
 
@@ -472,6 +479,11 @@ impl Desk {
     #[must_use]
     pub fn is_evicted(&self) -> bool {
         self.places.rows.lock()[self.number].evicted
+    }
+
+    /// Whether something has to be recorded from now on: until that is done a stop is patient.
+    pub fn records(&self, records: bool) {
+        self.places.rows.lock()[self.number].records = records;
     }
 
     /// Whether a stop has cut the session off from its peer. What came before may still be read, but nothing that is said

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SIGHUP, SIGTERM};
 use rusqlite::Connection;
 use smtpmta::sink::settings::{Settings, Tls};
@@ -31,6 +32,9 @@ const CLIENTS: usize = 4;
 
 /// Messages that are acknowledged before the next thing is done.
 const BETWEEN: usize = 10;
+
+/// So long, and a little longer, a stop waits for sessions.
+const PATIENCE_OF_A_STOP: Duration = Duration::from_millis(6200);
 
 /// Messages of which a session can not have the outcomes of all on their way to the disk.
 const MANY: usize = 30;
@@ -523,6 +527,42 @@ fn what_was_sent_is_not_sent_again_although_the_disk_hangs_for_longer_than_a_sto
     assert_eq!(world.terminate().0, Some(0));
     let arrived = Account::arrived(&sink);
     assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+}
+
+#[test]
+fn an_outcome_that_the_disk_refuses_is_recorded_at_the_last_moment_of_a_stop() {
+    let sink = hanging_at(Stage::Dot);
+    let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
+    let faults = world.faults();
+    world.start();
+    let to = "first@ibm.com";
+    Client::of(&world).mail("bsmith@univac.com", &[to], &letter(to));
+    sink.wait_for(|seen| seen.hangs_at(Stage::Dot), PATIENCE);
+    faults.order(&[Fault::of(WRITE, Errno::EIO).on("queue.db")]);
+    sink.release();
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    let ended = world.end(|mta| {
+        mta.signal(SIGTERM);
+        // So long any session is waited for.
+        let (began, struck) = (Instant::now(), faults.struck());
+        eventually("the outcome to be refused again and again", || {
+            let tries = faults.struck() - struck;
+            if began.elapsed() > PATIENCE_OF_A_STOP && tries > 10 {
+                Ok(())
+            } else {
+                Err(tries)
+            }
+        });
+        faults.behave();
+    });
+    is_stopped(ended, "the disk refuses");
+    world.start();
+    drain(&world);
+    assert_eq!(Account::arrived(&sink).get(to), Some(&1));
+    assert_eq!(
+        world.sql("SELECT count(*) FROM history WHERE event = 'recovered'"),
+        "0"
+    );
 }
 
 #[test]

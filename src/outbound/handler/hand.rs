@@ -14,7 +14,6 @@ use crate::outbound::session::Session;
 use crate::outbound::transaction::{Envelope, Recipient, RecipientKey};
 use crate::smtp::dsn::OriginalRecipient;
 use crate::sync::now;
-use crate::tasks::bell::Stop;
 use crate::tasks::table::Desk;
 use crate::tls::wire::TlsFacts;
 use crate::work_queue::id::MessageId;
@@ -35,13 +34,14 @@ const LINGER: Duration = Duration::from_millis(200);
 
 /// How long to wait before the queue is asked again to record what it refused to record.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// The same during a stop, which leaves little time.
+const PAUSE_AT_LAST: Duration = Duration::from_millis(100);
 
 /// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
 pub(super) struct Hand<'h> {
     handler: &'h OutboundHandler,
     pub(super) list: DomainList,
-    stop: &'h Stop,
-    number: usize,
+    desk: &'h Desk,
     /// Not taken by a session yet.
     pub(super) todo: VecDeque<ListedMessage>,
     /// Taken, and not settled yet.
@@ -73,8 +73,7 @@ impl<'h> Hand<'h> {
         Hand {
             handler,
             list,
-            stop: desk.stop(),
-            number: desk.number(),
+            desk,
             todo: VecDeque::new(),
             in_flight: Vec::new(),
             finished: None,
@@ -152,7 +151,7 @@ impl<'h> Hand<'h> {
     /// The list is through; only then another one is taken up.
     fn carry_on(&mut self) {
         self.finish();
-        let (dispatch, number, hop) = (&self.handler.dispatch, self.number, self.list.hop);
+        let (dispatch, number, hop) = (&self.handler.dispatch, self.desk.number(), self.list.hop);
         let next = match dispatch.more(&self.list, self.handler.per_next_hop) {
             None => return,
             Some(More::List(next)) => {
@@ -191,7 +190,7 @@ impl<'h> Hand<'h> {
         }
         let until = now() + LINGER;
         let (dispatch, most) = (&self.handler.dispatch, self.handler.per_next_hop);
-        let next = dispatch.linger(&self.list, self.number, most, until, self.stop);
+        let next = dispatch.linger(&self.list, self.desk.number(), most, until, self.desk.stop());
         if let Some(next) = next {
             self.change_to(next);
             self.load();
@@ -423,13 +422,16 @@ impl<'h> Hand<'h> {
 
     /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
     fn ask<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
-        let given_up = || self.stop.is_given();
+        let given_up = || self.desk.stopping();
         self.until_done(given_up, &mut verb)
     }
 
     /// Asks the queue until it does it, stop or not, unless it is closed: what was sent would be sent again.
     fn insist<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
-        self.until_done(|| false, &mut verb)
+        self.desk.records(true);
+        let done = self.until_done(|| false, &mut verb);
+        self.desk.records(false);
+        done
     }
 
     fn until_done<T>(
@@ -447,7 +449,11 @@ impl<'h> Hand<'h> {
                 return None;
             }
             // Not on the order to stop: once given, it would end every pause at once.
-            std::thread::park_timeout(PAUSE_AFTER_TROUBLE);
+            std::thread::park_timeout(if self.desk.stopping() {
+                PAUSE_AT_LAST
+            } else {
+                PAUSE_AFTER_TROUBLE
+            });
         }
     }
 
