@@ -60,6 +60,8 @@ struct Places {
     max: usize,
     rows: Mutex<Vec<Place>>,
     busy: AtomicUsize,
+    /// How many have to record what became of messages.
+    recording: AtomicUsize,
     running: Mutex<usize>,
     ended: Condvar,
     freed: Bell,
@@ -83,8 +85,6 @@ struct Place {
     evicted: bool,
     /// The session hears its peer no longer.
     deaf: bool,
-    /// It has to record what became of a message.
-    records: bool,
 }
 
 /// What a session would lose if it were broken off now.
@@ -157,6 +157,7 @@ impl<J: Send + 'static> HandlerTable<J> {
             max,
             rows: Mutex::new(Vec::new()),
             busy: AtomicUsize::new(0),
+            recording: AtomicUsize::new(0),
             running: Mutex::new(0),
             ended: Condvar::new(),
             freed,
@@ -351,9 +352,17 @@ impl<J: Send + 'static> HandlerTable<J> {
             return true;
         }
         places.shut_down(Shutdown::Both, |_| true);
+        for row in self.rows().iter().filter(|row| row.busy) {
+            log::warn!(
+                "{} had to be cut off after {:?}: {}",
+                row.task,
+                row.since,
+                row.doing
+            );
+        }
         // A disk that refuses may yet come to itself.
         places.wait_until_ended(LAST_WORDS)
-            || places.rows.lock().iter().any(|place| place.records) && places.wait_until_ended(LAST_RECORDS)
+            || places.recording.load(Ordering::SeqCst) > 0 && places.wait_until_ended(LAST_RECORDS)
     }
 }
 
@@ -481,16 +490,19 @@ impl Desk {
         self.places.rows.lock()[self.number].evicted
     }
 
-    /// Whether something has to be recorded from now on: until that is done a stop is patient.
-    pub fn records(&self, records: bool) {
-        self.places.rows.lock()[self.number].records = records;
+    /// Does what records what became of a message: until that is done a stop is patient.
+    pub fn record<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.places.recording.fetch_add(1, Ordering::SeqCst);
+        let done = act();
+        self.places.recording.fetch_sub(1, Ordering::SeqCst);
+        done
     }
 
     /// Whether a stop has cut the session off from its peer. What came before may still be read, but nothing that is said
     /// from now on is heard an answer to.
     #[must_use]
     pub fn is_deaf(&self) -> bool {
-        self.places.rows.lock()[self.number].deaf
+        self.stopping() && self.places.rows.lock()[self.number].deaf
     }
 
     /// Whether the order to stop has been given.

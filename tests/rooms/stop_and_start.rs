@@ -565,6 +565,59 @@ fn an_outcome_that_the_disk_refuses_is_recorded_at_the_last_moment_of_a_stop() {
     );
 }
 
+/// An MTA of which all outcomes that a session can have on their way to the disk have been refused, and the disk is well
+/// again; with its next hop, and those that it has letters for.
+fn with_outcomes_refused() -> (World, Sink, Vec<String>) {
+    let sink = hanging_at(Stage::Dot);
+    let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
+    let faults = world.faults();
+    world.start();
+    world.tell("stop outbound transport");
+    let mut client = Client::of(&world);
+    let to: Vec<_> = (0..MANY).map(|number| format!("to{number}@ibm.com")).collect();
+    for to in &to {
+        client.mail("bsmith@univac.com", &[to], &letter(to));
+    }
+    world.tell("start outbound transport");
+    sink.wait_for(|seen| seen.hangs_at(Stage::Dot), PATIENCE);
+    faults.order(&[Fault::of(WRITE, Errno::EIO).on("queue.db")]);
+    sink.release();
+    sink.wait_for(|seen| seen.accepted().count() > UNRECORDED, PATIENCE);
+    eventually("outcomes that are refused", || match faults.struck() {
+        struck if struck > UNRECORDED as u64 => Ok(()),
+        struck => Err(struck),
+    });
+    faults.behave();
+    (world, sink, to)
+}
+
+#[track_caller]
+fn all_have_arrived_once(sink: &Sink, to: &[String]) {
+    let arrived = Account::arrived(sink);
+    assert_eq!(arrived.len(), to.len());
+    assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+}
+
+#[test]
+fn a_stop_finds_the_time_to_record_many_outcomes_that_the_disk_has_refused() {
+    let (mut world, sink, to) = with_outcomes_refused();
+    is_stopped(world.terminate(), "outcomes were refused");
+    assert_eq!(world.sql("SELECT count(*) FROM domain_lists"), "0");
+    world.start();
+    drain(&world);
+    all_have_arrived_once(&sink, &to);
+}
+
+#[test]
+fn outcomes_that_were_refused_together_are_recorded_together() {
+    let (world, sink, to) = with_outcomes_refused();
+    let began = Instant::now();
+    drain(&world);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(UNRECORDED as u64 / 2), "{took:?}");
+    all_have_arrived_once(&sink, &to);
+}
+
 #[test]
 fn sigterm_again_and_again_while_mail_flows_loses_nothing_and_doubles_nothing() {
     let sink = next_hop();

@@ -18,6 +18,9 @@ use super::world::World;
 /// What the log says of a message that it can not but send again.
 const EXCUSES: [&str; 2] = ["may come twice", "waiting for the reply to end of DATA"];
 
+/// How many warnings and errors are shown.
+const ALARMS: usize = 100;
+
 /// How much of what befell the MTA is remembered.
 const EVENTS: usize = 20;
 
@@ -124,8 +127,11 @@ impl Double {
         story.extend(log.iter().cloned());
         story.push("- what befell the MTA:".to_owned());
         story.extend(events.iter().cloned());
-        let cut_short = "did not end in time";
-        story.extend(world.said_of(cut_short));
+        story.push("- its warnings and errors meanwhile:".to_owned());
+        let is_alarm = |line: &&String| line.contains(" WARN ") || line.contains(" ERROR ");
+        let alarms = world.said_of("");
+        let alarms = alarms.iter().filter(is_alarm).filter(|line| is_between(line));
+        story.extend(alarms.take(ALARMS).cloned());
         Double {
             excuse: log.iter().find(is_excuse).cloned(),
             errand,
