@@ -9,6 +9,7 @@ mod support {
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
+    pub mod doubles;
     pub mod journal;
     pub mod load;
     pub mod next_hops;

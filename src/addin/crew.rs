@@ -208,7 +208,8 @@ impl Crew {
             .spawn(halt);
         if let Err(error) = &waiting {
             log::error!("{task} is stopped without being waited for: {error}");
-            handlers.stop(Duration::ZERO);
+            // Who has sent a message may still hear what became of it.
+            handlers.stop(OPERATORS_PATIENCE);
         }
         let in_time = waiting.is_ok() && ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
         self.ending.retain(is_ending);

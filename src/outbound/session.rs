@@ -280,6 +280,13 @@ impl Session {
         matches!(self.due.front(), Some((Due::Content, _)))
     }
 
+    /// The messages of which the peer was sent all and has answered nothing: it may have taken them.
+    #[must_use]
+    pub fn unanswered(&self) -> Vec<MessageId> {
+        let sent = self.flight.iter().filter(|message| message.next == Next::Nothing);
+        sent.map(|message| message.envelope.message).collect()
+    }
+
     /// Whether this message has to be converted before it is offered to this peer: it takes no 8-bit or no binary
     /// content (RFC 6152 3, RFC 3030 3).
     #[must_use]

@@ -23,6 +23,9 @@ const STACK: usize = 512 * 1024;
 /// How long a session that is cut off may take to say so, and then to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How much longer those are waited for that have to record what became of messages.
+const LAST_RECORDS: Duration = Duration::from_millis(2500);
+
 /// What handlers of one kind do with what the controller gives them.
 type Serve<J> = Box<dyn Fn(J, &Desk) + Send + Sync>;
 
@@ -57,6 +60,8 @@ struct Places {
     max: usize,
     rows: Mutex<Vec<Place>>,
     busy: AtomicUsize,
+    /// How many have to record what became of messages.
+    recording: AtomicUsize,
     running: Mutex<usize>,
     ended: Condvar,
     freed: Bell,
@@ -78,6 +83,8 @@ struct Place {
     resting_since: Option<Instant>,
     /// The session has been told to make room.
     evicted: bool,
+    /// The session hears its peer no longer.
+    deaf: bool,
 }
 
 /// What a session would lose if it were broken off now.
@@ -150,6 +157,7 @@ impl<J: Send + 'static> HandlerTable<J> {
             max,
             rows: Mutex::new(Vec::new()),
             busy: AtomicUsize::new(0),
+            recording: AtomicUsize::new(0),
             running: Mutex::new(0),
             ended: Condvar::new(),
             freed,
@@ -327,7 +335,7 @@ impl<J: Send + 'static> HandlerTable<J> {
 
     /// Stops the handlers: idle ones go at once, sessions at rest are woken, the others may finish what they are
     /// doing until `grace` is over; then their sockets are shut down. Waits for them, at most `grace` and a
-    /// second; whether all have ended.
+    /// second, and somewhat longer where something has yet to be recorded; whether all have ended.
     pub fn stop(&self, grace: Duration) -> bool {
         let places = &self.shared.places;
         places.stop.give();
@@ -344,7 +352,17 @@ impl<J: Send + 'static> HandlerTable<J> {
             return true;
         }
         places.shut_down(Shutdown::Both, |_| true);
+        for row in self.rows().iter().filter(|row| row.busy) {
+            log::warn!(
+                "{} had to be cut off after {:?}: {}",
+                row.task,
+                row.since,
+                row.doing
+            );
+        }
+        // A disk that refuses may yet come to itself.
         places.wait_until_ended(LAST_WORDS)
+            || places.recording.load(Ordering::SeqCst) > 0 && places.wait_until_ended(LAST_RECORDS)
     }
 }
 
@@ -386,8 +404,9 @@ impl Places {
 
     /// Under the lock that also guards the descriptor's life: it can not be somebody else's by now.
     fn shut_down(&self, how: Shutdown, which: impl Fn(&Place) -> bool) {
-        for place in self.rows.lock().iter().filter(|place| which(place)) {
+        for place in self.rows.lock().iter_mut().filter(|place| which(place)) {
             if let Some(socket) = place.socket {
+                place.deaf = true;
                 // A peer that has gone meanwhile is what we want.
                 let _ = shutdown(socket, how);
             }
@@ -440,6 +459,7 @@ impl Desk {
         self.places.rows.lock()[self.number].socket = Some(socket);
         if self.stopping() {
             // The stop came before the socket did.
+            self.places.rows.lock()[self.number].deaf = true;
             let _ = shutdown(socket, Shutdown::Read);
         }
         Lent(self)
@@ -470,6 +490,21 @@ impl Desk {
         self.places.rows.lock()[self.number].evicted
     }
 
+    /// Does what records what became of a message: until that is done a stop is patient.
+    pub fn record<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.places.recording.fetch_add(1, Ordering::SeqCst);
+        let done = act();
+        self.places.recording.fetch_sub(1, Ordering::SeqCst);
+        done
+    }
+
+    /// Whether a stop has cut the session off from its peer. What came before may still be read, but nothing that is said
+    /// from now on is heard an answer to.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.stopping() && self.places.rows.lock()[self.number].deaf
+    }
+
     /// Whether the order to stop has been given.
     #[must_use]
     pub fn stopping(&self) -> bool {
@@ -492,6 +527,7 @@ impl Drop for Lent<'_> {
         let mut rows = self.0.places.rows.lock();
         rows[self.0.number].socket = None;
         rows[self.0.number].rest = Rest::Busy;
+        rows[self.0.number].deaf = false;
     }
 }
 

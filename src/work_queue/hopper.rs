@@ -22,7 +22,10 @@ pub(super) struct Hopper<W> {
 struct Inside<W> {
     waiting: Vec<W>,
     given: u64,
+    /// There is nothing to wait for any more.
     closed: bool,
+    /// Nobody takes anything any more.
+    ended: bool,
 }
 
 impl<W> Hopper<W> {
@@ -32,6 +35,7 @@ impl<W> Hopper<W> {
             waiting: Vec::new(),
             given: 0,
             closed: false,
+            ended: false,
         };
         Hopper {
             inside: Mutex::new(inside),
@@ -41,13 +45,14 @@ impl<W> Hopper<W> {
         }
     }
 
-    /// Puts work in, as soon as there is room. Work that comes after the end is dropped.
+    /// Puts work in, as soon as there is room. Work that comes when nobody takes it any more is dropped.
     pub(super) fn put(&self, work: W) {
         let mut inside = self.inside.lock();
         while inside.waiting.len() >= self.most && !inside.closed {
             self.emptied.wait(&mut inside);
         }
-        if !inside.closed {
+        // As long as something is still being done, who has heard what became of a message may say so.
+        if !inside.ended {
             inside.waiting.push(work);
             inside.given += 1;
             drop(inside);
@@ -66,6 +71,7 @@ impl<W> Hopper<W> {
         let mut inside = self.inside.lock();
         while inside.waiting.is_empty() {
             if inside.closed {
+                inside.ended = true;
                 return None;
             }
             match until {
@@ -87,7 +93,7 @@ impl<W> Hopper<W> {
         Some(taken)
     }
 
-    /// Lets nothing in any more.
+    /// Nobody waits for work any more: who takes it ends when there is none left.
     pub(super) fn close(&self) {
         self.inside.lock().closed = true;
         self.filled.notify_all();
@@ -175,9 +181,11 @@ mod tests {
         hopper.put(6);
         assert_eq!(
             hopper.take(3, None),
-            Some(vec![5]),
+            Some(vec![5, 6]),
             "what was put in before the end still comes out"
         );
+        assert_eq!(hopper.take(3, None), None);
+        hopper.put(7);
         assert_eq!(hopper.take(3, None), None);
     }
 

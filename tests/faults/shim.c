@@ -35,6 +35,8 @@ enum {
 
 /* No errno: the call writes half of what it should, or a single octet. */
 #define SHORT (-1)
+/* No errno: the call is made as it should, and does not come back before its order is called off. Of send and syncs. */
+#define HELD (-2)
 
 /* An order, 128 octets. It counts while `armed`. */
 struct order {
@@ -99,7 +101,7 @@ static void name_of(int fd, char name[PATH_MAX])
     name[length > 0 ? length : 0] = 0;
 }
 
-/* The errno with which this call has to fail, or SHORT; 0 if it may go on. */
+/* The errno with which this call has to fail, SHORT or HELD; 0 if it may go on. */
 static int struck(uint32_t call, int fd, const char *path)
 {
     if (!orders)
@@ -126,6 +128,19 @@ static int struck(uint32_t call, int fd, const char *path)
     }
     errno = saved;
     return 0;
+}
+
+/* Waits until what is HELD may go on. */
+static void be_held(void)
+{
+    int saved = errno, held = 1;
+    while (held) {
+        held = 0;
+        for (struct order *order = orders; order < orders + ORDERS; order++)
+            held |= __atomic_load_n(&order->armed, __ATOMIC_ACQUIRE) && order->error == HELD;
+        usleep(1000);
+    }
+    errno = saved;
 }
 
 static int refuse(int error)
@@ -270,7 +285,10 @@ ssize_t send(int fd, const void *octets, size_t length, int flags)
     int error = struck(WRITE, fd, NULL);
     if (error > 0)
         return refuse(error);
-    return real(fd, octets, error == SHORT ? shortened(length) : length, flags);
+    ssize_t sent = real(fd, octets, error == SHORT ? shortened(length) : length, flags);
+    if (error == HELD)
+        be_held();
+    return sent;
 }
 
 ssize_t sendto(int fd, const void *octets, size_t length, int flags, const struct sockaddr *to, socklen_t size)
@@ -355,6 +373,8 @@ static int sync_by(int fd, int (*real)(int))
         note(SYNC_BEGINS, file, number, path, !fstat(fd, &status) && S_ISDIR(status.st_mode) ? "/" : "", NULL, 0);
         end_turn();
     }
+    if (error == HELD)
+        be_held();
     int result = error > 0 ? refuse(error) : real(fd);
     if (watched) {
         begin_turn();

@@ -4,6 +4,7 @@
 //! The table in `docs/CRASHES.md` is written by this test: `UPDATE_GENERATED=1 cargo test --test all crash_matrix`, where
 //! points or words have changed. Its figures are those of one run; for new ones, remove the page first.
 
+use std::collections::HashSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -266,7 +267,7 @@ impl Trial<'_> {
         self.world.wait_for_sql(WAITING, "0");
         self.is_in_order();
         let letters = self.letters.lock().unwrap();
-        Account::of(&letters, &self.world, &self.hops, &self.crashes)
+        Account::of(&letters, &self.world, &self.hops, &self.crashes, &HashSet::new())
     }
 
     fn send(&self, wave: usize) {

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::support::account::{Account, Crash, unfinished_letters};
+use crate::support::doubles::Watch;
 use crate::support::load::{self, ALIASES, Kind, Letter, Verb};
 use crate::support::shim::{self, Fault, Faults};
 use crate::support::sink::Sink;
@@ -78,6 +79,7 @@ struct Soak {
     hops: [Sink; 2],
     letters: Mutex<Vec<Letter>>,
     crashes: Vec<Crash>,
+    watch: Watch,
     chance: Chance,
 }
 
@@ -102,6 +104,7 @@ impl Soak {
             hops,
             letters: Mutex::default(),
             crashes: Vec::new(),
+            watch: Watch::default(),
             chance: Chance(seed),
         }
     }
@@ -117,25 +120,36 @@ impl Soak {
             let load = scope.spawn(move || load::send(address, wave, kinds, Verb::Both, letters));
             let begun = || (sent() >= enough || load.is_finished()).then_some(()).ok_or(());
             eventually("some letters to be sent", begun);
-            let chance = &mut self.chance;
+            let (chance, watch) = (&mut self.chance, &mut self.watch);
             match chance.below(8) {
                 0 => {
+                    watch.note(format!("wave {wave}: it is killed"));
                     self.world.kill();
                     self.crashes.push(Crash::look(&self.world, &self.hops));
                     self.world.start();
                 }
                 1 => {
-                    let (status, _) = self.world.terminate();
+                    watch.note(format!("wave {wave}: SIGTERM"));
+                    let (status, took) = self.world.terminate();
+                    watch.note(format!("it has ended, after {took:?}"));
                     assert_eq!(status, Some(0));
                     self.world.start();
                 }
-                2 => self.world.daemon().signal(Signal::SIGHUP),
-                3 => _ = self.world.ask("tell housekeeping"),
+                2 => {
+                    watch.note(format!("wave {wave}: SIGHUP"));
+                    self.world.daemon().signal(Signal::SIGHUP);
+                }
+                3 => {
+                    watch.note(format!("wave {wave}: tell housekeeping"));
+                    self.world.ask("tell housekeeping");
+                }
                 4 => {
                     let part =
                         chance.one_of(&["outbound", "inbound conversion", "outbound transport", "drtask"]);
-                    self.world.tell(&format!("smtpmta stop {part}"));
-                    self.world.tell(&format!("smtpmta start {part}"));
+                    for word in ["stop", "start"] {
+                        watch.note(format!("wave {wave}: tell {word} {part}"));
+                        self.world.tell(&format!("smtpmta {word} {part}"));
+                    }
                 }
                 5 | 6 => {
                     let fault = chance.one_of(&[
@@ -146,47 +160,69 @@ impl Soak {
                         Fault::of(shim::CONNECT, Errno::ENOMEM),
                         Fault::of(shim::THREAD, Errno::EAGAIN),
                     ]);
-                    self.faults
-                        .order(&[fault.times(1 + i64::try_from(chance.below(10)).unwrap())]);
+                    let fault = fault.times(1 + i64::try_from(chance.below(10)).unwrap());
+                    watch.note(format!("wave {wave}: {fault:?}"));
+                    self.faults.order(&[fault]);
                 }
                 _ => {}
             }
         });
+        let struck = self.faults.struck();
+        if struck > 0 {
+            self.watch
+                .note(format!("{struck} calls have failed, and no more do"));
+        }
         self.faults.behave();
+        self.watch.look(&self.world, &self.hops, &self.crashes);
     }
 
     /// Lets everything come to its end, and looks whether all is well.
     fn end(mut self) {
-        // What could not be read for want of a descriptor is converted a minute later.
-        let (until, (_silent, pause)) = (Instant::now() + AGAIN, channel::<()>());
-        while self.world.query(WAITING).ok().as_deref() != Some("0") && Instant::now() < until {
+        // What could not be read for want of a descriptor is converted a minute later. As long as it becomes less all is
+        // well, however much it is.
+        let (mut until, (_silent, pause)) = (Instant::now() + AGAIN, channel::<()>());
+        let mut least = u64::MAX;
+        while least > 0 && Instant::now() < until {
+            let waits = self
+                .world
+                .query(WAITING)
+                .ok()
+                .and_then(|count| count.parse().ok());
+            if let Some(waits) = waits.filter(|waits| *waits < least) {
+                (least, until) = (waits, Instant::now() + AGAIN);
+            }
             _ = pause.recv_timeout(Duration::from_millis(50));
         }
         self.world.wait_for_sql(WAITING, "0");
         self.world.wait_for_sql("SELECT count(*) FROM domain_list", "0");
         let (status, _) = self.world.terminate();
         assert_eq!(status, Some(0));
+        self.watch.look(&self.world, &self.hops, &self.crashes);
+        let (excused, doubles) = (self.watch.excused(), &self.watch.doubles);
         assert_eq!(unfinished_letters(&self.world), 0);
         let letters = self.letters.lock().unwrap();
-        let account = Account::of(&letters, &self.world, &self.hops, &self.crashes);
+        let account = Account::of(&letters, &self.world, &self.hops, &self.crashes, &excused);
         assert!(account.acknowledged > 0);
         assert!(
             account.lost.is_empty() && account.wrong.is_empty(),
-            "of {} letters, {} acknowledged, in {} crashes: {account:#?}",
+            "of {} letters, {} acknowledged, in {} crashes: {account:#?}\n{}",
             letters.len(),
             account.acknowledged,
-            self.crashes.len()
+            self.crashes.len(),
+            doubles.iter().map(ToString::to_string).collect::<String>()
         );
         let verdict = self.world.ask("verify --account");
         assert_eq!(verdict.status, 0, "{verdict:?}");
         #[allow(clippy::print_stdout)] // the account of a long run
         {
             println!(
-                "{} letters, {} acknowledged, {} crashes, {} recipients to whom one came twice, none lost\n{}",
+                "{} letters, {} acknowledged, {} crashes, {} recipients to whom one came twice, {} of them since a stop \
+                 had to cut its session off, none lost\n{}",
                 letters.len(),
                 account.acknowledged,
                 self.crashes.len(),
                 account.doubled,
+                excused.len(),
                 verdict.text
             );
         }

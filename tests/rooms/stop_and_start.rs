@@ -8,14 +8,18 @@
 //! SMTPMTA_FULL=1 cargo test --test all stop_and_start -- --nocapture
 //! ```
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SIGHUP, SIGTERM};
 use rusqlite::Connection;
 use smtpmta::sink::settings::{Settings, Tls};
 
 use crate::support::client::{Client, letter, stuffed};
-use crate::support::sink::{Sink, Stage};
+use crate::support::shim::{Fault, SYNC, WRITE};
+use crate::support::sink::{Sink, Stage, State};
 use crate::support::submission::{ACCOUNTS, LOGGED_IN, PASSWORD, Port, USER, address, plain, world};
 use crate::support::traffic::{Account, next_hop, times, under_load};
 use crate::support::world::{PATIENCE, World, eventually};
@@ -28,6 +32,15 @@ const CLIENTS: usize = 4;
 
 /// Messages that are acknowledged before the next thing is done.
 const BETWEEN: usize = 10;
+
+/// So long, and a little longer, a stop waits for sessions.
+const PATIENCE_OF_A_STOP: Duration = Duration::from_millis(6200);
+
+/// Messages of which a session can not have the outcomes of all on their way to the disk.
+const MANY: usize = 30;
+
+/// Outcomes that it has on their way there at most.
+const UNRECORDED: usize = 16;
 
 /// What a message received is answered with.
 const RECEIVED: &str = "250 2.6.0 Message received OK. ";
@@ -391,6 +404,218 @@ fn sigterm_ends_the_mta_with_a_session_that_hangs_at_every_stage_and_nothing_is_
     }
     let waited = "SELECT count(*) FROM history WHERE event = 'given up'";
     assert_eq!(world.sql(waited), "0");
+}
+
+#[test]
+fn a_message_that_is_begun_in_the_moment_of_a_stop_is_brought_to_its_end_and_not_sent_twice() {
+    let (sink, other) = (hanging_at(Stage::Ehlo), hanging_at(Stage::Ehlo));
+    let mut world = World::without_mta(&[]);
+    for (domain, sink) in [("ibm.com", &sink), ("lotus.com", &other)] {
+        world.flag("--route", &format!("{domain}={}", sink.address()));
+    }
+    let faults = world.faults();
+    world.start();
+    let mut client = Client::of(&world);
+    let to = "first@ibm.com";
+    for (to, sink) in [(to, &sink), ("other@lotus.com", &other)] {
+        client.mail("bsmith@univac.com", &[to], &letter(to));
+        sink.wait_for(|seen| seen.hangs_at(Stage::Ehlo), PATIENCE);
+    }
+    // The handler has waited for its host so far. It says MAIL, RCPT and DATA, and hears of nothing while the stop comes.
+    faults.order(&[Fault::held(WRITE).on("socket:[").times(1)]);
+    let turns = sink.look(|seen| seen.sessions[0].turns);
+    sink.release();
+    sink.wait_for(|seen| seen.sessions[0].turns > turns + 1, PATIENCE);
+    let ended = world.end(|mta| {
+        mta.signal(SIGTERM);
+        // Those that wait for their hosts have been woken.
+        other.wait_for(|seen| seen.live().count() == 0, PATIENCE);
+        faults.behave();
+    });
+    is_stopped(ended, "a message has just been begun");
+    assert_eq!(Account::arrived(&sink).get(to), Some(&1));
+    other.release();
+    world.start();
+    drain(&world);
+    for (to, sink) in [(to, &sink), ("other@lotus.com", &other)] {
+        assert_eq!(Account::arrived(sink).get(to), Some(&1), "{to}");
+    }
+}
+
+/// A next hop that says nothing to MAIL, and waits for its client to hang up.
+struct Silent(TcpListener);
+
+impl Silent {
+    fn new() -> Silent {
+        Silent(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// Takes a call up to MAIL.
+    #[track_caller]
+    fn hear_mail(&self) -> BufReader<TcpStream> {
+        let mut client = BufReader::new(self.0.accept().unwrap().0);
+        client.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        for (reply, command) in [("220 silent.test\r\n", "EHLO "), ("250 silent.test\r\n", "MAIL ")] {
+            client.get_ref().write_all(reply.as_bytes()).unwrap();
+            let mut line = String::new();
+            client.read_line(&mut line).unwrap();
+            assert!(line.starts_with(command), "{line}");
+        }
+        client
+    }
+}
+
+#[test]
+fn what_was_sent_is_not_sent_again_although_the_disk_hangs_for_longer_than_a_stop_waits() {
+    let (sink, silent) = (hanging_at(Stage::Dot), Silent::new());
+    let mut world = World::without_mta(&["--poll-interval", "1s", "--retry-schedule", "1s"]);
+    for (domain, address) in [("ibm.com", sink.address()), ("lotus.com", silent.address())] {
+        world.flag("--route", &format!("{domain}={address}"));
+    }
+    let faults = world.faults();
+    world.start();
+    world.tell("stop outbound transport");
+    let mut client = Client::of(&world);
+    let to: Vec<_> = (0..MANY).map(|number| format!("to{number}@ibm.com")).collect();
+    for to in to.iter().map(String::as_str).chain(["other@lotus.com"]) {
+        client.mail("bsmith@univac.com", &[to], &letter(to));
+    }
+    world.tell("start outbound transport");
+    sink.wait_for(|seen| seen.hangs_at(Stage::Dot), PATIENCE);
+    let mut other = silent.hear_mail();
+    // No outcome comes to the disk. The handler goes on for a while, and then waits with the next message half said.
+    faults.order(&[Fault::held(SYNC).on("queue.db")]);
+    sink.release();
+    let said = |to: &String| format!("RCPT TO:<{to}>");
+    let half_said = |seen: &State| {
+        let session = &seen.sessions[0];
+        let taken = seen.accepted().count();
+        let next = to
+            .get(taken)
+            .is_some_and(|to| session.commands.contains(&said(to)));
+        taken > UNRECORDED && next && session.commands.last().is_some_and(|last| last == "DATA")
+    };
+    sink.wait_for(half_said, PATIENCE);
+    sink.order("dot#1=late:500");
+    let (status, _) = world.end(|mta| {
+        mta.signal(SIGTERM);
+        // At the end of its patience the stop cuts all off from their hosts. Just then the disk comes back.
+        other.read_to_end(&mut Vec::new()).unwrap();
+        faults.behave();
+    });
+    assert_eq!(status, Some(0));
+    // Whatever it was sent at the last it takes.
+    sink.wait_for(|seen| seen.live().count() == 0, PATIENCE);
+    drop(silent);
+    world.start();
+    eventually("all to be sent", || {
+        let arrived = Account::arrived(&sink);
+        if arrived.len() == MANY {
+            Ok(())
+        } else {
+            Err(arrived)
+        }
+    });
+    world.wait_for_sql(
+        "SELECT count(*) FROM outbound_work_queue WHERE recipient LIKE '%@ibm.com'",
+        "0",
+    );
+    assert_eq!(world.terminate().0, Some(0));
+    let arrived = Account::arrived(&sink);
+    assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+}
+
+#[test]
+fn an_outcome_that_the_disk_refuses_is_recorded_at_the_last_moment_of_a_stop() {
+    let sink = hanging_at(Stage::Dot);
+    let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
+    let faults = world.faults();
+    world.start();
+    let to = "first@ibm.com";
+    Client::of(&world).mail("bsmith@univac.com", &[to], &letter(to));
+    sink.wait_for(|seen| seen.hangs_at(Stage::Dot), PATIENCE);
+    faults.order(&[Fault::of(WRITE, Errno::EIO).on("queue.db")]);
+    sink.release();
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    let ended = world.end(|mta| {
+        mta.signal(SIGTERM);
+        // So long any session is waited for.
+        let (began, struck) = (Instant::now(), faults.struck());
+        eventually("the outcome to be refused again and again", || {
+            let tries = faults.struck() - struck;
+            if began.elapsed() > PATIENCE_OF_A_STOP && tries > 10 {
+                Ok(())
+            } else {
+                Err(tries)
+            }
+        });
+        faults.behave();
+    });
+    is_stopped(ended, "the disk refuses");
+    world.start();
+    drain(&world);
+    assert_eq!(Account::arrived(&sink).get(to), Some(&1));
+    assert_eq!(
+        world.sql("SELECT count(*) FROM history WHERE event = 'recovered'"),
+        "0"
+    );
+}
+
+/// An MTA of which all outcomes that a session can have on their way to the disk have been refused, and the disk is well
+/// again; with its next hop, and those that it has letters for.
+fn with_outcomes_refused() -> (World, Sink, Vec<String>) {
+    let sink = hanging_at(Stage::Dot);
+    let mut world = World::without_mta(&["--relay-host", &sink.address().to_string()]);
+    let faults = world.faults();
+    world.start();
+    world.tell("stop outbound transport");
+    let mut client = Client::of(&world);
+    let to: Vec<_> = (0..MANY).map(|number| format!("to{number}@ibm.com")).collect();
+    for to in &to {
+        client.mail("bsmith@univac.com", &[to], &letter(to));
+    }
+    world.tell("start outbound transport");
+    sink.wait_for(|seen| seen.hangs_at(Stage::Dot), PATIENCE);
+    faults.order(&[Fault::of(WRITE, Errno::EIO).on("queue.db")]);
+    sink.release();
+    sink.wait_for(|seen| seen.accepted().count() > UNRECORDED, PATIENCE);
+    eventually("outcomes that are refused", || match faults.struck() {
+        struck if struck > UNRECORDED as u64 => Ok(()),
+        struck => Err(struck),
+    });
+    faults.behave();
+    (world, sink, to)
+}
+
+#[track_caller]
+fn all_have_arrived_once(sink: &Sink, to: &[String]) {
+    let arrived = Account::arrived(sink);
+    assert_eq!(arrived.len(), to.len());
+    assert!(arrived.values().all(|times| *times == 1), "{arrived:?}");
+}
+
+#[test]
+fn a_stop_finds_the_time_to_record_many_outcomes_that_the_disk_has_refused() {
+    let (mut world, sink, to) = with_outcomes_refused();
+    is_stopped(world.terminate(), "outcomes were refused");
+    assert_eq!(world.sql("SELECT count(*) FROM domain_lists"), "0");
+    world.start();
+    drain(&world);
+    all_have_arrived_once(&sink, &to);
+}
+
+#[test]
+fn outcomes_that_were_refused_together_are_recorded_together() {
+    let (world, sink, to) = with_outcomes_refused();
+    let began = Instant::now();
+    drain(&world);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(UNRECORDED as u64 / 2), "{took:?}");
+    all_have_arrived_once(&sink, &to);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::world::{PATIENCE, World, files};
 const MAILBOXES: [&str; 2] = ["jdoe@mta.test", "amy@mta.test"];
 
 /// A recipient of a letter: its sender, which is a name for it, and whom it is for.
-type Errand = (String, String);
+pub type Errand = (String, String);
 
 /// What stood in the queue when the MTA died.
 pub struct Crash {
@@ -78,8 +78,15 @@ pub struct Account {
 }
 
 impl Account {
-    /// Of all `letters` of a load that has come to its end, after these crashes.
-    pub fn of(letters: &[Letter], world: &World, hops: &[Sink], crashes: &[Crash]) -> Account {
+    /// Of all `letters` of a load that has come to its end, after these crashes. What is `excused` may have come twice
+    /// without one.
+    pub fn of(
+        letters: &[Letter],
+        world: &World,
+        hops: &[Sink],
+        crashes: &[Crash],
+        excused: &HashSet<Errand>,
+    ) -> Account {
         let mut account = Account {
             acknowledged: letters.iter().filter(|letter| letter.acknowledged).count(),
             ..Account::default()
@@ -88,7 +95,7 @@ impl Account {
         let mut copies: HashMap<Errand, usize> = HashMap::new();
         account.mailboxes(world, &known, &mut copies);
         for (number, hop) in hops.iter().enumerate() {
-            account.hop(number, hop, &known, crashes, &mut copies);
+            account.hop((number, hop), &known, (crashes, excused), &mut copies);
         }
         for letter in letters {
             account.letter(letter, &copies);
@@ -118,13 +125,13 @@ impl Account {
         }
     }
 
-    /// Counts what a next hop took. Between two crashes nothing goes twice; behind one, only what was not settled.
+    /// Counts what a next hop took. Between two crashes nothing goes twice that is not excused; behind one, only what was
+    /// not settled.
     fn hop(
         &mut self,
-        number: usize,
-        hop: &Sink,
+        (number, hop): (usize, &Sink),
         known: &HashMap<&str, &Letter>,
-        crashes: &[Crash],
+        (crashes, excused): (&[Crash], &HashSet<Errand>),
         copies: &mut HashMap<Errand, usize>,
     ) {
         let taken: Vec<_> = hop.look(|seen| {
@@ -139,13 +146,10 @@ impl Account {
             let Some(letter) = self.is_whole(&content, known, false) else {
                 continue;
             };
-            let life = crashes
-                .iter()
-                .filter(|crash| crash.given[number] <= place)
-                .count();
+            let life = life(crashes, number, place);
             for to in recipients {
                 let errand = (letter.sender(), to);
-                if !before.insert((life, errand.clone())) {
+                if !before.insert((life, errand.clone())) && !excused.contains(&errand) {
                     self.wrong
                         .push(format!("{errand:?} was sent twice without a crash"));
                 }
@@ -244,6 +248,12 @@ impl Account {
     }
 }
 
+/// Behind how many crashes next hop `number` was given its message in this place.
+pub fn life(crashes: &[Crash], number: usize, place: usize) -> usize {
+    let before = crashes.iter().filter(|crash| crash.given[number] <= place);
+    before.count()
+}
+
 /// What a report says of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum News {
@@ -263,7 +273,7 @@ impl News {
 }
 
 /// The token in the header of a letter.
-fn token(octets: &[u8]) -> Option<String> {
+pub fn token(octets: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&octets[..octets.len().min(4096)]);
     text.lines()
         .find_map(|line| line.strip_prefix(TOKEN).map(str::to_owned))

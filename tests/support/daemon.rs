@@ -213,9 +213,16 @@ impl Daemon {
     /// Waits until it ends by itself; gives all that it said, too.
     #[track_caller]
     pub fn last_words(self) -> (Option<i32>, String) {
+        let (status, said) = self.wait_for_last_line();
+        (status, said.join("\n"))
+    }
+
+    /// The same, line by line.
+    #[track_caller]
+    pub fn wait_for_last_line(self) -> (Option<i32>, Vec<String>) {
         let ear = Arc::clone(&self.ear);
         let status = self.wait_for_end();
-        let said = ear.said.lock().unwrap().all.join("\n");
+        let said = std::mem::take(&mut ear.said.lock().unwrap().all);
         (status, said)
     }
 

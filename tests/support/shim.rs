@@ -30,6 +30,9 @@ const STRUCK: usize = 32;
 /// Stands in place of an errno for a call that does half of what it should.
 const SHORT: i32 = -1;
 
+/// Stands there for a call that is made, and does not come back.
+const HELD: i32 = -2;
+
 /// write, pwrite, writev and send.
 pub const WRITE: u32 = 1;
 /// read, pread and recv.
@@ -105,6 +108,15 @@ impl Fault {
     pub fn short(calls: u32) -> Fault {
         Fault {
             error: SHORT,
+            ..Fault::of(calls, Errno::UnknownErrno)
+        }
+    }
+
+    /// Every call of these kinds does what it should, and comes back only when the order is called off: whatever happens
+    /// meanwhile finds its thread there. For send, fsync and fdatasync.
+    pub fn held(calls: u32) -> Fault {
+        Fault {
+            error: HELD,
             ..Fault::of(calls, Errno::UnknownErrno)
         }
     }

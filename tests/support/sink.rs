@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use smtpmta::clock::{Clock, Stamp};
 use smtpmta::sink::envelope::Envelope;
 use smtpmta::sink::fault::{Deed, Fault, Times};
 use smtpmta::sink::server::{self, StartError};
@@ -84,6 +85,10 @@ pub struct Message {
     pub recipients: Vec<String>,
     /// Without the dots that were stuffed, and without the final one.
     pub content: Vec<u8>,
+    /// When its end had come.
+    pub arrived: Stamp,
+    /// When that was answered.
+    pub answered: Option<Stamp>,
     /// What was said to the dot; `None`: not yet, or never.
     pub reply: Option<String>,
     /// That was a 2xx.
@@ -160,6 +165,8 @@ impl State {
                         parameters: envelope.parameters,
                         recipients: envelope.recipients.into_iter().map(|to| to.path).collect(),
                         content,
+                        arrived: Clock::System.now(),
+                        answered: None,
                         reply: None,
                         accepted: false,
                     });
@@ -169,6 +176,7 @@ impl State {
                 let place = self.unanswered.remove(&number);
                 if let Some(message) = place.and_then(|place| self.messages.get_mut(place)) {
                     message.reply = Some(String::from_utf8_lossy(reply).trim_end().to_owned());
+                    message.answered = Some(Clock::System.now());
                     message.accepted = *accepted;
                 }
             }

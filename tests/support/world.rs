@@ -6,6 +6,7 @@
 #![allow(dead_code)] // each test uses what it needs
 #![allow(clippy::print_stderr)] // a failed test shows what the MTA logged
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::fs;
 use std::net::SocketAddr;
@@ -69,7 +70,12 @@ pub struct World {
     /// What the MTA finds in its environment beside what the test has there.
     environment: Vec<(&'static str, PathBuf)>,
     daemon: Option<Daemon>,
+    /// What those said that ran before, the last of them last.
+    past: VecDeque<Vec<String>>,
 }
+
+/// How many of those that ran before are remembered.
+const LIVES: usize = 8;
 
 /// How the MTA is run.
 #[derive(Clone, Debug)]
@@ -103,6 +109,7 @@ impl World {
             manner: Manner::Plainly,
             environment: Vec::new(),
             daemon: None,
+            past: VecDeque::new(),
         };
         fs::write(world.folder.path().join("empty.conf"), "").unwrap();
         world.configure("");
@@ -172,7 +179,22 @@ impl World {
     /// Ends the MTA as a crash does.
     #[track_caller]
     pub fn kill(&mut self) {
-        self.daemon.take().expect("the MTA has been loaded").kill();
+        let said = self.daemon.take().expect("the MTA has been loaded").kill();
+        self.remember(said);
+    }
+
+    fn remember(&mut self, said: Vec<String>) {
+        self.past.push_back(said);
+        if self.past.len() > LIVES {
+            self.past.pop_front();
+        }
+    }
+
+    /// What the MTA that runs has said and logged so far, and those that ran last before it, as far as it holds `word`.
+    pub fn said_of(&self, word: &str) -> Vec<String> {
+        let now = self.daemon.as_ref().map(Daemon::said);
+        let all = self.past.iter().chain(&now).flatten();
+        all.filter(|line| line.contains(word)).cloned().collect()
     }
 
     /// Sends SIGTERM, and gives the exit status and how long it took.
@@ -187,8 +209,10 @@ impl World {
         let daemon = self.daemon.take().expect("the MTA has been loaded");
         let began = Instant::now();
         order(&daemon);
-        let status = daemon.wait_for_end();
-        (status, began.elapsed())
+        let (status, said) = daemon.wait_for_last_line();
+        let took = began.elapsed();
+        self.remember(said);
+        (status, took)
     }
 
     /// Where the MTA takes mail.

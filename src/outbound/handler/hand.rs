@@ -2,9 +2,10 @@
 //!
 //! Never touches the network.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::OutboundHandler;
 use crate::crash_point::{CrashPoint, reach};
@@ -14,7 +15,6 @@ use crate::outbound::session::Session;
 use crate::outbound::transaction::{Envelope, Recipient, RecipientKey};
 use crate::smtp::dsn::OriginalRecipient;
 use crate::sync::now;
-use crate::tasks::bell::Stop;
 use crate::tasks::table::Desk;
 use crate::tls::wire::TlsFacts;
 use crate::work_queue::id::MessageId;
@@ -35,13 +35,14 @@ const LINGER: Duration = Duration::from_millis(200);
 
 /// How long to wait before the queue is asked again to record what it refused to record.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// The same during a stop, which leaves little time.
+const PAUSE_AT_LAST: Duration = Duration::from_millis(100);
 
 /// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
 pub(super) struct Hand<'h> {
     handler: &'h OutboundHandler,
     pub(super) list: DomainList,
-    stop: &'h Stop,
-    number: usize,
+    desk: &'h Desk,
     /// Not taken by a session yet.
     pub(super) todo: VecDeque<ListedMessage>,
     /// Taken, and not settled yet.
@@ -56,8 +57,10 @@ pub(super) struct Hand<'h> {
     put_off: Vec<PutOff>,
     /// Put off by a host before this one, and in `todo` again or in flight.
     before: HashMap<MessageId, PutOff>,
-    /// On their way to the disk.
-    unrecorded: VecDeque<(Arc<Settlement>, Pending<Settled>)>,
+    /// On their way to the disk, since when.
+    unrecorded: VecDeque<(Arc<Settlement>, Pending<Settled>, Instant)>,
+    /// When the last pause ended that the queue was left after it had refused something.
+    rested: Cell<Option<Instant>>,
     /// The message in flight whose content turned out to be damaged, and how.
     damaged: Option<(MessageId, String)>,
     /// Messages that peers have given an answer to so far.
@@ -73,8 +76,7 @@ impl<'h> Hand<'h> {
         Hand {
             handler,
             list,
-            stop: desk.stop(),
-            number: desk.number(),
+            desk,
             todo: VecDeque::new(),
             in_flight: Vec::new(),
             finished: None,
@@ -83,6 +85,7 @@ impl<'h> Hand<'h> {
             put_off: Vec::new(),
             before: HashMap::new(),
             unrecorded: VecDeque::new(),
+            rested: Cell::new(None),
             damaged: None,
             answered: 0,
             settled: 0,
@@ -152,7 +155,7 @@ impl<'h> Hand<'h> {
     /// The list is through; only then another one is taken up.
     fn carry_on(&mut self) {
         self.finish();
-        let (dispatch, number, hop) = (&self.handler.dispatch, self.number, self.list.hop);
+        let (dispatch, number, hop) = (&self.handler.dispatch, self.desk.number(), self.list.hop);
         let next = match dispatch.more(&self.list, self.handler.per_next_hop) {
             None => return,
             Some(More::List(next)) => {
@@ -191,7 +194,7 @@ impl<'h> Hand<'h> {
         }
         let until = now() + LINGER;
         let (dispatch, most) = (&self.handler.dispatch, self.handler.per_next_hop);
-        let next = dispatch.linger(&self.list, self.number, most, until, self.stop);
+        let next = dispatch.linger(&self.list, self.desk.number(), most, until, self.desk.stop());
         if let Some(next) = next {
             self.change_to(next);
             self.load();
@@ -395,7 +398,7 @@ impl<'h> Hand<'h> {
         let settlement = Arc::new(settlement);
         reach(CrashPoint::OutcomeHeard);
         let pending = self.handler.queue.settle(Arc::clone(&settlement));
-        self.unrecorded.push_back((settlement, pending));
+        self.unrecorded.push_back((settlement, pending, now()));
         while self.unrecorded.len() > UNRECORDED {
             self.wait_for_record();
         }
@@ -403,11 +406,11 @@ impl<'h> Hand<'h> {
 
     /// What was sent has to be recorded, or it would be sent again; whether it was.
     fn wait_for_record(&mut self) -> bool {
-        let Some((settlement, pending)) = self.unrecorded.pop_front() else {
+        let Some((settlement, pending, since)) = self.unrecorded.pop_front() else {
             return true;
         };
         let mut first = Some(pending);
-        let recorded = self.insist(|queue| match first.take() {
+        let recorded = self.insist_since(since, |queue| match first.take() {
             Some(pending) => pending.wait(),
             None => queue.settle(Arc::clone(&settlement)).wait(),
         });
@@ -423,17 +426,27 @@ impl<'h> Hand<'h> {
 
     /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
     fn ask<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
-        let given_up = || self.stop.is_given();
-        self.until_done(given_up, &mut verb)
+        let given_up = || self.desk.stopping();
+        self.until_done(now(), given_up, &mut verb)
     }
 
     /// Asks the queue until it does it, stop or not, unless it is closed: what was sent would be sent again.
-    fn insist<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
-        self.until_done(|| false, &mut verb)
+    fn insist<T>(&self, verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
+        self.insist_since(now(), verb)
+    }
+
+    /// The same, where it was asked for the first time at this moment.
+    fn insist_since<T>(
+        &self,
+        since: Instant,
+        mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>,
+    ) -> Option<T> {
+        self.desk.record(|| self.until_done(since, || false, &mut verb))
     }
 
     fn until_done<T>(
         &self,
+        mut since: Instant,
         given_up: impl Fn() -> bool,
         verb: &mut dyn FnMut(&WorkQueue) -> Result<T, QueueError>,
     ) -> Option<T> {
@@ -446,8 +459,17 @@ impl<'h> Hand<'h> {
             if given_up() {
                 return None;
             }
-            // Not on the order to stop: once given, it would end every pause at once.
-            std::thread::park_timeout(PAUSE_AFTER_TROUBLE);
+            // What was refused together has one pause together. With one for each a few outcomes take longer than a stop.
+            if self.rested.get().is_none_or(|rested| rested <= since) {
+                // Not on the order to stop: once given, it would end every pause at once.
+                std::thread::park_timeout(if self.desk.stopping() {
+                    PAUSE_AT_LAST
+                } else {
+                    PAUSE_AFTER_TROUBLE
+                });
+                self.rested.set(Some(now()));
+            }
+            since = now();
         }
     }
 

@@ -64,12 +64,15 @@ impl Talk<'_> {
                 None => self.input(hand, desk),
             };
             let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
+            if interrupted {
+                self.tell_of_the_unanswered();
+            }
             let mut end = None;
             for step in self.session.advance(input) {
                 match step {
                     Step::Send(bytes) => self.connection.send(&bytes),
-                    Step::SendContent(id) => self.send_content(hand, id, Form::Lines),
-                    Step::SendBinary(id) => self.send_content(hand, id, Form::Chunk),
+                    Step::SendContent(id) => self.send_content(hand, desk, id, Form::Lines),
+                    Step::SendBinary(id) => self.send_content(hand, desk, id, Form::Chunk),
                     Step::BeginTls => ready = Some(self.begin_tls()),
                     Step::Settle { message, outcomes } => {
                         self.plans.remove(&message);
@@ -93,10 +96,22 @@ impl Talk<'_> {
         }
     }
 
+    /// Our stop ends the session: what the host was sent, and would have answered for later, goes out again.
+    fn tell_of_the_unanswered(&self) {
+        for id in self.session.unanswered() {
+            log::warn!(
+                "id={id} cut off by the stop before {} had answered for it: it is sent again, and may come twice",
+                self.host
+            );
+        }
+    }
+
     /// What happens to the session next: there is a message for it, or none, or the peer says something.
     fn input(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
         if self.broken.is_none() && self.wanted {
-            if !desk.stopping() && hand.has_next(&self.session) {
+            // Busy first: a stop that comes from now on leaves it the time for this message, and does not take the session
+            // for one that waits for its host, as it has done so far.
+            if desk.rest(Rest::Busy) && hand.has_next(&self.session) {
                 self.wanted = false;
                 return self.next_message(hand, desk);
             }
@@ -229,8 +244,13 @@ impl Talk<'_> {
 
     /// Sends the content of a message in flight. What is wrong on our side is no business of the peer or of the
     /// sender: they are told that it was not there, and the operator why.
-    fn send_content(&mut self, hand: &mut Hand<'_>, id: MessageId, form: Form) {
+    fn send_content(&mut self, hand: &mut Hand<'_>, desk: &Desk, id: MessageId, form: Form) {
         if self.broken.is_some() {
+            return;
+        }
+        // The host would take it, and we would never hear of that.
+        if desk.is_deaf() {
+            self.broken = Some(Trouble::Closed);
             return;
         }
         let queue = &self.handler.queue;
