@@ -5,7 +5,7 @@
 //! it with him.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -45,7 +45,7 @@ impl fmt::Display for Loss {
 struct Found {
     path: PathBuf,
     file: File,
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 /// The database and its log, where they were when they were opened.
@@ -142,13 +142,10 @@ impl Found {
 
     /// Whether who comes by this path finds this file.
     fn is_there(&self) -> bool {
-        match fs::metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => true,
+        match identity_at(&self.path) {
+            Ok(found) if found == self.identity => true,
             // There are file systems that number a file anew.
-            Ok(found) => self
-                .file
-                .metadata()
-                .is_ok_and(|ours| identity(&ours) == identity(&found)),
+            Ok(found) => self.file.metadata().is_ok_and(|ours| identity(&ours) == found),
             // What can not be seen now need not be gone.
             Err(error) => !matches!(
                 error.kind(),
@@ -158,12 +155,33 @@ impl Found {
     }
 }
 
-fn identity(found: &fs::Metadata) -> (u64, u64) {
+/// Which file that is: of which file system, and which one there.
+type Identity = (u64, u64);
+
+/// Which file is at `path`. Not `stat`, which asks for the times of the file as well: to be able to tell them apart Linux
+/// (since 6.13) notes down the time of the next write then, and after each commit that would be one more change of the
+/// file system for the next one.
+#[cfg(target_os = "linux")]
+fn identity_at(path: &Path) -> io::Result<Identity> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
+    Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn identity_at(path: &Path) -> io::Result<Identity> {
+    std::fs::metadata(path).map(|found| identity(&found))
+}
+
+fn identity(found: &Metadata) -> Identity {
     (found.dev(), found.ino())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A folder with both files, as they are when SQLite has opened them.
