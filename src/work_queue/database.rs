@@ -11,12 +11,13 @@ use crossbeam_channel::Sender;
 use rusqlite::Connection;
 
 use super::account;
+use super::copier::{Copier, Next, copy};
 use super::doubt::Doubt;
 use super::error::QueueError;
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
 use super::place::Place;
-use super::store::{CHECKPOINT_PAGES, cut_log};
+use super::store::cut_log;
 use super::writer::{Book, Durability};
 use crate::crash_point::{CrashPoint, reach};
 
@@ -32,6 +33,8 @@ pub(super) struct Database {
     pub(super) sweeper: Sender<Vec<String>>,
     /// How many pages the write-ahead log has, by `db`.
     pub(super) log_pages: Arc<AtomicI32>,
+    /// Who copies that log home.
+    pub(super) copier: Copier,
     /// How `db` commits at present.
     pub(super) durability: Durability,
     /// Whether the log may not be on the disk as it should.
@@ -92,19 +95,16 @@ impl Book for Database {
         }
     }
 
-    /// Copies the write-ahead log home when it has become long. SQLite would do so within a commit, for which somebody
-    /// waits, and tell nobody that a sync failed there.
+    /// Sees to it that the write-ahead log is copied home when it has become long.
     fn tidy_up(&mut self) {
-        if self.log_pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
-            return;
-        }
-        let copied = self
-            .db
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(QueueError::from);
-        if let Err(error) = copied {
-            log::error!("queue.db: its log could not be copied home: {error}");
-            self.doubt.heed(&error);
+        let pages = self.log_pages.load(Ordering::Relaxed);
+        match self.copier.next(pages) {
+            Next::Nothing => {}
+            Next::Beside => self.copier.order(),
+            Next::Here => {
+                // It has said what went wrong, and the next time is soon.
+                let _ = copy(&self.db, &self.doubt);
+            }
         }
     }
 
@@ -127,6 +127,7 @@ impl Book for Database {
         }) {
             log::error!("queue.db: the account could not be closed: {error}");
         }
+        self.copier.stop();
         if let Err((_, error)) = self.db.close() {
             log::error!("queue.db: can not be closed: {error}");
         }

@@ -10,6 +10,7 @@ mod backoff;
 mod board;
 mod content;
 mod conversion;
+mod copier;
 mod damage;
 mod database;
 mod deputy;

@@ -18,6 +18,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use super::content::remove;
+use super::copier::Copier;
 use super::database::Database;
 use super::doubt::Doubt;
 use super::error::QueueError;
@@ -38,9 +39,6 @@ use crate::tasks::bell::Bell;
 
 /// Octets of a database page: larger ones make large BLOBs cheaper, and every small change dearer.
 const PAGE_SIZE: u32 = 8192;
-
-/// The write-ahead log is copied home when it has this many pages.
-pub(super) const CHECKPOINT_PAGES: i32 = 500;
 
 /// Whatever has kept the write-ahead log from being copied home, it is no larger than this afterwards.
 const LOG_OCTETS: u32 = 16 << 20;
@@ -152,6 +150,7 @@ impl Store {
                 }
             });
         sweeping.map_err(|e| QueueError::file(spool, e))?;
+        let copier = Copier::start(&spool.join("queue.db"), doubt.clone())?;
         let writer = thread::Builder::new()
             .name("wq-writer".to_owned())
             .spawn({
@@ -164,6 +163,7 @@ impl Store {
                         stamps,
                         sweeper,
                         log_pages,
+                        copier,
                         durability: Durability::Synced,
                         doubt,
                         spares_content: false,

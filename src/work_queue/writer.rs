@@ -20,7 +20,7 @@ const GROUP: usize = 512;
 /// Counters go to the disk this often; every commit would be dearer for a page.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// How nice the writer is to other threads (setpriority(2)).
+/// How nice a thread is to others that goes first (setpriority(2)).
 const PRIORITY: i32 = -15;
 
 /// What a crash of the machine may do to what has been committed. A crash of the process does nothing to it.
@@ -144,6 +144,12 @@ where
     }
 }
 
+/// Where there are more threads with something to do than cores, this one goes first from now on. Who may not ask for that
+/// has it no worse than before.
+pub(super) fn go_first() {
+    let _ = rustix::process::setpriority_process(None, PRIORITY);
+}
+
 /// The writer, in its thread.
 pub(super) struct Writer<B: Book> {
     /// What it writes to.
@@ -155,9 +161,8 @@ pub(super) struct Writer<B: Book> {
 impl<B: Book> Writer<B> {
     /// Writes until the hopper is closed and empty, then closes the book.
     pub(super) fn run(mut self) {
-        // Everybody waits for it: where there are more threads with something to do than cores, it goes first. Who may
-        // not ask for that has it no worse than before.
-        let _ = rustix::process::setpriority_process(None, PRIORITY);
+        // Everybody waits for it.
+        go_first();
         let mut count_at: Option<Instant> = None;
         while let Some(mut group) = self.intake.hopper().take(GROUP, count_at) {
             let counts = match count_at {
