@@ -94,9 +94,7 @@ impl Delivery<'_> {
             sync_directory(&new)?;
             return Ok(arrived);
         }
-        for part in ["tmp", "new", "cur"] {
-            create_directory(&maildir.join(part))?;
-        }
+        create(&maildir)?;
         self.write(&arriving, content)
             .and_then(|()| fs::rename(&arriving, &arrived).map_err(refused("move to", &arrived)))
             .inspect_err(|_| {
@@ -191,6 +189,28 @@ fn write_lines(mut rest: &[u8], held_cr: &mut bool, out: &mut impl Write) -> io:
         rest = cr.map_or(&[], |cr| &rest[cr + 1..]);
     }
     Ok(())
+}
+
+/// Creates the parts of a Maildir that are missing. `cur` comes last: where it is all else is on the disk. Where it is not,
+/// a crash may have come between the making of a directory and its way to the disk, and a power cut would take the mail
+/// along that is in it.
+fn create(maildir: &Path) -> Result<(), MaildirError> {
+    let is_complete = maildir.join("cur").is_dir();
+    for part in ["tmp", "new"] {
+        create_directory(&maildir.join(part))?;
+    }
+    if is_complete {
+        return Ok(());
+    }
+    for above in maildir.ancestors() {
+        let is_here = above.as_os_str().is_empty();
+        match sync_directory(if is_here { Path::new(".") } else { above }) {
+            // We can not have made anything in a directory that is closed to us.
+            Err(refused) if refused.error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
+    create_directory(&maildir.join("cur"))
 }
 
 /// Creates a directory that its owner alone may enter, and what is missing above it, so that they outlive a

@@ -3,6 +3,8 @@
 //!
 //! Never resolves, connects or speaks SMTP.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::dispatch::{Dispatch, tell_of};
@@ -78,7 +80,7 @@ impl OutboundController {
             let looked = (self.queue.now(), now());
             let progress = self.pass(looked.1);
             let progress = match progress {
-                Ok(Progress::None) => self.rest(stop, self.until_due(looked)),
+                Ok(Progress::None) => Ok(self.rest(stop, self.until_due(looked))),
                 made => made,
             };
             match progress {
@@ -148,7 +150,7 @@ impl OutboundController {
 
     /// Rests until somebody rings, or for so long. A deputy makes a pass meanwhile that finds nothing before it but what
     /// rings, in the same transaction; what goes to a handler that lingers is given to it at once.
-    fn rest(&self, stop: &Stop, pause: Duration) -> Result<Progress, QueueError> {
+    fn rest(&self, stop: &Stop, (pause, wakes): (Duration, Stamp)) -> Progress {
         let (busy, waiting) = (self.table.busy(), self.dispatch.with(|turns| turns.waiting()));
         let doing = match (busy, waiting) {
             (0, 0) => "Idle".to_owned(),
@@ -156,36 +158,40 @@ impl OutboundController {
         };
         self.board.write(Task::OutboundController, doing);
         let (made, for_us) = bounded(1);
-        let (claims, dispatch, last) = (self.claims(), self.dispatch.clone(), made.clone());
-        // What it made last has to be handed out before it may count on the same handlers once more.
+        // The handlers for which it has made lists are not taken before we have handed those out: no more after that.
+        let has_made = Arc::new(AtomicBool::new(false));
+        let (claims, may_not) = (self.claims(), Arc::clone(&has_made));
         let claim = move || {
-            last.is_empty()
-                .then(|| claims.unless_others_wait(now()))
-                .flatten()
+            if may_not.load(Ordering::SeqCst) {
+                return None;
+            }
+            claims.unless_others_wait(now())
         };
+        let dispatch = self.dispatch.clone();
         let hand_out = move |mut claimed: Claimed| {
             let is_all = dispatch.give_to_lingering(&mut claimed, now());
             if !is_all {
-                // There is room: nothing was in it when this was begun.
+                has_made.store(true, Ordering::SeqCst);
+                // There is room: it is the first.
                 let _ = made.try_send(claimed);
             }
             is_all
         };
-        let deputy = self.queue.stand_for_osesctl(self.bell.clone(), claim, hand_out);
+        let deputy = self
+            .queue
+            .stand_for_osesctl(self.bell.clone(), wakes, claim, hand_out);
         self.bell.rest(stop, pause);
         drop(deputy);
-        let mut progress = Progress::None;
-        // Until the deputy is through.
-        while let Ok(claimed) = for_us.recv() {
-            progress = self.hand_out(claimed, now())?;
+        // As soon as the deputy is through, if it is at work still.
+        match for_us.recv() {
+            Ok(claimed) => self.hand_out(claimed, now()),
+            Err(_) => Progress::None,
         }
-        Ok(progress)
     }
 
     /// Until the next retry falls due, mail has gathered for long enough or a next hop may have more of it by its
-    /// rate, at most a poll interval. What is due
-    /// and could not be listed waits for a handler, who rings.
-    fn until_due(&self, (due_looked, ripe_looked): (Stamp, Instant)) -> Duration {
+    /// rate, at most a poll interval; and when that is. What is due and could not be listed waits for a handler, who rings.
+    fn until_due(&self, (due_looked, ripe_looked): (Stamp, Instant)) -> (Duration, Stamp) {
         let due_by = self.queue.now();
         let until_due = self
             .queue
@@ -195,10 +201,11 @@ impl OutboundController {
             .map(|due| due.since(due_by));
         let until_ripe = self.dispatch.with(|turns| turns.until_ripe(ripe_looked, now()));
         let until_ready = self.dispatch.until_ready(now());
-        [until_due, until_ripe, until_ready]
+        let pause = [until_due, until_ripe, until_ready]
             .into_iter()
             .flatten()
-            .fold(self.poll_interval, Duration::min)
+            .fold(self.poll_interval, Duration::min);
+        (pause, due_by.plus(pause))
     }
 
     /// First come, first served, next hops by turns: lists that wait go before lists that are yet to be made, but
@@ -227,7 +234,7 @@ impl OutboundController {
     /// One pass of Domain List Processing.
     fn process_domain_lists(&self, now: Instant) -> Result<Progress, QueueError> {
         match self.claims().next(now) {
-            Some(claim) => self.hand_out(self.queue.claim(claim)?, now),
+            Some(claim) => Ok(self.hand_out(self.queue.claim(claim)?, now)),
             None => Ok(Progress::None),
         }
     }
@@ -242,7 +249,7 @@ impl OutboundController {
     }
 
     /// Hands the lists of a pass to their handlers.
-    fn hand_out(&self, mut claimed: Claimed, now: Instant) -> Result<Progress, QueueError> {
+    fn hand_out(&self, mut claimed: Claimed, now: Instant) -> Progress {
         let mut progress = match claimed.lists.is_empty() && claimed.rerouted == 0 {
             true => Progress::None,
             false => Progress::Made,
@@ -266,7 +273,7 @@ impl OutboundController {
                 progress = Progress::Trouble;
             }
         }
-        Ok(progress)
+        progress
     }
 
     /// Hands a list to the handler that it is locked for; whether that one took it.

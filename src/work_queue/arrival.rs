@@ -1,5 +1,5 @@
 //! How a message comes into the queue: from a session into the inbound work queue, from a local
-//! submission or a report into SMTP.BOX.
+//! submission or a report into SMTP.BOX; what only passes through comes further at once.
 
 use rusqlite::params;
 
@@ -22,7 +22,7 @@ use crate::tasks::bell::Bell;
 /// Who brought a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A client, over SMTP: it goes to the inbound work queue.
+    /// A client, over SMTP: it goes to the inbound work queue, unless it only passes through.
     Session,
     /// A program on this machine: it goes to SMTP.BOX.
     Local,

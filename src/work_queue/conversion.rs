@@ -131,7 +131,7 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn waiting_inbound(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        self.waiting(Desk::Inbound, now, limit)
+        self.waiting(Stage::Inbound, now, limit)
     }
 
     /// Up to `limit` messages that wait for omsgcnv and are due, the longest due first.
@@ -139,7 +139,7 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn waiting_in_box(&self, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        self.waiting(Desk::Box, now, limit)
+        self.waiting(Stage::Box, now, limit)
     }
 
     /// When the next message falls due for imsgcnv.
@@ -266,8 +266,8 @@ impl WorkQueue {
 }
 
 impl WorkQueue {
-    fn waiting(&self, desk: Desk, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        let (messages, damaged) = self.store.read(|db| waiting(db, desk, now, limit))?;
+    fn waiting(&self, stage: Stage, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
+        let (messages, damaged) = self.store.read(|db| waiting(db, stage, now, limit))?;
         self.hold_damaged(damaged)?;
         // Whatever its row says: none of its recipients waits.
         let idle = messages.iter().filter(|message| message.recipients.is_empty());
@@ -278,7 +278,7 @@ impl WorkQueue {
 
 /// Where messages wait for conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Desk {
+enum Stage {
     /// In the inbound work queue, for imsgcnv.
     Inbound,
     /// In SMTP.BOX, for omsgcnv.
@@ -289,16 +289,16 @@ enum Desk {
 /// that are damaged. One of which no recipient waits has none.
 fn waiting(
     db: &Connection,
-    desk: Desk,
+    stage: Stage,
     now: Stamp,
     limit: usize,
 ) -> Result<(Vec<Waiting>, Vec<MessageId>), QueueError> {
-    let sql = match desk {
-        Desk::Inbound => {
+    let sql = match stage {
+        Stage::Inbound => {
             "SELECT id, reverse_path, origin, size, body = 3 FROM message \
              WHERE inbound_due IS NOT NULL AND inbound_due <= ? ORDER BY inbound_due, id LIMIT ?"
         }
-        Desk::Box => {
+        Stage::Box => {
             "SELECT id, reverse_path, origin, size, body = 3 FROM message \
              WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?"
         }
@@ -322,7 +322,7 @@ fn waiting(
     })?;
     let mut messages = Vec::with_capacity(found.len());
     for message in found {
-        match message.and_then(|message| with_recipients(db, message, desk, now)) {
+        match message.and_then(|message| with_recipients(db, message, stage, now)) {
             Ok(message) => messages.push(message?),
             Err(id) => damaged.push(id),
         }
@@ -334,12 +334,12 @@ fn waiting(
 fn with_recipients(
     db: &Connection,
     mut message: Waiting,
-    desk: Desk,
+    stage: Stage,
     now: Stamp,
 ) -> Result<Result<Waiting, QueueError>, MessageId> {
-    let (in_box, most) = match desk {
-        Desk::Inbound => (0, MOST_AT_ONCE),
-        Desk::Box => (1, -1),
+    let (in_box, most) = match stage {
+        Stage::Inbound => (0, MOST_AT_ONCE),
+        Stage::Box => (1, -1),
     };
     let recipients = ledger::rows(
         db,

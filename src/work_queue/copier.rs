@@ -2,19 +2,19 @@
 //!
 //! Copying is mostly waiting for the disk, as long as for the commits themselves, and nobody has to wait for it. But the
 //! log begins anew only when all of it is at home, and the writer is always some pages ahead: the last of it, which is
-//! short then, the writer copies itself. Never copies more than is committed, and syncs the log before and the database
-//! after it, as SQLite does.
+//! short then, the writer copies itself. How it is copied is said in `home.rs`.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use rusqlite::{Connection, OpenFlags};
 
-use super::doubt::Doubt;
 use super::error::QueueError;
+use super::home::Home;
 use super::writer::go_first;
 
 /// The log is copied home when it has this many pages.
@@ -25,6 +25,9 @@ const SHORT: i32 = 100;
 
 /// When it has grown to so many pages beside the copier, the writer copies it, however long that takes.
 const MOST: i32 = 4000;
+
+/// How long to wait after something went wrong.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
 /// What is to be done about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +62,10 @@ impl Copier {
     ///
     /// # Errors
     /// When the database can not be opened once more, or the thread not be started.
-    pub(super) fn start(path: &Path, doubt: Doubt) -> Result<Copier, QueueError> {
+    pub(super) fn start(path: &Path, home: Home) -> Result<Copier, QueueError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
+        // Opens the log, too: opened later, it might be another one.
         db.pragma_update(None, "synchronous", "FULL")?;
         let state = Arc::new(State::default());
         let (orders, given) = bounded::<()>(1);
@@ -73,8 +77,10 @@ impl Copier {
                     // Where it falls behind, the writer has to wait for the log in the end.
                     go_first();
                     for () in given {
-                        let copied = copy(&db, &doubt).unwrap_or(0);
-                        state.copied.store(copied, Ordering::SeqCst);
+                        match home.copy(&db) {
+                            Ok(copied) => state.copied.store(copied, Ordering::SeqCst),
+                            Err(_) => std::thread::park_timeout(PAUSE_AFTER_TROUBLE),
+                        }
                         state.is_at_work.store(false, Ordering::SeqCst);
                     }
                 }
@@ -91,8 +97,8 @@ impl Copier {
     /// What is to be done about the log, which has `pages` pages now.
     pub(super) fn next(&mut self, pages: i32) -> Next {
         let is_at_work = self.state.is_at_work.load(Ordering::SeqCst);
-        if pages < self.seen && !is_at_work {
-            // It has begun anew.
+        if pages < self.seen {
+            // It has begun anew. What the copier is about to say may be of the old one: then the writer copies more, once.
             self.state.copied.store(0, Ordering::SeqCst);
         }
         self.seen = pages;
@@ -109,9 +115,13 @@ impl Copier {
     /// Lets the copier go on.
     pub(super) fn order(&self) {
         self.state.is_at_work.store(true, Ordering::SeqCst);
-        if let Some(orders) = &self.orders {
-            // There is room: it is not at work.
-            let _ = orders.try_send(());
+        // There is room: it was not at work.
+        let is_taken = self
+            .orders
+            .as_ref()
+            .is_some_and(|orders| orders.try_send(()).is_ok());
+        if !is_taken {
+            self.state.is_at_work.store(false, Ordering::SeqCst);
         }
     }
 
@@ -132,67 +142,66 @@ impl Drop for Copier {
     }
 }
 
-/// Copies home what nobody reads any more of the log, and waits for nobody; how many of its pages are at home then. SQLite
-/// would do so within a commit, for which somebody waits, and tell nobody that a sync failed there.
-///
-/// # Errors
-/// When it could not be copied or synced; the log says so, and whoever writes behind it hears of the doubt.
-pub(super) fn copy(db: &Connection, doubt: &Doubt) -> Result<i32, QueueError> {
-    let copied = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2));
-    copied.map_err(|error| {
-        let error = QueueError::from(error);
-        log::error!("queue.db: its log could not be copied home: {error}");
-        doubt.heed(&error);
-        error
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::Receiver;
+
     use super::*;
 
-    /// A copier whose thread does nothing.
-    fn copier() -> Copier {
-        Copier {
-            orders: None,
+    /// A copier without a thread, and the orders that it is given.
+    fn copier() -> (Copier, Receiver<()>) {
+        let (orders, given) = bounded(1);
+        let copier = Copier {
+            orders: Some(orders),
             thread: None,
             state: Arc::default(),
             seen: 0,
-        }
+        };
+        (copier, given)
     }
 
     /// The copier has done what it was ordered to do, and `copied` pages are at home.
-    fn done(copier: &Copier, copied: i32) {
-        assert!(copier.state.is_at_work.swap(false, Ordering::SeqCst));
+    fn done(copier: &Copier, given: &Receiver<()>, copied: i32) {
+        given.try_recv().unwrap();
         copier.state.copied.store(copied, Ordering::SeqCst);
+        copier.state.is_at_work.store(false, Ordering::SeqCst);
     }
 
     #[test]
     fn the_log_is_copied_beside_the_writer_until_the_rest_is_short() {
-        let mut copier = copier();
+        let (mut copier, given) = copier();
         assert_eq!(copier.next(LONG - 1), Next::Nothing);
         assert_eq!(copier.next(LONG), Next::Beside);
         copier.order();
         assert_eq!(copier.next(LONG + 300), Next::Nothing, "it is at work");
-        done(&copier, LONG);
+        done(&copier, &given, LONG);
         assert_eq!(copier.next(LONG + 300), Next::Beside);
         copier.order();
-        done(&copier, LONG + 300);
+        done(&copier, &given, LONG + 300);
         assert_eq!(copier.next(LONG + 400), Next::Here);
         assert_eq!(copier.next(10), Next::Nothing, "it has begun anew");
         assert_eq!(copier.next(LONG), Next::Beside);
     }
 
     #[test]
+    fn a_copier_that_has_ended_is_not_waited_for() {
+        let (mut copier, given) = copier();
+        drop(given);
+        assert_eq!(copier.next(LONG), Next::Beside);
+        copier.order();
+        assert_eq!(copier.next(MOST), Next::Here);
+    }
+
+    #[test]
     fn the_writer_copies_what_the_copier_can_not_keep_up_with() {
-        let mut copier = copier();
+        let (mut copier, given) = copier();
         copier.order();
         assert_eq!(
             copier.next(MOST),
             Next::Nothing,
             "they would be in each other's way"
         );
-        done(&copier, LONG);
+        done(&copier, &given, LONG);
         assert_eq!(copier.next(MOST), Next::Here);
     }
 }

@@ -11,13 +11,13 @@ use crossbeam_channel::Sender;
 use rusqlite::Connection;
 
 use super::account;
-use super::copier::{Copier, Next, copy};
+use super::copier::{Copier, Next};
 use super::doubt::Doubt;
 use super::error::QueueError;
+use super::home::Home;
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
 use super::place::Place;
-use super::store::cut_log;
 use super::writer::{Book, Durability};
 use crate::crash_point::{CrashPoint, reach};
 
@@ -33,7 +33,9 @@ pub(super) struct Database {
     pub(super) sweeper: Sender<Vec<String>>,
     /// How many pages the write-ahead log has, by `db`.
     pub(super) log_pages: Arc<AtomicI32>,
-    /// Who copies that log home.
+    /// The way of that log home.
+    pub(super) home: Home,
+    /// Who copies it beside us.
     pub(super) copier: Copier,
     /// How `db` commits at present.
     pub(super) durability: Durability,
@@ -101,16 +103,13 @@ impl Book for Database {
         match self.copier.next(pages) {
             Next::Nothing => {}
             Next::Beside => self.copier.order(),
-            Next::Here => {
-                // It has said what went wrong, and the next time is soon.
-                let _ = copy(&self.db, &self.doubt);
-            }
+            Next::Here => self.home.copy_unless_others_do(&self.db),
         }
     }
 
     /// The write-ahead log may be what fills the disk: brings it home, and gives its space back.
     fn make_room(&mut self) -> bool {
-        matches!(cut_log(&self.db, &self.doubt), Ok(true))
+        matches!(self.home.cut(&self.db), Ok(true))
     }
 
     fn spare_content(&mut self, spares: bool) {

@@ -30,12 +30,14 @@ impl Drop for Stand<'_> {
 impl WorkQueue {
     /// Lets a pass by `claim` stand for osesctl, whose doorbell is `bell`, while it rests; where there is more to consider
     /// `claim` gives none. `hand_out` gets what came of it as soon as it is committed, without waiting for anything, and
-    /// says whether that leaves nothing for osesctl. If it does, or something else is due, the bell rings.
+    /// says whether that leaves nothing for osesctl. If not, or if something falls due before `wakes`, when osesctl looks by
+    /// itself, the bell rings.
     ///
     /// Both are dropped when the deputy was taken back and is through with what it does then.
     pub fn stand_for_osesctl(
         &self,
         bell: Bell,
+        wakes: Stamp,
         claim: impl Fn() -> Option<Claim> + Send + Sync + 'static,
         hand_out: impl Fn(Claimed) -> bool + Send + Sync + 'static,
     ) -> Stand<'_> {
@@ -48,7 +50,7 @@ impl WorkQueue {
             let claimed = make_lists(ledger, &claim, now)?;
             let hand_out = Arc::clone(&hand_out);
             Ok(Deputized {
-                is_through: !is_due(ledger, now)?,
+                is_through: first_due(ledger)?.is_none_or(|due| due >= wakes),
                 then: Some(Box::new(move || hand_out(claimed))),
             })
         };
@@ -59,9 +61,8 @@ impl WorkQueue {
     }
 }
 
-/// Whether anything is due for a next hop.
-fn is_due(ledger: &Ledger<'_>, now: Stamp) -> Result<bool, QueueError> {
+/// When the first next hop falls due.
+fn first_due(ledger: &Ledger<'_>) -> Result<Option<Stamp>, QueueError> {
     let sql = "SELECT due FROM next_hop WHERE due IS NOT NULL ORDER BY due LIMIT 1";
-    let first: Option<i64> = ledger.row(sql, [], |row| row.get(0))?;
-    Ok(first.is_some_and(|due| due <= now.0))
+    ledger.row(sql, [], |row| row.get(0).map(Stamp))
 }

@@ -38,15 +38,24 @@ impl Doubt {
         }
     }
 
-    /// Removes it, if there is any. To be called in a transaction that writes: nobody else touches the log then.
+    /// Whether there is any. What stands in such a log must not be copied home: where a power cut comes in the midst of it,
+    /// the database has the pages of a log that ends before them.
+    pub(super) fn is_there(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Removes it, if there is any. To be called in a transaction that writes: nobody else changes the log then.
     ///
     /// # Errors
     /// When the log can not be written or synced: the doubt stays.
     pub(super) fn remove(&self, db: &Connection) -> Result<(), QueueError> {
-        if self.0.load(Ordering::SeqCst) {
+        // Whatever somebody else meets from now on is a new doubt.
+        if self.0.swap(false, Ordering::SeqCst) {
             let log = log_of(Path::new(db.path().unwrap_or_default()));
-            write_anew(&log).map_err(|error| QueueError::file(&log, error))?;
-            self.0.store(false, Ordering::SeqCst);
+            write_anew(&log).map_err(|error| {
+                self.0.store(true, Ordering::SeqCst);
+                QueueError::file(&log, error)
+            })?;
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ impl<B: Book> Work<B> for Called<B> {
     }
 
     fn kicks(&self) -> &[Bell] {
-        &[]
+        std::slice::from_ref(&self.bell)
     }
 
     fn is_through_for(&self) -> Option<&Bell> {

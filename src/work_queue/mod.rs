@@ -19,6 +19,7 @@ mod due;
 mod error;
 mod expansion;
 mod folder;
+mod home;
 mod hopper;
 mod housekeeping;
 pub mod id;

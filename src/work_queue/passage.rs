@@ -49,10 +49,9 @@ impl fmt::Debug for Passage {
 }
 
 /// How far a message is on its way when it comes into the queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum Course {
     /// It waits for the conversion that its origin says.
-    #[default]
     First,
     /// imsgcnv has no more to do: it is in SMTP.BOX.
     Box(Structure),

@@ -69,6 +69,21 @@ impl Place {
         })
     }
 
+    /// The database, open for reading and writing. Not to be closed by anybody.
+    pub(super) fn database(&self) -> &File {
+        &self.database.file
+    }
+
+    /// Its log, likewise.
+    pub(super) fn log(&self) -> &File {
+        &self.log.file
+    }
+
+    /// Where the database is.
+    pub(super) fn path(&self) -> &Path {
+        &self.database.path
+    }
+
     /// What was wrong when somebody looked last.
     pub(super) fn last_seen(&self) -> Option<Loss> {
         let seen = usize::from(self.seen.load(Ordering::SeqCst));
@@ -131,7 +146,7 @@ impl Place {
 
 impl Found {
     fn at(path: &Path) -> io::Result<Found> {
-        let file = File::open(path)?;
+        let file = File::options().read(true).write(true).open(path)?;
         let identity = identity(&file.metadata()?);
         Ok(Found {
             path: path.to_owned(),
@@ -164,9 +179,14 @@ type Identity = (u64, u64);
 #[cfg(target_os = "linux")]
 fn identity_at(path: &Path) -> io::Result<Identity> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    use rustix::io::Errno;
 
-    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
-    Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+    match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+        Ok(found) => Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino)),
+        // Not every kernel has it, and not every container lets it through.
+        Err(Errno::NOSYS | Errno::PERM) => std::fs::metadata(path).map(|found| identity(&found)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

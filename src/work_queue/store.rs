@@ -23,6 +23,7 @@ use super::database::Database;
 use super::doubt::Doubt;
 use super::error::QueueError;
 use super::folder::ContentFolder;
+use super::home::Home;
 use super::hopper::Pending;
 use super::housekeeping::Gaps;
 use super::id::Stamps;
@@ -76,7 +77,7 @@ pub(super) struct Store {
     last_moment: Option<Stamp>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
-    doubt: Doubt,
+    home: Home,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     _lock: File,
@@ -150,12 +151,13 @@ impl Store {
                 }
             });
         sweeping.map_err(|e| QueueError::file(spool, e))?;
-        let copier = Copier::start(&spool.join("queue.db"), doubt.clone())?;
+        let home = Home::new(Arc::clone(&place), doubt.clone());
+        let copier = Copier::start(&spool.join("queue.db"), home.clone())?;
         let writer = thread::Builder::new()
             .name("wq-writer".to_owned())
             .spawn({
                 let (stamps, intake) = (Arc::clone(&stamps), Arc::clone(&intake));
-                let (place, doubt) = (Arc::clone(&place), doubt.clone());
+                let (place, home) = (Arc::clone(&place), home.clone());
                 move || {
                     let book = Database {
                         db,
@@ -163,6 +165,7 @@ impl Store {
                         stamps,
                         sweeper,
                         log_pages,
+                        home,
                         copier,
                         durability: Durability::Synced,
                         doubt,
@@ -180,7 +183,7 @@ impl Store {
             last_moment,
             intake,
             passage: Passage::default(),
-            doubt,
+            home,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
             _lock: lock,
@@ -306,7 +309,7 @@ impl Store {
         let db = Connection::open_with_flags(self.in_its_place()?, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.busy_timeout(LONGEST_PAUSE)?;
         for _ in 0..TRIES {
-            if cut_log(&db, &self.doubt)? {
+            if self.home.cut(&db)? {
                 break;
             }
             std::thread::park_timeout(LONGEST_PAUSE * OTHERS);
@@ -368,15 +371,6 @@ fn make_compactable(db: &Connection) -> Result<(), QueueError> {
 fn steady(db: &Connection) -> Result<(), QueueError> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
-}
-
-/// Copies the write-ahead log home and cuts it; whether nobody used it.
-pub(super) fn cut_log(db: &Connection, doubt: &Doubt) -> Result<bool, QueueError> {
-    let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-    let busy = cut
-        .map_err(QueueError::from)
-        .inspect_err(|error| doubt.heed(error))?;
-    Ok(busy == 0)
 }
 
 fn open_reader(path: &Path) -> Result<Connection, QueueError> {

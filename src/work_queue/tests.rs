@@ -213,7 +213,9 @@ fn deputize<'w>(
     let (made, for_us) = unbounded();
     let hand_out = move |claimed| made.send(claimed).is_err();
     (
-        world.queue.stand_for_osesctl(bell.clone(), claim, hand_out),
+        world
+            .queue
+            .stand_for_osesctl(bell.clone(), world.queue.now(), claim, hand_out),
         for_us,
     )
 }

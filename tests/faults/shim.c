@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,6 +32,8 @@
 enum {
     WRITE = 1, READ = 2, SYNC = 4, OPEN = 8, ACCEPT = 16, CONNECT = 32, THREAD = 64, RENAME = 128, UNLINK = 256,
     CUT = 512,
+    /* No call: the process is killed where the journal says of everything whether it was done. */
+    DIE = 1024,
 };
 
 /* No errno: the call writes half of what it should, or a single octet. */
@@ -47,7 +50,7 @@ struct order {
     int64_t skip;    /* so many calls go well before */
     int64_t left;    /* so many fail then */
     uint64_t struck; /* so many have failed */
-    char word[88];   /* stands in the path, or in what a descriptor is called in /proc: "socket:[7]"; empty fits all */
+    char word[88];   /* stands in the path, or in what a descriptor is called in /proc: "socket:[7]"; empty fits all, "$" is the end of it */
 };
 #define ORDERS 8
 
@@ -101,6 +104,15 @@ static void name_of(int fd, char name[PATH_MAX])
     name[length > 0 ? length : 0] = 0;
 }
 
+/* Whether the word stands in the path; at its end, if the word ends in a dollar sign. */
+static int fits(const char *path, const char *word)
+{
+    size_t whole = strlen(path), length = strlen(word);
+    if (!length || word[length - 1] != '$')
+        return strstr(path, word) != NULL;
+    return whole >= length - 1 && !strncmp(path + whole - (length - 1), word, length - 1);
+}
+
 /* The errno with which this call has to fail, SHORT or HELD; 0 if it may go on. */
 static int struck(uint32_t call, int fd, const char *path)
 {
@@ -116,7 +128,7 @@ static int struck(uint32_t call, int fd, const char *path)
                 name_of(fd, name);
                 path = name;
             }
-            if (!strstr(path, order->word))
+            if (!fits(path, order->word))
                 continue;
         }
         if (__atomic_fetch_sub(&order->skip, 1, __ATOMIC_SEQ_CST) > 0
@@ -206,7 +218,13 @@ static int is_watched_file(int fd, uint64_t *file, char path[PATH_MAX])
 }
 
 static void begin_turn(void) { pthread_mutex_lock(&turn); }
-static void end_turn(void) { pthread_mutex_unlock(&turn); }
+static void end_turn(void)
+{
+    for (struct order *order = orders; orders && order < orders + ORDERS; order++)
+        if (__atomic_load_n(&order->armed, __ATOMIC_ACQUIRE) && order->calls & DIE)
+            kill(getpid(), SIGKILL);
+    pthread_mutex_unlock(&turn);
+}
 
 /* ---- Writing ---- */
 
@@ -360,11 +378,47 @@ ssize_t recv(int fd, void *octets, size_t length, int flags)
 
 /* ---- Syncs ---- */
 
+/* What a sync could not write the system tells once by each descriptor of the file. Where it is written down what gets to
+   the disk we do that, too, for the database and its log: their descriptors are few, and open for as long as the process
+   lives. */
+#define TROUBLED 8
+#define HEARERS 1024
+static struct trouble {
+    uint64_t file;
+    uint32_t times;
+} troubled[TROUBLED], heard[HEARERS];
+
+/* What a sync by this descriptor ends with that would end with `error`. */
+static int with_earlier_trouble(int fd, int error)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    if (journal < 0)
+        return error;
+    name_of(fd, path);
+    if ((!fits(path, "queue.db$") && !fits(path, "queue.db-wal$")) || fd >= HEARERS || fstat(fd, &status))
+        return error;
+    pthread_mutex_lock(&turn);
+    struct trouble *of = troubled;
+    while (of < troubled + TROUBLED - 1 && of->file && of->file != status.st_ino)
+        of++;
+    of->file = status.st_ino;
+    if (heard[fd].file != status.st_ino)
+        heard[fd] = (struct trouble){.file = status.st_ino};
+    if (error > 0)
+        of->times++;
+    else if (!error && heard[fd].times < of->times)
+        error = EIO;
+    heard[fd].times = of->times;
+    pthread_mutex_unlock(&turn);
+    return error;
+}
+
 static int sync_by(int fd, int (*real)(int))
 {
     uint64_t file;
     char path[PATH_MAX];
-    int error = struck(SYNC, fd, NULL), watched = is_watched_file(fd, &file, path);
+    int error = with_earlier_trouble(fd, struck(SYNC, fd, NULL)), watched = is_watched_file(fd, &file, path);
     int64_t number = 0;
     if (watched) {
         begin_turn();

@@ -53,6 +53,8 @@ pub const RENAME: u32 = 128;
 pub const UNLINK: u32 = 256;
 /// ftruncate.
 pub const CUT: u32 = 512;
+/// No call: the process is killed where its journal says of everything whether it was done.
+pub const DIE: u32 = 1024;
 
 /// The shim, ready to be loaded. It takes the place of what an earlier run has left.
 ///

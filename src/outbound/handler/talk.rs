@@ -109,9 +109,9 @@ impl Talk<'_> {
     /// What happens to the session next: there is a message for it, or none, or the peer says something.
     fn input(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
         if self.broken.is_none() && self.wanted {
-            // Busy first: a stop that comes from now on leaves it the time for this message, and does not take the session
-            // for one that waits for its host, as it has done so far.
-            if desk.rest(Rest::Busy) && hand.has_next(&self.session) {
+            // Busy before it is begun: a stop that comes from now on leaves it the time for this message, and does not take
+            // the session for one that waits for its host, as it has done so far.
+            if hand.has_next(&self.session) && desk.rest(Rest::Busy) {
                 self.wanted = false;
                 return self.next_message(hand, desk);
             }
@@ -128,7 +128,10 @@ impl Talk<'_> {
         };
         // With nothing on the wire a stop need not wait.
         let idle = hand.in_flight.is_empty();
-        let _ = desk.rest(if idle { Rest::Waiting } else { Rest::Busy });
+        let may_go_on = desk.rest(if idle { Rest::Waiting } else { Rest::Busy });
+        if idle && !may_go_on {
+            return Input::Lost(Trouble::Closed);
+        }
         // Nor is a host waited for that has said nothing when the time of all that it could be told is over.
         let patience = match hand.time_left().filter(|_| idle) {
             Some(left) => patience.min(left + LAST_CHANCE),

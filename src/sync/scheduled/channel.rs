@@ -123,12 +123,6 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Whether there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.inside.lock().queue.is_empty()
-    }
-
     /// The same. Nobody here has to wait for a place: who would, has taken something for granted that is not so.
     ///
     /// # Errors

@@ -188,11 +188,11 @@ fn a_pass_that_is_left_with_the_writer_lists_only_what_is_due_by_the_clock() {
     world.set_back(DAY);
     assert!(world.put_off() > last);
     let bell = Bell::default();
-    let (made, for_us) = deputize(&world, &bell, || Some(claim(&[0, 1], 0)));
+    let (deputy, made) = deputize(&world, &bell, || Some(claim(&[0, 1], 0)));
     world.put("a@example.org", &["x@ibm.com"]);
     world.convert_and_kick(&bell);
-    drop(made);
-    let lists = for_us.recv().unwrap().lists;
+    drop(deputy);
+    let lists = made.recv().unwrap().lists;
     let names: Vec<_> = lists.iter().map(|list| list.next_hop.to_string()).collect();
     assert_eq!(
         names,

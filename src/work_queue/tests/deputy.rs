@@ -72,6 +72,37 @@ fn a_pass_that_fails_keeps_nobody_from_being_routed() {
     assert!(bell.heard().try_recv().is_ok());
 }
 
+/// When osesctl will look by itself.
+fn soon(world: &World) -> Stamp {
+    world.queue.now().plus(MINUTE)
+}
+
+#[test]
+fn a_bell_rings_for_what_falls_due_before_somebody_looks() {
+    for (retry_at, rings) in [(MINUTE / 2, true), (2 * MINUTE, false)] {
+        let (world, bell) = (World::new(), Bell::default());
+        world.put("a@example.org", &["b@lotus.com"]);
+        world.convert();
+        let lists = world.claim(&[0], 0);
+        world.queue.end_list(lists[0].id).unwrap();
+        // It backs off.
+        let retry_at = world.queue.now().plus(retry_at);
+        let backs_off = format!(
+            "UPDATE next_hop SET failures = 1, retry_at = {}, due = {}",
+            retry_at.0, retry_at.0
+        );
+        world.sql_run(&backs_off);
+        let all = |_| true;
+        let _deputy = world
+            .queue
+            .stand_for_osesctl(bell.clone(), soon(&world), || Some(claim(&[3], 0)), all);
+        world.put("a@example.org", &["c@lotus.com"]);
+        world.convert_and_kick(&bell);
+        assert_eq!(bell.heard().try_recv().is_ok(), rings);
+        assert_eq!(world.states(), "WQ_PENDING_XMIT:2");
+    }
+}
+
 #[test]
 fn a_bell_does_not_ring_for_what_has_been_handed_out_unless_more_is_due() {
     let (world, bell) = (World::new(), Bell::default());
@@ -84,7 +115,9 @@ fn a_bell_does_not_ring_for_what_has_been_handed_out_unless_more_is_due() {
     };
     let _deputy = world
         .queue
-        .stand_for_osesctl(bell.clone(), list_one, |claimed| claimed.lists.len() == 1);
+        .stand_for_osesctl(bell.clone(), soon(&world), list_one, |claimed| {
+            claimed.lists.len() == 1
+        });
     world.put("a@example.org", &["b@lotus.com"]);
     world.convert_and_kick(&bell);
     assert_eq!(world.states(), "WQ_MSG_LOCKED_FOR_XMIT:1");
