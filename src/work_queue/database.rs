@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::account;
 use super::copier::{Copier, Next};
@@ -127,6 +128,12 @@ impl Book for Database {
             log::error!("queue.db: the account could not be closed: {error}");
         }
         self.copier.stop();
+        // SQLite copies the log home as it closes it, and removes it. What can not be relied upon stays for the next start.
+        let is_home = self.home.copy(&self.db).is_ok() && !self.home.is_in_doubt();
+        let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if !is_home && let Err(error) = self.db.set_db_config(keeps_log, true) {
+            log::error!("queue.db: its log can not be kept: {error}");
+        }
         if let Err((_, error)) = self.db.close() {
             log::error!("queue.db: can not be closed: {error}");
         }

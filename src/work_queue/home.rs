@@ -1,11 +1,10 @@
 //! The way home: what stands in the write-ahead log is copied into `queue.db` (a checkpoint), by one at a time.
 //!
-//! The copies of the pages are on the disk before the log may begin anew, and that has to be seen to here. SQLite itself
-//! counts pages as being at home which it has not synced, where others have written to the log meanwhile: it syncs them
-//! later, with the last ones. If that sync fails the system drops what it could not write, holds it for written, and
-//! neither would ever write those pages again. So they are synced as they are copied; and after a sync that failed all
-//! pages of which the log knows are written once more as they are, before anything else is copied. Never copies out of a log that is in
-//! doubt: see [`Doubt`].
+//! The copies have to be on the disk before the log may begin anew. Where others write to the log meanwhile SQLite counts
+//! pages as being at home which it has not synced; it syncs them later, with the last ones. If that sync fails the system
+//! drops what it could not write and holds it for written, and nobody would ever write those pages again. So they are
+//! synced here as they are copied; and after a sync that failed all pages that the log names are written once more as they
+//! are, before anything else is copied. Never copies out of a log that is in doubt: see [`Doubt`].
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -61,6 +60,11 @@ impl Home {
         }))
     }
 
+    /// Whether the log is in doubt.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.0.doubt.is_there()
+    }
+
     /// Copies home what nobody reads any more of the log, as soon as nobody else does; how many of its pages are at home
     /// then.
     ///
@@ -104,7 +108,7 @@ impl Home {
     }
 
     fn try_to(&self, turn: &mut Turn, db: &Connection, how: How) -> Result<(bool, i32), QueueError> {
-        if self.0.doubt.is_there() {
+        if self.is_in_doubt() {
             return Ok((false, 0));
         }
         let database = self.0.place.database();

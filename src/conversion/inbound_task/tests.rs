@@ -116,6 +116,59 @@ fn an_alias_reaches_all_it_stands_for_in_one_go() {
 }
 
 #[test]
+fn what_the_task_would_pass_on_as_a_whole_is_passed_on_as_it_comes_and_nothing_else_is() {
+    let limited = || {
+        let mut world = world("bob:\n", "staff: bob\nout: x@b.example\n");
+        world.task.max_hops = 2;
+        world
+    };
+    let put = |world: &World, received: usize, to: &[&str]| {
+        let content = [
+            "Received: x\r\n".repeat(received),
+            "Subject: s\r\n\r\nhello\r\n".to_owned(),
+        ];
+        let arrival = Arrival::new(
+            world.task.queue.message_id(),
+            Origin::Session,
+            ReversePath(Some(mailbox("ann@a.example"))),
+            to.iter().map(|to| mailbox(to)),
+            Content::from_bytes(content.concat().into_bytes()),
+        );
+        world.task.queue.put(arrival).unwrap();
+    };
+    for (received, to, passes) in [
+        (1, &["x@b.example", "y@c.example"][..], true),
+        // Ours is among them.
+        (3, &["x@b.example"], true),
+        (4, &["x@b.example"], false),
+        (1, &["x@b.example", "bob@lotus.com"], false),
+        (1, &["out@lotus.com"], false),
+        (1, &["gone@iris.com"], false),
+        (1, &["x%b.example@lotus.com"], false),
+    ] {
+        let (by_task, at_once) = (limited(), limited());
+        put(&by_task, received, to);
+        by_task.task.drain(&Stop::default()).unwrap();
+        let _attendance = at_once.task.attend();
+        put(&at_once, received, to);
+        let waits = at_once.task.queue.next_inbound_due().unwrap().is_some();
+        assert_eq!(by_task.passed_on() == to, passes, "{received} {to:?}");
+        assert_eq!(!waits, passes, "{received} {to:?}");
+        assert_eq!(at_once.passed_on() == to, passes, "{received} {to:?}");
+    }
+    // And by the latest directory.
+    let world = limited();
+    let _attendance = world.task.attend();
+    let directory = Directory {
+        local_domains: vec!["b.example".to_owned()],
+        ..(*world.task.directory.take()).clone()
+    };
+    world.task.directory.replace(Arc::new(directory));
+    put(&world, 1, &["x@b.example"]);
+    assert!(world.task.queue.next_inbound_due().unwrap().is_some());
+}
+
+#[test]
 fn an_alias_that_keeps_a_copy_is_delivered_and_not_expanded_again() {
     let world = world("bob:\n", "bob: bob, bob@b.example\n");
     world.convert(&["Bob+x@lotus.com"]);
