@@ -185,6 +185,7 @@ impl OutboundHandler {
                     wanted: false,
                     timed_out: false,
                     broken: None,
+                    kept_back: None,
                 };
                 let settled = hand.settled;
                 let end = talk.run(hand, desk);

@@ -437,6 +437,22 @@ impl fmt::Debug for Desk {
     }
 }
 
+/// Something is being recorded as long as this is not dropped.
+struct Recording<'c>(&'c AtomicUsize);
+
+impl Recording<'_> {
+    fn begin(count: &AtomicUsize) -> Recording<'_> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Recording(count)
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Desk {
     /// The handler's number.
     #[must_use]
@@ -492,10 +508,8 @@ impl Desk {
 
     /// Does what records what became of a message: until that is done a stop is patient.
     pub fn record<T>(&self, act: impl FnOnce() -> T) -> T {
-        self.places.recording.fetch_add(1, Ordering::SeqCst);
-        let done = act();
-        self.places.recording.fetch_sub(1, Ordering::SeqCst);
-        done
+        let _recording = Recording::begin(&self.places.recording);
+        act()
     }
 
     /// Whether a stop has cut the session off from its peer. What came before may still be read, but nothing that is said

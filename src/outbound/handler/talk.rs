@@ -53,6 +53,8 @@ pub(super) struct Talk<'t> {
     pub(super) timed_out: bool,
     /// Why nothing can be sent any more. What the peer has said by then still counts.
     pub(super) broken: Option<Trouble>,
+    /// The message whose content was kept back, since no answer to it would be heard.
+    pub(super) kept_back: Option<MessageId>,
 }
 
 impl Talk<'_> {
@@ -98,7 +100,8 @@ impl Talk<'_> {
 
     /// Our stop ends the session: what the host was sent, and would have answered for later, goes out again.
     fn tell_of_the_unanswered(&self) {
-        for id in self.session.unanswered() {
+        let unanswered = self.session.unanswered().into_iter();
+        for id in unanswered.filter(|id| self.kept_back != Some(*id)) {
             log::warn!(
                 "id={id} cut off by the stop before {} had answered for it: it is sent again, and may come twice",
                 self.host
@@ -254,6 +257,7 @@ impl Talk<'_> {
         // The host would take it, and we would never hear of that.
         if desk.is_deaf() {
             self.broken = Some(Trouble::Closed);
+            self.kept_back = Some(id);
             return;
         }
         let queue = &self.handler.queue;
