@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::doubt::Doubt;
@@ -94,12 +94,7 @@ impl Home {
     }
 
     /// Whether all of it is at home then, and how many pages are.
-    fn go(
-        &self,
-        turn: &mut MutexGuard<'_, Turn>,
-        db: &Connection,
-        how: How,
-    ) -> Result<(bool, i32), QueueError> {
+    fn go(&self, turn: &mut Turn, db: &Connection, how: How) -> Result<(bool, i32), QueueError> {
         let gone = self.try_to(turn, db, how);
         gone.inspect_err(|error| {
             log::error!("queue.db: its log could not be copied home: {error}");

@@ -31,6 +31,13 @@ struct Aid<T: ?Sized> {
     next: Bell,
 }
 
+impl<T: ?Sized> Aid<T> {
+    /// What it takes to work without the lock.
+    fn at_hand(&self) -> (Arc<T>, Bell) {
+        (Arc::clone(&self.does), self.next.clone())
+    }
+}
+
 /// The aids of both tasks, where they run.
 #[derive(Default)]
 pub(super) struct Passage(RwLock<Aids>);
@@ -121,38 +128,33 @@ impl WorkQueue {
 impl Passage {
     /// How far a message comes at once, and for whom there is something then, unless that is who the caller thinks.
     pub(super) fn course(&self, arrival: &Arrival) -> (Course, Option<Bell>) {
+        match self.way(arrival) {
+            Some((course, bell)) => (course, Some(bell)),
+            None => (Course::First, None),
+        }
+    }
+
+    fn way(&self, arrival: &Arrival) -> Option<(Course, Bell)> {
         let Home::Database(content) = &arrival.content.home else {
-            return (Course::First, None);
+            return None;
         };
         if arrival.origin != Origin::Session {
-            return (Course::First, None);
+            return None;
         }
-        // Neither works under the lock.
         let (read, route) = {
             let aids = self.0.read();
-            let read = aids
-                .read
-                .as_ref()
-                .map(|aid| (Arc::clone(&aid.does), aid.next.clone()));
-            let route = aids
-                .route
-                .as_ref()
-                .map(|aid| (Arc::clone(&aid.does), aid.next.clone()));
-            (read, route)
+            let (read, route) = (aids.read.as_ref(), aids.route.as_ref());
+            (read.map(Aid::at_hand), route.map(Aid::at_hand))
         };
-        let Some((read, omsgcnv)) = read else {
-            return (Course::First, None);
-        };
-        let Some(structure) = read(arrival, content) else {
-            return (Course::First, None);
-        };
+        let (read, omsgcnv) = read?;
+        let structure = read(arrival, content)?;
         let routed = route.and_then(|(route, osesctl)| {
             let each = arrival.recipients.iter().map(|recipient| route(&recipient.path));
             Some((each.collect::<Option<Vec<_>>>()?, osesctl))
         });
-        match routed {
-            Some((hops, osesctl)) => (Course::Out(structure, hops), Some(osesctl)),
-            None => (Course::Box(structure), Some(omsgcnv)),
-        }
+        Some(match routed {
+            Some((hops, osesctl)) => (Course::Out(structure, hops), osesctl),
+            None => (Course::Box(structure), omsgcnv),
+        })
     }
 }

@@ -187,17 +187,21 @@ fn the_end_answers_all_who_came_before_it_and_turns_away_who_comes_later() {
     });
 }
 
+/// Three who each put a number, from 0 on, and let this bell ring.
+fn clients(intake: &Arc<Intake<Disk>>, bell: &Bell) -> Vec<thread::JoinHandle<u32>> {
+    let client = |number| {
+        let (intake, bell) = (Arc::clone(intake), bell.clone());
+        thread::spawn(move || put(&intake, number, vec![bell]).wait().unwrap())
+    };
+    (0..3).map(client).collect()
+}
+
 #[test]
 fn a_task_that_is_kicked_by_the_writer_finds_what_was_written_and_misses_nothing() {
     in_many_orders(ORDERS, Time::StandsStill, || {
         let (intake, disk, writing) = writer(4);
         let (bell, stop) = (Bell::default(), Stop::default());
-        let clients: Vec<_> = (0..3)
-            .map(|client| {
-                let (intake, bell) = (Arc::clone(&intake), bell.clone());
-                thread::spawn(move || put(&intake, client, vec![bell]).wait().unwrap())
-            })
-            .collect();
+        let clients = clients(&intake, &bell);
         while disk.written.lock().unwrap().len() < 3 {
             bell.rest(&stop, AN_HOUR);
         }
@@ -271,12 +275,7 @@ fn a_bell_rings_for_whatever_no_deputy_has_seen() {
     in_many_orders(ORDERS, Time::StandsStill, || {
         let (intake, disk, writing) = writer(4);
         let (bell, stop) = (Bell::default(), Stop::default());
-        let clients: Vec<_> = (0..3)
-            .map(|client| {
-                let (intake, bell) = (Arc::clone(&intake), bell.clone());
-                thread::spawn(move || put(&intake, client, vec![bell]).wait().unwrap())
-            })
-            .collect();
+        let clients = clients(&intake, &bell);
         let seen = Arc::new(Mutex::new(0));
         let look = {
             let (seen, disk) = (Arc::clone(&seen), disk.clone());

@@ -19,7 +19,7 @@ const LIBRARY: &str = "libfaketimeMT.so.1";
 /// The clock.
 #[derive(Clone, Debug)]
 pub struct OtherClock {
-    library: PathBuf,
+    faketime: PathBuf,
     /// Says how far it is from the machine's.
     file: PathBuf,
 }
@@ -45,7 +45,7 @@ impl OtherClock {
             return None;
         };
         let clock = OtherClock {
-            library,
+            faketime: library,
             file: folder.join("clock"),
         };
         clock.set("+0");
@@ -63,7 +63,7 @@ impl OtherClock {
     /// The environment of a program that goes by this clock.
     pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         vec![
-            (PRELOAD, self.library.clone()),
+            (PRELOAD, self.faketime.clone()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.clone()),
             ("FAKETIME_NO_CACHE", "1".into()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),

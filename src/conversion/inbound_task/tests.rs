@@ -56,18 +56,23 @@ fn world(accounts: &str, aliases: &str) -> World {
 impl World {
     /// Brings a message, and converts it.
     fn convert(&self, to: &[&str]) {
-        let queue = &self.task.queue;
-        let content = Content::from_bytes(b"Received: x\r\nSubject: s\r\n\r\nhello\r\n".to_vec());
+        self.put(1, to);
+        self.task.drain(&Stop::default()).unwrap();
+        assert_eq!(self.task.queue.next_inbound_due().unwrap(), None);
+    }
+
+    /// Brings a message with so many Received lines.
+    fn put(&self, received: usize, to: &[&str]) {
+        let trace = "Received: x\r\n".repeat(received);
+        let content = format!("{trace}Subject: s\r\n\r\nhello\r\n");
         let arrival = Arrival::new(
-            queue.message_id(),
+            self.task.queue.message_id(),
             Origin::Session,
             ReversePath(Some(mailbox("ann@a.example"))),
             to.iter().map(|to| mailbox(to)),
-            content,
+            Content::from_bytes(content.into_bytes()),
         );
-        queue.put(arrival).unwrap();
-        self.task.drain(&Stop::default()).unwrap();
-        assert_eq!(queue.next_inbound_due().unwrap(), None);
+        self.task.queue.put(arrival).unwrap();
     }
 
     /// Delivered-To of what is in a mailbox.
@@ -122,20 +127,6 @@ fn what_the_task_would_pass_on_as_a_whole_is_passed_on_as_it_comes_and_nothing_e
         world.task.max_hops = 2;
         world
     };
-    let put = |world: &World, received: usize, to: &[&str]| {
-        let content = [
-            "Received: x\r\n".repeat(received),
-            "Subject: s\r\n\r\nhello\r\n".to_owned(),
-        ];
-        let arrival = Arrival::new(
-            world.task.queue.message_id(),
-            Origin::Session,
-            ReversePath(Some(mailbox("ann@a.example"))),
-            to.iter().map(|to| mailbox(to)),
-            Content::from_bytes(content.concat().into_bytes()),
-        );
-        world.task.queue.put(arrival).unwrap();
-    };
     for (received, to, passes) in [
         (1, &["x@b.example", "y@c.example"][..], true),
         // Ours is among them.
@@ -147,10 +138,10 @@ fn what_the_task_would_pass_on_as_a_whole_is_passed_on_as_it_comes_and_nothing_e
         (1, &["x%b.example@lotus.com"], false),
     ] {
         let (by_task, at_once) = (limited(), limited());
-        put(&by_task, received, to);
+        by_task.put(received, to);
         by_task.task.drain(&Stop::default()).unwrap();
         let _attendance = at_once.task.attend();
-        put(&at_once, received, to);
+        at_once.put(received, to);
         let waits = at_once.task.queue.next_inbound_due().unwrap().is_some();
         assert_eq!(by_task.passed_on() == to, passes, "{received} {to:?}");
         assert_eq!(!waits, passes, "{received} {to:?}");
@@ -164,7 +155,7 @@ fn what_the_task_would_pass_on_as_a_whole_is_passed_on_as_it_comes_and_nothing_e
         ..(*world.task.directory.take()).clone()
     };
     world.task.directory.replace(Arc::new(directory));
-    put(&world, 1, &["x@b.example"]);
+    world.put(1, &["x@b.example"]);
     assert!(world.task.queue.next_inbound_due().unwrap().is_some());
 }
 
