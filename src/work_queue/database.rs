@@ -121,11 +121,10 @@ impl Book for Database {
         let _ = self.db.busy_timeout(Duration::from_secs(1));
     }
 
-    fn close(mut self) {
-        if let Err(error) = self.write(Durability::Unsynced, &Counts::new(), &mut |ledger| {
-            account::close(ledger)
-        }) {
-            log::error!("queue.db: the account could not be closed: {error}");
+    fn close(mut self, counts: &Counts) {
+        // It is only about counters. In one transaction: an account that is closed is not counted anew.
+        if let Err(error) = self.write(Durability::Unsynced, counts, &mut |ledger| account::close(ledger)) {
+            log::error!("queue.db: the last of the statistics could not be written: {error}");
         }
         self.copier.stop();
         // SQLite copies the log home as it closes it, and removes it. What can not be relied upon stays for the next start.

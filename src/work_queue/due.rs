@@ -109,7 +109,10 @@ pub(super) fn due(
             let Some(state) = state(row.get(2)?) else {
                 return Ok(Some(None));
             };
-            let success = number_in(row, 9).map(Success::from_number);
+            // Who was given up has come to no good end, whatever a damaged row says.
+            let success = number_in(row, 9)
+                .map(Success::from_number)
+                .filter(|_| state != State::PendingReport);
             Ok(match wanted(state, success) {
                 true => Some(concerned(row, state, success)?),
                 false => None,

@@ -378,39 +378,22 @@ fn make_list(
     if most == 0 {
         return Ok((None, 0));
     }
-    let mut gather = Gather::new(most);
-    let mut strayed = Vec::new();
-    let mut damaged = Vec::new();
-    {
-        let mut statement = ledger.db().prepare_cached(
-            "SELECT message, n, path FROM recipient \
-             WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n",
-        )?;
-        let mut rows = statement.query((hop.0, now.0))?;
-        while let Some(row) = rows.next()? {
-            let id = MessageId(row.get(0)?);
-            let (Some(n), Some(path)) = (number_in::<u32>(row, 1), mailbox_in(row, 2)) else {
-                damaged.push(id);
-                if damaged.len() >= MOST_RECIPIENTS {
-                    break;
-                }
-                continue;
-            };
-            let goes_to = (terms.router)(&path);
-            if goes_to != *next_hop {
-                strayed.push((id, n, goes_to));
-            } else if !gather.take(id, n) {
-                break;
-            }
-            if strayed.len() >= MOST_RECIPIENTS {
-                break;
-            }
+    let (gather, strayed) = loop {
+        let Gathered {
+            gather,
+            strayed,
+            mut damaged,
+        } = gather_due(ledger, (terms, now), chosen, most)?;
+        damaged.dedup();
+        let mut held = 0;
+        for id in damaged {
+            held += hold(ledger, id)?;
         }
-    }
-    damaged.dedup();
-    damaged
-        .into_iter()
-        .try_for_each(|id| hold(ledger, id).map(drop))?;
+        // Other recipients of the same messages were held with them.
+        if held == 0 {
+            break (gather, strayed);
+        }
+    };
     let rerouted = strayed.len();
     for (id, n, goes_to) in strayed {
         let name = goes_to.to_string();
@@ -443,6 +426,55 @@ fn make_list(
     let listed = list.as_ref().map_or(0, |list| list.recipients);
     refresh_due(ledger, hop, Change::Gone(listed + rerouted))?;
     Ok((list, rerouted))
+}
+
+/// What is due for a next hop, as far as it is looked at in one go.
+struct Gathered {
+    /// What a list of it holds.
+    gather: Gather<MessageId>,
+    /// What goes elsewhere now, and where.
+    strayed: Vec<(MessageId, u32, NextHop)>,
+    /// Messages of which something can not be read.
+    damaged: Vec<MessageId>,
+}
+
+/// Looks at what is due for a next hop, until there are `most` messages of it.
+fn gather_due(
+    ledger: &Ledger<'_>,
+    (terms, now): (&Terms, Stamp),
+    chosen: &Chosen,
+    most: usize,
+) -> Result<Gathered, QueueError> {
+    let mut due = Gathered {
+        gather: Gather::new(most),
+        strayed: Vec::new(),
+        damaged: Vec::new(),
+    };
+    let mut statement = ledger.db().prepare_cached(
+        "SELECT message, n, path FROM recipient \
+         WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n",
+    )?;
+    let mut rows = statement.query((chosen.hop.0, now.0))?;
+    while let Some(row) = rows.next()? {
+        let id = MessageId(row.get(0)?);
+        let (Some(n), Some(path)) = (number_in::<u32>(row, 1), mailbox_in(row, 2)) else {
+            due.damaged.push(id);
+            if due.damaged.len() >= MOST_RECIPIENTS {
+                break;
+            }
+            continue;
+        };
+        let goes_to = (terms.router)(&path);
+        if goes_to != chosen.next_hop {
+            due.strayed.push((id, n, goes_to));
+        } else if !due.gather.take(id, n) {
+            break;
+        }
+        if due.strayed.len() >= MOST_RECIPIENTS {
+            break;
+        }
+    }
+    Ok(due)
 }
 
 /// What a list holds.

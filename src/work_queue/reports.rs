@@ -109,7 +109,7 @@ impl WorkQueue {
         let (dues, damaged) = self.store.read(|db| {
             let ids = ledger::rows(
                 db,
-                "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL \
+                "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL AND state <> 4 \
                  ORDER BY message LIMIT ?",
                 [limit],
                 |row| row.get(0).map(MessageId),
@@ -285,7 +285,8 @@ fn fail(ledger: &mut Ledger<'_>, id: MessageId, failed: &[u32], told: &str) -> R
     let mut ended = 0;
     for n in failed {
         let changed = ledger.run(
-            "UPDATE recipient SET state = ?, settled_at = ? WHERE message = ? AND n = ? AND state = 4",
+            "UPDATE recipient SET state = ?, settled_at = ?, report_due = NULL \
+             WHERE message = ? AND n = ? AND state = 4",
             (State::Failed.number(), ledger.now().0, id.0, n),
         )?;
         if changed > 0 {

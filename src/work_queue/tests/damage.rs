@@ -68,6 +68,28 @@ fn a_message_that_can_not_be_read_is_held_when_it_is_listed() {
 }
 
 #[test]
+fn a_message_of_which_something_can_not_be_read_is_on_no_list() {
+    let world = World::new();
+    let bad = world.put(
+        "a@example.org",
+        &["x@lotus.com", "y@lotus.com", "far@lotus.com", "z@lotus.com"],
+    );
+    let good = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    // One of them goes elsewhere by now.
+    world.sql_run(&format!(
+        "UPDATE recipient SET path = 'far@ibm.com' WHERE message = {0} AND n = 2; \
+         UPDATE recipient SET path = CAST(x'ff406d' AS TEXT) WHERE message = {0} AND n = 3",
+        bad.0
+    ));
+    let lists = world.claim(&[0, 1], 0);
+    assert_eq!((lists.len(), lists[0].messages, lists[0].recipients), (1, 1, 1));
+    assert_eq!(world.queue.list_messages(lists[0].id).unwrap()[0].id, good);
+    assert_eq!(world.states(), "WQ_MSG_LOCKED_FOR_XMIT:1 WQ_HELD:4");
+    assert_eq!(world.sql("SELECT sum(waiting) FROM next_hop"), "0");
+}
+
+#[test]
 fn counts_and_names_that_can_not_be_keep_nothing_from_going() {
     for damage in [
         "UPDATE recipient SET attempts = -5",
@@ -92,6 +114,34 @@ fn counts_and_names_that_can_not_be_keep_nothing_from_going() {
             assert_eq!(state(&world, id), "WQ_TRANSMITTED", "{damage}");
         }
     }
+}
+
+#[test]
+fn who_was_given_up_has_come_to_no_good_end_whatever_its_row_says() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["x@lotus.com"]);
+    world.convert();
+    let list = world.claim(&[0], 0).remove(0);
+    world.settle(&list, id, vec![(0, never())]);
+    world.queue.end_list(list.id).unwrap();
+    world.sql_run("UPDATE recipient SET report_due = 1");
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    let due = world.queue.awaiting_report(10).unwrap();
+    assert_eq!((due.len(), due[0].recipients[0].success), (1, None));
+    let news = News::Ends {
+        failed: vec![0],
+        reached: Vec::new(),
+    };
+    let telling = Telling::Unwanted;
+    let notice = Notice {
+        about: id,
+        news,
+        telling,
+    };
+    world.queue.report(vec![notice], None).unwrap();
+    assert_eq!(world.states(), "WQ_FAILED:1");
+    assert!(world.queue.awaiting_success_report(10).unwrap().is_empty());
+    assert_eq!(world.sql("SELECT left_at IS NOT NULL FROM message"), "1");
 }
 
 #[test]

@@ -56,6 +56,20 @@ fn busy_world() -> World {
 }
 
 #[test]
+fn an_account_is_closed_with_its_last_counters_or_not_at_all() {
+    let world = World::new();
+    world.sql_run("CREATE TRIGGER full BEFORE INSERT ON statistic BEGIN SELECT RAISE(ABORT, 'no room'); END");
+    world.put("a@example.org", &["a@lotus.com"]);
+    world.queue.close();
+    world.sql_run("DROP TRIGGER full");
+    let account = verify(world.folder.path(), true).unwrap().account.unwrap();
+    assert!(
+        !account.counters_agree() && account.is_open,
+        "the next start counts anew: {account:?}"
+    );
+}
+
+#[test]
 fn a_queue_at_work_is_in_order_and_so_is_what_is_left_of_it_at_the_end() {
     let world = busy_world();
     assert_eq!(
