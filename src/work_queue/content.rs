@@ -4,14 +4,13 @@
 //! Written and read in pieces, so that a large message needs no more memory than a small one. Never
 //! says that a message exists: only its row does.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::QueueError;
-use super::folder::ContentFolder;
+use super::folder::{ContentFolder, Draft};
 use super::id::MessageId;
 use crate::crash_point::{CrashPoint, reach};
 
@@ -22,9 +21,9 @@ pub const THRESHOLD: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct ContentWriter {
     folder: Arc<ContentFolder>,
-    path: PathBuf,
+    name: String,
     buffer: Vec<u8>,
-    file: Option<File>,
+    file: Option<Draft>,
     size: u64,
     eight_bit: bool,
 }
@@ -44,8 +43,8 @@ impl ContentWriter {
             Some(edition) => format!("{id}.{edition}"),
         };
         ContentWriter {
-            path: folder.path().join(name),
             folder,
+            name,
             buffer: Vec::new(),
             file: None,
             size: 0,
@@ -70,29 +69,26 @@ impl ContentWriter {
             self.buffer.extend_from_slice(piece);
             return Ok(());
         }
-        self.spill(piece).map_err(|e| QueueError::file(&self.path, e))
+        self.spill(piece).map_err(|e| QueueError::file(&self.path(), e))
+    }
+
+    /// The place of the file.
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(&self.name)
     }
 
     /// Moves what has gathered to the file.
     fn spill(&mut self, piece: &[u8]) -> io::Result<()> {
-        if self.file.is_none() {
-            let mut options = OpenOptions::new();
-            self.file = Some(
-                options
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&self.path)?,
-            );
-        }
-        if let Some(file) = &mut self.file {
-            file.write_all(&self.buffer)?;
-            self.buffer.clear();
-            if piece.len() >= THRESHOLD {
-                file.write_all(piece)?;
-            } else {
-                self.buffer.extend_from_slice(piece);
-            }
+        let file = match &mut self.file {
+            Some(draft) => &mut draft.file,
+            none => &mut none.insert(self.folder.begin(&self.name)?).file,
+        };
+        file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        if piece.len() >= THRESHOLD {
+            file.write_all(piece)?;
+        } else {
+            self.buffer.extend_from_slice(piece);
         }
         Ok(())
     }
@@ -103,14 +99,12 @@ impl ContentWriter {
     /// # Errors
     /// When the file can not be written or synced.
     pub fn finish(mut self) -> Result<Content, QueueError> {
-        if self.file.is_some() {
-            self.spill(&[])
-                .and_then(|()| self.sync())
-                .map_err(|e| QueueError::file(&self.path, e))?;
-        }
         let home = match self.file.take() {
-            None => Home::Database(std::mem::take(&mut self.buffer)),
-            Some(_) => Home::File(Orphan(Some(self.path.clone()))),
+            None => Home::Database(self.buffer),
+            Some(draft) => {
+                let placed = place(draft, &self.buffer, &self.folder, self.path());
+                Home::File(placed.map_err(|e| QueueError::file(&self.path(), e))?)
+            }
         };
         Ok(Content {
             size: self.size,
@@ -118,24 +112,18 @@ impl ContentWriter {
             home,
         })
     }
-
-    fn sync(&self) -> io::Result<()> {
-        reach(CrashPoint::ContentWritten);
-        if let Some(file) = &self.file {
-            file.sync_data()?;
-        }
-        self.folder.sync()?;
-        reach(CrashPoint::ContentSynced);
-        Ok(())
-    }
 }
 
-impl Drop for ContentWriter {
-    fn drop(&mut self) {
-        if self.file.is_some() {
-            drop(Orphan(Some(self.path.clone())));
-        }
-    }
+/// Writes the rest of a file, and gives it its place, whatever happens to the machine then.
+fn place(mut draft: Draft, rest: &[u8], folder: &ContentFolder, path: PathBuf) -> io::Result<Orphan> {
+    draft.file.write_all(rest)?;
+    reach(CrashPoint::ContentWritten);
+    draft.file.sync_data()?;
+    draft.place(&path)?;
+    let orphan = Orphan(Some(path));
+    folder.sync()?;
+    reach(CrashPoint::ContentSynced);
+    Ok(orphan)
 }
 
 /// Content that is complete, and belongs to no row yet. A file among them is removed with it, unless its
@@ -309,7 +297,9 @@ mod tests {
             } else {
                 drop(writer);
             }
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+            let nursery = folder.path().join("new-0000000000000008");
+            assert_eq!(fs::read_dir(nursery).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
     }
 }

@@ -1,15 +1,23 @@
-//! The folder of content files: synced once for all who wait for it.
+//! The folder of content files: where they are begun, and how it is synced once for all who wait for it.
 //!
 //! Never syncs a file: each belongs to whoever writes it.
 
-use std::fs::File;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::sync::{Condvar, Mutex};
 
 /// The folder of the content files, below the spool.
 pub const FOLDER: &str = "content";
+
+/// What the name of a nursery begins with.
+const NURSERY: &str = "new-";
+
+/// So many files are begun in one nursery.
+const MOST_BORN: usize = 1000;
 
 /// A folder whose names have to be on the disk.
 #[derive(Debug)]
@@ -17,6 +25,59 @@ pub(super) struct ContentFolder {
     path: PathBuf,
     turns: Mutex<Turns>,
     over: Condvar,
+    /// Where files are begun at present, and how many were begun there.
+    nursery: Mutex<Option<(Arc<Nursery>, usize)>>,
+}
+
+/// A folder in the folder in which files are written, until they get their place. It goes when they have gone.
+///
+/// ext4 puts a file near the folder in which it is made, and one without a journal walks past all those that were removed
+/// there in the last minutes: where large mail comes and goes that would be most of its work. So there is a new folder
+/// for a while, somewhere else on the disk.
+#[derive(Debug)]
+struct Nursery(PathBuf);
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        // If it is not empty the next sweep takes it.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// A file that has no place in the folder yet. It is removed if it gets none.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// The file, open for writing.
+    pub(super) file: File,
+    path: Option<PathBuf>,
+    _nursery: Arc<Nursery>,
+}
+
+impl Draft {
+    /// Gives the file its place.
+    pub(super) fn place(mut self, at: &Path) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            fs::rename(path, at)?;
+            self.path = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path
+            && let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("content {}: can not be removed: {error}", path.display());
+        }
+    }
+}
+
+/// When the nursery of this name was made: its name is `new-`, and that of the first file in it.
+pub(super) fn first_born(name: &str) -> Option<&str> {
+    name.strip_prefix(NURSERY)
 }
 
 /// Syncs of the folder, numbered from 1.
@@ -39,7 +100,54 @@ impl ContentFolder {
             path: spool.join(FOLDER),
             turns: Mutex::default(),
             over: Condvar::new(),
+            nursery: Mutex::default(),
         }
+    }
+
+    /// Begins a file that shall be called `name`.
+    ///
+    /// # Errors
+    /// When it can not be made.
+    pub(super) fn begin(&self, name: &str) -> io::Result<Draft> {
+        match self.begin_in(self.nursery(name)?, name) {
+            // Somebody has tidied up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                *self.nursery.lock() = None;
+                self.begin_in(self.nursery(name)?, name)
+            }
+            begun => begun,
+        }
+    }
+
+    fn begin_in(&self, nursery: Arc<Nursery>, name: &str) -> io::Result<Draft> {
+        let path = nursery.0.join(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        Ok(Draft {
+            file,
+            path: Some(path),
+            _nursery: nursery,
+        })
+    }
+
+    /// Where a file called `name` may be begun.
+    fn nursery(&self, name: &str) -> io::Result<Arc<Nursery>> {
+        let mut current = self.nursery.lock();
+        if let Some((nursery, born)) = &mut *current
+            && *born < MOST_BORN
+        {
+            *born += 1;
+            return Ok(Arc::clone(nursery));
+        }
+        scatter(&self.path);
+        let path = self.path.join(format!("{NURSERY}{name}"));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let nursery = Arc::new(Nursery(path));
+        *current = Some((Arc::clone(&nursery), 1));
+        Ok(nursery)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -83,9 +191,24 @@ impl ContentFolder {
     }
 }
 
+/// Asks the file system to put the folders in this one far from each other, where it knows how to. Nothing depends on it.
+#[cfg(target_os = "linux")]
+fn scatter(folder: &Path) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+    if let Ok(folder) = File::open(folder)
+        && let Ok(flags) = ioctl_getflags(&folder)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        let _ = ioctl_setflags(&folder, flags | IFlags::TOPDIR);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn scatter(_: &Path) {}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread::{self, JoinHandle};
 
     use crossbeam_channel::{Sender, bounded};
@@ -135,6 +258,53 @@ mod tests {
         assert!(first.is_err());
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(syncs.len(), 1);
+    }
+
+    /// The names in a folder.
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_has_no_place_before_it_is_given_one_and_nothing_is_left_of_one_that_gets_none() {
+        let spool = tempfile::tempdir().unwrap();
+        let folder = ContentFolder::below(spool.path());
+        fs::create_dir(folder.path()).unwrap();
+        let draft = folder.begin("1").unwrap();
+        assert_eq!(names(folder.path()), ["new-1"]);
+        draft.place(&folder.path().join("1")).unwrap();
+        drop(folder.begin("2").unwrap());
+        assert_eq!(names(&folder.path().join("new-1")), [""; 0]);
+        let path = folder.path().to_owned();
+        drop(folder);
+        assert_eq!(names(&path), ["1"]);
+    }
+
+    #[test]
+    fn files_are_begun_somewhere_else_from_time_to_time_and_where_that_was_tidied_up() {
+        let spool = tempfile::tempdir().unwrap();
+        let folder = ContentFolder::below(spool.path());
+        fs::create_dir(folder.path()).unwrap();
+        let first = folder.begin("first").unwrap();
+        for number in 1..MOST_BORN {
+            drop(folder.begin(&number.to_string()).unwrap());
+        }
+        assert_eq!(names(folder.path()), ["new-first"]);
+        let second = folder.begin("second").unwrap();
+        assert_eq!(names(folder.path()).len(), 2);
+        drop(first);
+        assert_eq!(
+            names(folder.path()),
+            ["new-second"],
+            "the first has gone with its last file"
+        );
+        drop(second);
+        fs::remove_dir(folder.path().join("new-second")).unwrap();
+        let _third = folder.begin("third").unwrap();
+        assert_eq!(names(folder.path()), ["new-third"]);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What housekeeping does to the queue: forgets what left long ago, sweeps up files without a row, gives
 //! space back to the disk. Dead and held mail is never touched.
 
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use rusqlite::Connection;
 
 use super::content::remove;
 use super::error::QueueError;
+use super::folder::first_born;
 use super::id::MessageId;
 use super::ledger::{self, Counts, Ledger};
 use super::{WorkQueue, account};
@@ -105,15 +108,21 @@ impl WorkQueue {
         let mut swept = Swept::default();
         let folder = self.store.content().path();
         let broken = |e| QueueError::file(folder, e);
-        for entry in std::fs::read_dir(folder).map_err(broken)? {
+        for entry in fs::read_dir(folder).map_err(broken)? {
             let entry = entry.map_err(broken)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let (id, begun) = name.split_once('.').unwrap_or((name, name));
+            let first = first_born(name);
+            let file = first.unwrap_or(name);
+            let (id, begun) = file.split_once('.').unwrap_or((file, file));
             let (Ok(id), Ok(begun)) = (id.parse::<MessageId>(), begun.parse::<MessageId>()) else {
                 continue;
             };
             if begun >= started {
+                continue;
+            }
+            if first.is_some() {
+                swept.removed += clear(&entry.path()).map_err(broken)?;
                 continue;
             }
             let needed = self.store.read(|db| {
@@ -154,6 +163,19 @@ impl WorkQueue {
         self.store.cut_log()?;
         Ok(u64::try_from(given_back * begun.page_size).unwrap_or_default())
     }
+}
+
+/// Removes a folder in which files were begun, with what is left of them; how many those were.
+fn clear(nursery: &Path) -> io::Result<usize> {
+    let mut left = 0;
+    for entry in fs::read_dir(nursery)? {
+        reach(CrashPoint::OrphanFound);
+        remove(&entry?.path());
+        left += 1;
+    }
+    // What could not be removed has been told, and the next sweep tries again.
+    let _ = fs::remove_dir(nursery);
+    Ok(left)
 }
 
 /// Gives a few pages back; how many.
