@@ -121,11 +121,11 @@ impl Book for Database {
         let _ = self.db.busy_timeout(Duration::from_secs(1));
     }
 
-    fn close(mut self) {
-        if let Err(error) = self.write(Durability::Unsynced, &Counts::new(), &mut |ledger| {
-            account::close(ledger)
-        }) {
-            log::error!("queue.db: the account could not be closed: {error}");
+    fn close(mut self, counts: &Counts) {
+        // What says that nothing is missing of the counters must not be there without them.
+        let closed = self.write(Durability::Unsynced, counts, &mut |ledger| account::close(ledger));
+        if let Err(error) = closed {
+            log::error!("queue.db: the account could not be closed, the next start counts anew: {error}");
         }
         self.copier.stop();
         // SQLite copies the log home as it closes it, and removes it. What can not be relied upon stays for the next start.

@@ -81,7 +81,7 @@ impl Book for Disk {
 
     fn hurry(&mut self) {}
 
-    fn close(self) {
+    fn close(self, _: &Counts) {
         *self.is_closed.lock().unwrap() = true;
     }
 }

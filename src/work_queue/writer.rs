@@ -62,8 +62,8 @@ pub(super) trait Book: 'static {
     /// What is still to be written must not wait for long.
     fn hurry(&mut self);
 
-    /// Nothing more is written.
-    fn close(self);
+    /// Writes `counts` down, and that it is closed: both or neither. Nothing more is written.
+    fn close(self, counts: &Counts);
 }
 
 /// A verb, as the writer has it in hand.
@@ -193,10 +193,7 @@ impl<B: Book> Writer<B> {
         let counts = std::mem::take(&mut *self.intake.uncounted().lock());
         // It is only about counters.
         self.book.hurry();
-        if let Err(error) = self.in_one_transaction(&mut [], counts) {
-            log::error!("queue.db: the statistics could not be written: {error}");
-        }
-        self.book.close();
+        self.book.close(&counts);
     }
 
     /// One that fails fails nobody else: each gets a transaction of its own.
