@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used)] // a sink that cannot work is a failed test
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,6 +93,8 @@ pub struct Message {
     pub answered: Option<Stamp>,
     /// What was said to the dot; `None`: not yet, or never.
     pub reply: Option<String>,
+    /// How many octets the file had just before that was said, of which [`Sink::measure`] knows.
+    pub measured: u64,
     /// That was a 2xx.
     accepted: bool,
 }
@@ -113,6 +117,8 @@ pub struct State {
     incoming: HashMap<usize, (Envelope, Vec<u8>)>,
     /// The message of each session that was not answered yet.
     unanswered: HashMap<usize, usize>,
+    /// The file whose length is noted with each answer to a message.
+    file: Option<PathBuf>,
 }
 
 impl State {
@@ -168,15 +174,18 @@ impl State {
                         arrived: Clock::System.now(),
                         answered: None,
                         reply: None,
+                        measured: 0,
                         accepted: false,
                     });
                 }
             }
             Event::Settles { reply, accepted } => {
+                let measured = self.file.as_ref().and_then(|file| fs::metadata(file).ok());
                 let place = self.unanswered.remove(&number);
                 if let Some(message) = place.and_then(|place| self.messages.get_mut(place)) {
                     message.reply = Some(String::from_utf8_lossy(reply).trim_end().to_owned());
                     message.answered = Some(Clock::System.now());
+                    message.measured = measured.map_or(0, |file| file.len());
                     message.accepted = *accepted;
                 }
             }
@@ -316,6 +325,11 @@ impl Sink {
     pub fn behave(&self) {
         self.server.retain(|_| false);
         self.release();
+    }
+
+    /// From now on notes with each answer to a message how long this file is just before.
+    pub fn measure(&self, file: &Path) {
+        self.memory.lock().file = Some(file.to_owned());
     }
 
     /// Looks at what has been seen so far.
