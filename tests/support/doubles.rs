@@ -28,12 +28,21 @@ const EVENTS: usize = 20;
 #[derive(Default)]
 pub struct Watch {
     events: VecDeque<String>,
-    /// How many messages of each next hop have been looked at.
-    looked_at: Vec<usize>,
-    /// In which life each errand was done last, by which next hop, in which place.
-    done: HashMap<Errand, (usize, usize, usize)>,
+    /// How far each next hop has been looked at.
+    looked_at: Vec<LookedAt>,
+    /// By which next hop each errand was done in each life, and in which place.
+    done: HashMap<(Errand, usize), (usize, usize)>,
     /// What came twice.
     pub doubles: Vec<Double>,
+}
+
+/// How far a next hop has been looked at.
+#[derive(Default)]
+struct LookedAt {
+    /// So many of its messages have been seen.
+    upto: usize,
+    /// Those among them, by their places, that had no answer then: it may hang.
+    open: Vec<usize>,
 }
 
 /// A letter that came twice to somebody.
@@ -59,30 +68,33 @@ impl Watch {
 
     /// Looks at what has been taken since the last time.
     pub fn look(&mut self, world: &World, hops: &[Sink], crashes: &[Crash]) {
-        self.looked_at.resize(hops.len(), 0);
+        self.looked_at.resize_with(hops.len(), LookedAt::default);
         for (number, hop) in hops.iter().enumerate() {
-            let from = self.looked_at[number];
-            let taken: Vec<(usize, Errand, String)> = hop.look(|seen| {
-                let fresh = seen.messages.iter().enumerate().skip(from);
-                let is_open = |message: &Message| {
+            let LookedAt { upto, open } = std::mem::take(&mut self.looked_at[number]);
+            let (looked_at, taken) = hop.look(|seen| {
+                let is_open = |place: &usize| {
+                    let message = &seen.messages[*place];
                     message.reply.is_none() && seen.sessions.get(message.session).is_some_and(|s| !s.ended)
                 };
-                let fresh = fresh.take_while(|(_, message)| !is_open(message));
-                let fresh = fresh.inspect(|(place, _)| self.looked_at[number] = place + 1);
-                let taken = fresh.filter(|(_, message)| message.is_accepted());
-                let errands = taken.flat_map(|(place, message)| {
-                    let of = move |to: &String| (place, errand(message, to), id(message));
-                    message.recipients.iter().map(of)
-                });
-                errands.collect()
+                let places = open.into_iter().chain(upto..seen.messages.len());
+                let (open, answered): (Vec<usize>, Vec<usize>) = places.partition(is_open);
+                let mut taken: Vec<(usize, Errand, String)> = Vec::new();
+                for place in answered {
+                    let message = &seen.messages[place];
+                    if message.is_accepted() {
+                        let errands = message.recipients.iter().map(|to| errand(message, to));
+                        taken.extend(errands.map(|errand| (place, errand, id(message))));
+                    }
+                }
+                let upto = seen.messages.len();
+                (LookedAt { upto, open }, taken)
             });
+            self.looked_at[number] = looked_at;
             for (place, errand, id) in taken {
                 let life = life(crashes, number, place);
-                let before = self.done.insert(errand.clone(), (life, number, place));
-                if let Some((before, hop, first)) = before
-                    && before == life
-                {
-                    let sendings = [(hop, first), (number, place)].map(|(hop, place)| {
+                let before = self.done.insert((errand.clone(), life), (number, place));
+                if let Some(before) = before {
+                    let mut sendings = [before, (number, place)].map(|(hop, place)| {
                         hops[hop].look(|seen| {
                             let message = &seen.messages[place];
                             let how = told(message);
@@ -92,6 +104,8 @@ impl Watch {
                             )
                         })
                     });
+                    // A host that hung may have taken the first one last.
+                    sendings.sort();
                     let double = Double::of(errand, &id, sendings, world, &self.events);
                     self.doubles.push(double);
                 }
