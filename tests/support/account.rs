@@ -226,11 +226,12 @@ impl Account {
                 let life = life(crashes, number, place);
                 for to in &message.recipients {
                     let errand = (letter.sender(), to.clone());
-                    if !before.insert((life, errand.clone())) && !excused.contains(&errand) {
+                    let is_first = before.insert((life, errand.clone()));
+                    if !is_first && !excused.contains(&errand) {
                         self.wrong
                             .push(format!("{errand:?} was sent twice without a crash"));
                     }
-                    let was_sent = copies.contains_key(&errand);
+                    let was_sent = is_first && copies.contains_key(&errand);
                     if was_sent && life > 0 && !crashes[life - 1].allows(&errand) {
                         self.wrong.push(format!(
                             "{errand:?} was sent again, and had been settled before the crash"

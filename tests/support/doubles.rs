@@ -2,7 +2,7 @@
 //! and whether the MTA has said why it had to be.
 //!
 //! One word excuses a double: that of the log, between the two times, that all of the message had been sent and no answer
-//! had come (RFC 5321 4.5.3.2.6).
+//! had come (RFC 5321 4.5.3.2.6). A host that hung may read the message long after that.
 
 #![allow(dead_code)] // each test uses what it needs
 
@@ -43,6 +43,15 @@ struct LookedAt {
     upto: usize,
     /// Those among them, by their places, that had no answer then: it may hang.
     open: Vec<usize>,
+}
+
+/// One of the times that a letter came, with moments as the log has them.
+struct Sending {
+    /// When the host was ready for its content.
+    begun: String,
+    /// When the host had read all of it.
+    arrived: String,
+    how: String,
 }
 
 /// A letter that came twice to somebody.
@@ -97,15 +106,14 @@ impl Watch {
                     let mut sendings = [before, (number, place)].map(|(hop, place)| {
                         hops[hop].look(|seen| {
                             let message = &seen.messages[place];
-                            let how = told(message);
-                            (
-                                message.arrived.to_log(),
-                                format!("next hop {hop}, message {place}: {how}"),
-                            )
+                            Sending {
+                                begun: message.begun.to_log(),
+                                arrived: message.arrived.to_log(),
+                                how: format!("next hop {hop}, message {place}: {}", told(message)),
+                            }
                         })
                     });
-                    // A host that hung may have taken the first one last.
-                    sendings.sort();
+                    sendings.sort_by(|one, other| one.begun.cmp(&other.begun));
                     let double = Double::of(errand, &id, sendings, world, &self.events);
                     self.doubles.push(double);
                 }
@@ -124,17 +132,17 @@ impl Double {
     fn of(
         errand: Errand,
         id: &str,
-        [first, again]: [(String, String); 2],
+        [first, again]: [Sending; 2],
         world: &World,
         events: &VecDeque<String>,
     ) -> Double {
         let log = world.said_of(id);
-        let is_between = |line: &str| first.0.as_str() <= line && line <= again.0.as_str();
+        let is_between = |line: &str| first.begun.as_str() <= line && line <= again.arrived.as_str();
         let is_excuse = |line: &&String| is_between(line) && EXCUSES.iter().any(|words| line.contains(words));
         let number = i64::from_str_radix(id, 16).unwrap_or(0);
         let history = format!("SELECT at, event, recipient, text FROM history WHERE message = {number}");
         let history = world.query(&history).unwrap_or_else(|error| error.to_string());
-        let mut story = vec![first.1.clone(), again.1.clone()];
+        let mut story = vec![first.how.clone(), again.how.clone()];
         story.push("- its history, as far as it is not forgotten:".to_owned());
         story.extend(history.lines().map(str::to_owned));
         story.push("- the log:".to_owned());
@@ -176,8 +184,9 @@ fn id(message: &Message) -> String {
 
 fn told(message: &Message) -> String {
     format!(
-        "session {}, its end came at {}, answered at {} with {:?}",
+        "session {}, it began at {}, its end came at {}, answered at {} with {:?}",
         message.session,
+        message.begun.to_log(),
         message.arrived.to_log(),
         message.answered.map(Stamp::to_log).unwrap_or_default(),
         message.reply.as_deref().unwrap_or_default()

@@ -87,6 +87,8 @@ pub struct Message {
     pub recipients: Vec<String>,
     /// Without the dots that were stuffed, and without the final one.
     pub content: Vec<u8>,
+    /// When it was about to come.
+    pub begun: Stamp,
     /// When its end had come.
     pub arrived: Stamp,
     /// When that was answered.
@@ -113,8 +115,8 @@ pub struct State {
     pub sessions: Vec<Session>,
     /// Every content that came up to its dot, in the order of these dots.
     pub messages: Vec<Message>,
-    /// What is on its way in: the envelope, and the content so far.
-    incoming: HashMap<usize, (Envelope, Vec<u8>)>,
+    /// What is on its way in: since when, the envelope, and the content so far.
+    incoming: HashMap<usize, (Stamp, Envelope, Vec<u8>)>,
     /// The message of each session that was not answered yet.
     unanswered: HashMap<usize, usize>,
     /// The file whose length is noted with each answer to a message.
@@ -156,14 +158,17 @@ impl State {
             Event::GoesOn => session.hangs_at = None,
             Event::Encrypted(facts) => session.tls = Some((*facts).clone()),
             Event::Ended => session.ended = true,
-            Event::Begins(envelope) => _ = self.incoming.insert(number, ((*envelope).clone(), Vec::new())),
+            Event::Begins(envelope) => {
+                let incoming = (Clock::System.now(), (*envelope).clone(), Vec::new());
+                self.incoming.insert(number, incoming);
+            }
             Event::Piece(piece) => {
-                if let Some((_, content)) = self.incoming.get_mut(&number) {
+                if let Some((_, _, content)) = self.incoming.get_mut(&number) {
                     content.extend_from_slice(piece);
                 }
             }
             Event::Arrived => {
-                if let Some((envelope, content)) = self.incoming.remove(&number) {
+                if let Some((begun, envelope, content)) = self.incoming.remove(&number) {
                     self.unanswered.insert(number, self.messages.len());
                     self.messages.push(Message {
                         session: number,
@@ -171,6 +176,7 @@ impl State {
                         parameters: envelope.parameters,
                         recipients: envelope.recipients.into_iter().map(|to| to.path).collect(),
                         content,
+                        begun,
                         arrived: Clock::System.now(),
                         answered: None,
                         reply: None,
