@@ -122,9 +122,10 @@ impl Book for Database {
     }
 
     fn close(mut self, counts: &Counts) {
-        // It is only about counters. In one transaction: an account that is closed is not counted anew.
-        if let Err(error) = self.write(Durability::Unsynced, counts, &mut |ledger| account::close(ledger)) {
-            log::error!("queue.db: the last of the statistics could not be written: {error}");
+        // What says that nothing is missing of the counters must not be there without them.
+        let closed = self.write(Durability::Unsynced, counts, &mut |ledger| account::close(ledger));
+        if let Err(error) = closed {
+            log::error!("queue.db: the account could not be closed, the next start counts anew: {error}");
         }
         self.copier.stop();
         // SQLite copies the log home as it closes it, and removes it. What can not be relied upon stays for the next start.

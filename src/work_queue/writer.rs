@@ -62,7 +62,7 @@ pub(super) trait Book: 'static {
     /// What is still to be written must not wait for long.
     fn hurry(&mut self);
 
-    /// Writes `counts` down, as the last that is written.
+    /// Writes `counts` down, and that it is closed: both or neither. Nothing more is written.
     fn close(self, counts: &Counts);
 }
 
@@ -191,6 +191,7 @@ impl<B: Book> Writer<B> {
             }
         }
         let counts = std::mem::take(&mut *self.intake.uncounted().lock());
+        // It is only about counters.
         self.book.hurry();
         self.book.close(&counts);
     }

@@ -1,5 +1,7 @@
 //! Promise 3, at every crash point: the MTA dies there in the middle of a mixed load, is started again, and delivers
-//! what waits. What clients heard acknowledged must all have arrived then, and nothing twice that may not.
+//! what waits. What clients heard acknowledged must all have arrived then, and nothing twice that may not. `verify
+//! --account` has to find what the crash has left in order as it is, and in the end to say the same as clients and next
+//! hops.
 //!
 //! The table in `docs/CRASHES.md` is written by this test: `UPDATE_GENERATED=1 cargo test --test all crash_matrix`, where
 //! points or words have changed. Its figures are those of one run; for new ones, remove the page first.
@@ -14,6 +16,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
+use serde_json::Value;
 use smtpmta::crash_point::CrashPoint;
 
 use crate::support::account::{Account, Crash, unfinished_letters};
@@ -233,6 +236,12 @@ impl Trial<'_> {
         match self.case.beside {
             Beside::FirstStart => {
                 self.world.crash_at_start(point);
+                let left = self.world.ask("verify --account");
+                let (status, said) = match point {
+                    CrashPoint::SchemaWritten => (65, "its schema is 0, "),
+                    _ => (0, "0 messages, "),
+                };
+                assert!(left.status == status && left.text.contains(said), "{left:?}");
                 self.world.start();
                 self.send(0);
             }
@@ -266,8 +275,15 @@ impl Trial<'_> {
         }
         self.world.wait_for_sql(WAITING, "0");
         self.is_in_order();
+        assert_eq!(self.world.terminate().0, Some(0));
+        let verdict = self.verdict();
         let letters = self.letters.lock().unwrap();
-        Account::of(&letters, &self.world, &self.hops, &self.crashes, &HashSet::new())
+        let account = Account::of(&letters, &self.world, &self.hops, &self.crashes, &HashSet::new());
+        if account.lost.is_empty() && account.wrong.is_empty() {
+            let differences = account.sums.differences(&verdict);
+            assert!(differences.is_empty(), "{differences:?}: {:?}", account.sums);
+        }
+        account
     }
 
     fn send(&self, wave: usize) {
@@ -328,8 +344,17 @@ impl Trial<'_> {
         });
     }
 
+    /// Looks at what the crash has left, which is in order before anybody has put it right.
     fn look(&mut self) {
+        self.verdict();
         self.crashes.push(Crash::look(&self.world, &self.hops));
+    }
+
+    /// What `verify --account` says: that the queue is in order.
+    fn verdict(&self) -> Value {
+        let answer = self.world.ask("verify --account --json");
+        assert_eq!(answer.status, 0, "{answer:?}");
+        serde_json::from_str(&answer.text).unwrap()
     }
 
     /// Nothing is damaged, locked or left behind.
@@ -431,6 +456,8 @@ const HEAD: &str = "\
 Written by `tests/rooms/crash_matrix.rs`, which tries each of these on every run of the tests: the MTA dies as if by
 `kill -9` at a point of its work, in the middle of a mixed load of several sessions (local mail, mail for other hosts,
 several recipients, aliases, letters of 100 KiB, bounces, success notices); it is started again, and delivers what waits.
+`smtpmta verify --account` finds the queue in order as the crash has left it, and says in the end what clients, mailboxes
+and next hops say: so many recipients accepted, so many of each end, nobody missing.
 
 *Acknowledged* are the messages of which a client heard the 250 after the content. *Lost* is what did not arrive of
 these, letters and reports; the test fails if it is not 0. *Doubled* are the recipients at other hosts to whom a letter

@@ -3,25 +3,39 @@
 //!
 //! A live MTA works under the shim, which writes down all that it does to its files, and is killed in the middle, twice.
 //! From that the disk is built as it may look after a power cut, at many moments and with much bad luck, and the work queue
-//! is opened there. A client's 250 counts from the length that the journal had when the client heard it.
+//! is opened there. A client's 250 counts from the length that the journal had when the client heard it. What the next hop
+//! had taken by then, and waits, would be sent twice: that is counted. What anybody could have read of as transmitted by
+//! then, and what is transmitted by what was synced, never waits.
+//!
+//! `cargo test` lets the log end at some of the places where it may. At all of them:
+//!
+//! ```text
+//! SMTPMTA_FULL=1 cargo test --test all power -- --nocapture
+//! ```
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use rusqlite::{Connection, OpenFlags};
 use smtpmta::clock::Clock;
-use smtpmta::work_queue::WorkQueue;
+use smtpmta::work_queue::{WorkQueue, verify};
+use tempfile::TempDir;
 
 use crate::support::client::{Client, big_letter, letter};
 use crate::support::journal::{End, Journal, Luck, Unsynced};
 use crate::support::shim::{self, Fault, Faults};
 use crate::support::sink::{Rule, Sink, Stage};
 use crate::support::trace::contains;
+use crate::support::traffic::times;
 use crate::support::world::{PATIENCE, World, files};
 
 /// How many clients send at once.
@@ -36,6 +50,21 @@ const CUTS: u64 = 300;
 /// Recipients that may have been sent to, and not recorded, at any moment: those of a few short lists. Most often it is
 /// none, or one or two.
 const IN_HAND: usize = 12;
+
+/// Cuts that are looked at at once: each waits for its disk now and then.
+const AT_ONCE: usize = 3;
+
+/// How often it is read who has been sent to.
+const READ_EVERY: Duration = Duration::from_millis(5);
+
+/// The write-ahead log.
+const LOG: &str = "queue.db-wal";
+/// A disk writes so many octets, or none of them.
+const SECTOR: usize = 512;
+/// Syncs, of those that have most to do, at which the log may end anywhere.
+const LARGEST: usize = 3;
+/// Ends of the log at one moment that are looked at together.
+const TOGETHER: usize = 30;
 
 /// A local sender and recipient.
 const HERE: &str = "jdoe@mta.test";
@@ -60,13 +89,20 @@ struct Sent {
     heard: u64,
 }
 
+/// A message, by its mark or its ID, and one of its recipients.
+type Errand = (String, String);
+
 /// A load, up to the moment at which the MTA was killed.
 struct Load {
     journal: Journal,
     /// With the moment from which it is promised.
     sent: Vec<(usize, Sent)>,
-    /// What the next hop has taken: marks and recipients.
-    taken: HashSet<(String, String)>,
+    /// What the next hop has taken, by marks.
+    taken: HashSet<Errand>,
+    /// The same, with the moment behind which it was taken.
+    taken_at: HashMap<Errand, usize>,
+    /// What anybody could read of as transmitted, by IDs, with the moment from which he could.
+    recorded: HashMap<Errand, usize>,
 }
 
 fn letters(session: usize, number: usize) -> (&'static str, Vec<&'static str>, Vec<u8>, String) {
@@ -134,64 +170,93 @@ fn world(sink: &Sink) -> World {
     World::without_mta(&flags.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// What the next hop has taken.
-fn taken(sink: &Sink) -> HashSet<(String, String)> {
+/// What the next hop has taken, by marks; with the length that the journal had just before it said so.
+fn taken(sink: &Sink) -> HashMap<Errand, u64> {
+    let mut taken = HashMap::new();
     sink.look(|seen| {
-        let marks = |content: &[u8]| {
-            let text = String::from_utf8_lossy(content);
-            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: mark"));
-            subject.map(|rest| format!("mark{rest}"))
-        };
-        let taken = seen.accepted().filter_map(|message| {
-            let mark = marks(&message.content)?;
-            Some(
-                message
-                    .recipients
-                    .iter()
-                    .map(move |to| (mark.clone(), to.clone())),
-            )
-        });
-        taken.flatten().collect()
-    })
+        for message in seen.accepted() {
+            let text = String::from_utf8_lossy(&message.content);
+            let Some(mark) = text.lines().find_map(|line| line.strip_prefix("Subject: mark")) else {
+                continue;
+            };
+            for to in &message.recipients {
+                // The first time counts.
+                taken
+                    .entry((format!("mark{mark}"), to.clone()))
+                    .or_insert(message.measured);
+            }
+        }
+    });
+    taken
 }
 
-/// Sends until so many are acknowledged, and the MTA is killed.
+/// Reads what has been transmitted, by IDs, until it is over; with the length that the journal had when it had been read.
+/// A commit can be read as soon as it has been synced.
+fn transmitted(world: &World, journal: &Path, over: &Receiver<()>) -> HashMap<Errand, u64> {
+    let mut transmitted = HashMap::new();
+    while over.recv_timeout(READ_EVERY) == Err(RecvTimeoutError::Timeout) {
+        // While the MTA dies it may be that nobody can read.
+        let Ok(rows) = world.query("SELECT id, recipient FROM history WHERE event = 'transmitted'") else {
+            continue;
+        };
+        let length = fs::metadata(journal).unwrap().len();
+        for (id, to) in rows.lines().filter_map(|row| row.split_once('|')) {
+            transmitted
+                .entry((id.to_owned(), to.to_owned()))
+                .or_insert(length);
+        }
+    }
+    transmitted
+}
+
+/// Sends until so many are acknowledged, and the MTA is killed; gives what was sent, and what was transmitted.
 fn live(
     world: &World,
     life: usize,
     journal: &Path,
     faults: &Faults,
-    trouble: impl Fn(&Faults, usize),
-) -> Vec<Sent> {
+    (acknowledged, trouble): (usize, impl Fn(&Faults, usize)),
+) -> (Vec<Sent>, HashMap<Errand, u64>) {
     let (tell, heard) = channel();
     let mut sent: Vec<Sent> = Vec::new();
-    thread::scope(|scope| {
+    let recorded = thread::scope(|scope| {
+        let (end, over) = channel();
+        let reader = scope.spawn(move || transmitted(world, journal, &over));
         for session in 0..SESSIONS {
             let tell = tell.clone();
             scope.spawn(move || send(world, journal, life * SESSIONS + session, &tell));
         }
         drop(tell);
-        while sent.len() < ACKNOWLEDGED {
+        while sent.len() < acknowledged {
             sent.push(heard.recv_timeout(PATIENCE).expect("the MTA takes mail"));
             trouble(faults, sent.len());
         }
         faults.order(&[Fault::of(shim::DIE, Errno::UnknownErrno)]);
+        drop(end);
+        reader.join().unwrap()
     });
     sent.extend(heard.try_iter());
-    sent
+    (sent, recorded)
 }
 
-/// Lets the MTA work, with `trouble` each time that a message was acknowledged, and kills it; once more after that.
-fn load(trouble: impl Fn(&Faults, usize)) -> Load {
+/// Lets the MTA work until so many are acknowledged, with `trouble` each time that one was, and kills it; once more after
+/// that.
+fn load(acknowledged: usize, trouble: impl Fn(&Faults, usize)) -> Load {
     let sink = next_hop();
     let mut world = world(&sink);
     let faults = world.faults();
     let path = world.journal();
+    sink.measure(&path);
     let root = world.spool().parent().unwrap().to_owned();
     let mut sent: Vec<Sent> = Vec::new();
+    let mut recorded: HashMap<Errand, u64> = HashMap::new();
     for life in 0..2 {
         world.start();
-        sent.extend(live(&world, life, &path, &faults, &trouble));
+        let lived = live(&world, life, &path, &faults, (acknowledged, &trouble));
+        sent.extend(lived.0);
+        for (errand, length) in lived.1 {
+            recorded.entry(errand).or_insert(length);
+        }
         world.kill();
         faults.behave();
         Journal::complete(&path);
@@ -199,19 +264,28 @@ fn load(trouble: impl Fn(&Faults, usize)) -> Load {
     let journal = Journal::read(&path, &root);
     let sent = sent.into_iter().map(|sent| (journal.moment_of(sent.heard), sent));
     let sent = sent.collect();
+    let moments = |lengths: HashMap<Errand, u64>| -> HashMap<Errand, usize> {
+        let moments = lengths.into_iter();
+        moments
+            .map(|(errand, length)| (errand, journal.moment_of(length)))
+            .collect()
+    };
     // Who was cut off in the middle has taken nothing; what is on its way is not looked at.
     sink.wait_for(|seen| seen.live().count() == 0, PATIENCE);
+    let (taken_at, recorded) = (moments(taken(&sink)), moments(recorded));
     Load {
-        journal,
         sent,
-        taken: taken(&sink),
+        taken: taken_at.keys().cloned().collect(),
+        taken_at,
+        recorded,
+        journal,
     }
 }
 
 /// What a spool says after a crash.
 struct Found {
     /// Messages and recipients that wait for something.
-    waiting: HashSet<(String, String)>,
+    waiting: HashSet<Errand>,
     /// What has happened to messages and recipients.
     happened: HashSet<(String, String, String)>,
     /// The content of what waits.
@@ -221,24 +295,24 @@ struct Found {
 }
 
 impl Found {
-    /// Opens the queue, which recovers it, and looks.
+    /// Opens the queue, which recovers it, and looks. It is in order, and its account balances.
     fn in_spool(spool: &Path) -> Result<Found, String> {
         let queue = WorkQueue::open(spool, Clock::System).map_err(|error| error.to_string())?;
         let found = Found::look(spool, &queue);
         queue.close();
-        found
+        let found = found?;
+        let verdict = verify(spool, true).map_err(|error| error.to_string())?;
+        if verdict.is_in_order() {
+            Ok(found)
+        } else {
+            Err(format!("{verdict:#?}"))
+        }
     }
 
     fn look(spool: &Path, queue: &WorkQueue) -> Result<Found, String> {
         let words = |error: rusqlite::Error| error.to_string();
         let db = Connection::open_with_flags(spool.join("queue.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
         let db = db.map_err(words)?;
-        let judgement: String = db
-            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-            .map_err(words)?;
-        if judgement != "ok" {
-            return Err(judgement);
-        }
         let rows = |sql: &str| -> rusqlite::Result<Vec<(String, String, String)>> {
             let mut statement = db.prepare(sql)?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -281,11 +355,11 @@ impl Found {
     }
 
     /// Why this message is lost; `None` if it is not.
-    fn lost(&self, sent: &Sent, taken: &HashSet<(String, String)>) -> Option<String> {
+    fn lost(&self, sent: &Sent, taken: &HashSet<Errand>) -> Option<String> {
         sent.to.iter().find_map(|to| self.lost_for(sent, to, taken))
     }
 
-    fn lost_for(&self, sent: &Sent, to: &str, taken: &HashSet<(String, String)>) -> Option<String> {
+    fn lost_for(&self, sent: &Sent, to: &str, taken: &HashSet<Errand>) -> Option<String> {
         let name = || format!("{} {} to {to}", sent.id, sent.mark);
         if self.waiting.contains(&(sent.id.clone(), to.to_owned())) {
             let content = &self.contents[&sent.id];
@@ -314,11 +388,27 @@ impl Found {
         };
         (!is_well).then(|| format!("{}: neither it nor its outcome is there", name()))
     }
+
+    /// What has been transmitted.
+    fn transmitted(&self) -> impl Iterator<Item = Errand> {
+        let happened = self.happened.iter();
+        let transmitted = happened.filter(|(_, _, event)| event == "transmitted");
+        transmitted.map(|(id, to, _)| (id.clone(), to.clone()))
+    }
 }
 
+/// A folder for what is left: in memory, where the system has a place for that. Nobody cuts its power.
+fn folder() -> TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Where the power was cut, and what of that is left.
+type Cut<'n> = (usize, Unsynced, Option<End<'n>>, u64);
+
 impl Load {
-    /// Looks whether what was promised before this moment is there. Gives how many messages would be sent again.
-    fn judge(&self, moment: usize, spool: &Path) -> Result<usize, String> {
+    /// Looks whether what was promised before this moment is there, and what could be read by then is not undone.
+    fn judge(&self, moment: usize, spool: &Path) -> Result<Found, String> {
         let found = Found::in_spool(spool)?;
         let promised = || self.sent.iter().filter(|(since, _)| *since <= moment);
         let lost: Vec<String> = promised()
@@ -328,44 +418,117 @@ impl Load {
             let of = promised().count();
             return Err(format!("{} of {of} are lost: {lost:#?}", lost.len()));
         }
-        let ids: HashMap<&str, &Sent> = self
-            .sent
-            .iter()
-            .map(|(_, sent)| (sent.id.as_str(), sent))
+        let recorded = self.recorded.iter().filter(|(_, since)| **since <= moment);
+        let undone: Vec<_> = recorded
+            .filter(|(errand, _)| found.waiting.contains(*errand))
             .collect();
-        let again = found.waiting.iter().filter(|(id, to)| {
-            let mark = ids.get(id.as_str()).map(|sent| sent.mark.clone());
-            mark.is_some_and(|mark| self.taken.contains(&(mark, to.clone())))
-        });
-        Ok(again.count())
+        if !undone.is_empty() {
+            return Err(format!(
+                "it could be read that these are transmitted: {undone:#?}"
+            ));
+        }
+        Ok(found)
     }
 
-    /// Cuts the power at this moment, and looks.
+    /// What a power cut leaves; nothing, where nothing was promised by then.
     #[track_caller]
-    fn cut(&self, moment: usize, fate: Unsynced, end: Option<End<'_>>, seed: u64) -> usize {
-        let folder = tempfile::tempdir().unwrap();
+    fn left(&self, (moment, fate, end, seed): Cut<'_>) -> Option<Found> {
+        let folder = folder();
         self.journal
             .image(moment, fate, end, &mut Luck::new(seed), folder.path());
         let spool = folder.path().join("spool");
         if !spool.exists() && !self.sent.iter().any(|(since, _)| *since <= moment) {
-            return 0;
+            return None;
         }
-        self.judge(moment, &spool).unwrap_or_else(|why| {
+        let found = self.judge(moment, &spool).unwrap_or_else(|why| {
             let all = self.journal.moments();
             let kept: PathBuf = folder.keep();
             panic!("power cut at {moment} of {all}, {fate:?}, {end:?}, seed {seed}, see {kept:?}: {why}")
-        })
+        });
+        Some(found)
+    }
+
+    /// What is transmitted at this moment for certain: it is on the disk, whatever becomes of the rest.
+    #[track_caller]
+    fn certain(&self, moment: usize) -> HashSet<Errand> {
+        let found = self.left((moment, Unsynced::Lost, None, 0));
+        found.iter().flat_map(Found::transmitted).collect()
+    }
+
+    /// Cuts the power, and looks, also whether anybody waits again to whom the message is transmitted for certain. Gives how
+    /// many wait again although the next hop had taken the message by then: they would be sent to twice.
+    #[track_caller]
+    fn cut(&self, cut: Cut<'_>, certain: &HashSet<Errand>) -> usize {
+        let Some(found) = self.left(cut) else { return 0 };
+        let undone: Vec<_> = found.waiting.intersection(certain).collect();
+        assert!(
+            undone.is_empty(),
+            "power cut {cut:?}: they are transmitted for certain, and wait: {undone:#?}"
+        );
+        let marks: HashMap<&str, &str> = self
+            .sent
+            .iter()
+            .map(|(_, sent)| (sent.id.as_str(), sent.mark.as_str()))
+            .collect();
+        let again = found.waiting.iter().filter(|(id, to)| {
+            let taken = marks.get(id.as_str()).and_then(|mark| {
+                let errand = ((*mark).to_owned(), to.clone());
+                self.taken_at.get(&errand)
+            });
+            taken.is_some_and(|taken| *taken <= cut.0)
+        });
+        again.count()
+    }
+}
+
+/// How many would be sent to twice after power cuts.
+#[derive(Debug, Default)]
+struct Doubles {
+    cuts: usize,
+    /// After all of them.
+    all: usize,
+    /// After one of them.
+    most: usize,
+}
+
+impl Doubles {
+    /// Does something with each piece of `work`, some at once, and adds up what it gives: of each cut how many that are.
+    fn after<T: Sync>(work: &[T], cut: impl Fn(&T) -> Vec<usize> + Sync) -> Doubles {
+        let (next, doubles) = (AtomicUsize::new(0), Mutex::new(Doubles::default()));
+        let work = || {
+            while let Some(piece) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
+                let doubled = cut(piece);
+                let mut doubles = doubles.lock().unwrap();
+                for doubled in doubled {
+                    doubles.cuts += 1;
+                    doubles.all += doubled;
+                    doubles.most = doubles.most.max(doubled);
+                }
+            }
+        };
+        thread::scope(|scope| (0..AT_ONCE).for_each(|_| _ = scope.spawn(work)));
+        let doubles = doubles.into_inner().unwrap();
+        #[allow(clippy::print_stdout)] // the count
+        {
+            let Doubles { cuts, all, most } = doubles;
+            println!(
+                "{cuts} power cuts, {all} recipients to whom one would go again, {most} after one of them at most"
+            );
+        }
+        doubles
     }
 }
 
 #[test]
 fn whatever_a_power_cut_leaves_of_what_was_not_synced_acknowledged_mail_is_there() {
-    let load = load(|_, _| {});
+    let load = load(ACKNOWLEDGED, |_, _| {});
     let all = load.journal.moments();
-    let syncs = load.journal.before_syncs("queue.db-wal");
+    let syncs = load.journal.before_syncs(LOG);
     assert!(syncs.len() > 20);
-    for seed in 0..CUTS {
-        let mut luck = Luck::new(seed);
+    assert!(load.recorded.len() > 20, "{} transmitted", load.recorded.len());
+    let seeds: Vec<u64> = (0..CUTS).collect();
+    let doubles = Doubles::after(&seeds, |seed| {
+        let mut luck = Luck::new(*seed);
         // While a sync is under way most is at stake.
         let moment = match seed % 3 {
             0 => luck.below(all + 1),
@@ -375,46 +538,90 @@ fn whatever_a_power_cut_leaves_of_what_was_not_synced_acknowledged_mail_is_there
         let fate = match seed % 8 {
             0 => Unsynced::Lost,
             1 => Unsynced::Kept,
-            2..5 => Unsynced::Torn(512),
+            2..5 => Unsynced::Torn(SECTOR),
             _ => Unsynced::Torn(4096),
         };
-        load.cut(moment, fate, None, seed);
+        let certain = match seed % 3 {
+            1 => load.certain(moment),
+            _ => HashSet::new(),
+        };
+        vec![load.cut((moment, fate, None, *seed), &certain)]
+    });
+    assert_eq!(doubles.cuts, seeds.len());
+}
+
+/// Where the log may end at this moment: at each of its writes, and in the middle of each; and where it may end anywhere,
+/// behind each sector.
+fn ends(load: &Load, moment: usize, anywhere: bool) -> Vec<End<'static>> {
+    let mut ends = Vec::new();
+    let writes = load.journal.unsynced_writes(LOG, moment);
+    for (number, octets) in writes.into_iter().enumerate() {
+        let mut end = |octets, cut| {
+            ends.push(End {
+                name: LOG,
+                writes: number,
+                octets,
+                cut,
+            });
+        };
+        // What was there before may follow.
+        let is_even = number % 2 == 0;
+        for (octets, cut) in [(0, true), (0, false), (octets / 2, is_even)] {
+            end(octets, cut);
+        }
+        if anywhere {
+            let sectors = (SECTOR..octets).step_by(SECTOR);
+            // Of each write one, or all.
+            let (from, most) = (times(number % 7, 0), times(1, usize::MAX));
+            sectors
+                .skip(from)
+                .take(most)
+                .for_each(|octets| end(octets, !is_even));
+        }
     }
+    ends
 }
 
 #[test]
 fn wherever_the_log_ends_behind_its_last_sync_acknowledged_mail_is_there() {
-    let load = load(|_, _| {});
-    let mut syncs = load.journal.before_syncs("queue.db-wal");
-    // Those at which most is at stake.
-    syncs.sort_by_key(|moment| load.journal.unsynced_writes("queue.db-wal", *moment).len());
+    let load = load(ACKNOWLEDGED, |_, _| {});
+    let mut syncs = load.journal.before_syncs(LOG);
+    assert!(syncs.len() > 20);
+    // Those at which most is at stake come first.
+    syncs.sort_by_key(|moment| Reverse(load.journal.unsynced_writes(LOG, *moment).len()));
+    let (largest, others) = syncs.split_at(LARGEST);
+    // Some of the others, or all of them.
+    let step = others.len().div_ceil(times(LARGEST, others.len()));
+    let others = others.iter().step_by(step);
     let last = load.journal.moments();
-    let mut tried = 0;
-    for moment in syncs.into_iter().rev().take(3).chain([last]) {
-        let writes = load.journal.unsynced_writes("queue.db-wal", moment);
-        for (number, octets) in writes.iter().copied().enumerate() {
-            // At the boundary, and within. What was there before may follow.
-            for (octets, cut) in [(0, true), (0, false), (octets / 2, number % 2 == 0)] {
-                let end = End {
-                    name: "queue.db-wal",
-                    writes: number,
-                    octets,
-                    cut,
-                };
-                load.cut(moment, Unsynced::Kept, Some(end), 0);
-                tried += 1;
-            }
-        }
-    }
-    assert!(tried > 20, "{tried} ends");
+    let moments = largest.iter().map(|moment| (*moment, true));
+    let moments = moments.chain(others.chain([&last]).map(|moment| (*moment, false)));
+    let pieces: Vec<(usize, Vec<End<'_>>)> = moments
+        .flat_map(|(moment, anywhere)| {
+            let ends = ends(&load, moment, anywhere);
+            let pieces: Vec<_> = ends
+                .chunks(TOGETHER)
+                .map(|some| (moment, some.to_vec()))
+                .collect();
+            pieces
+        })
+        .collect();
+    let doubles = Doubles::after(&pieces, |(moment, ends)| {
+        let certain = load.certain(*moment);
+        let cuts = ends.iter();
+        let cuts = cuts.map(|end| load.cut((*moment, Unsynced::Kept, Some(*end), 0), &certain));
+        cuts.collect()
+    });
+    assert!(doubles.cuts > 20, "{} ends", doubles.cuts);
 }
 
 /// Cuts the power behind syncs that failed: what they should have brought to the disk never gets there, although all
 /// syncs after them go well.
 fn cut_behind_failed_syncs(load: &Load, cuts: u64) {
     let all = load.journal.moments();
-    for seed in 0..cuts {
-        let mut luck = Luck::new(seed);
+    let seeds: Vec<u64> = (0..cuts).collect();
+    Doubles::after(&seeds, |seed| {
+        let mut luck = Luck::new(*seed);
         let moment = match seed % 2 {
             0 => all,
             _ => luck.below(all + 1),
@@ -423,27 +630,32 @@ fn cut_behind_failed_syncs(load: &Load, cuts: u64) {
             0 | 1 => Unsynced::Lost,
             _ => Unsynced::Torn(4096),
         };
-        load.cut(moment, fate, None, seed);
-    }
+        let certain = match seed % 4 {
+            2 => load.certain(moment),
+            _ => HashSet::new(),
+        };
+        vec![load.cut((moment, fate, None, *seed), &certain)]
+    });
 }
 
 #[test]
 fn a_sync_that_failed_takes_nothing_along_that_is_acknowledged_later() {
-    let load = load(|faults, acknowledged| {
+    let load = load(ACKNOWLEDGED, |faults, acknowledged| {
         if acknowledged % 20 == 1 {
             let fault = Fault::of(shim::SYNC, Errno::EIO).on("queue.db").times(1);
             let now_and_then = [0, 7, 12, 17, 25, 31, 38, 44].map(|place| fault.after(place));
             faults.order(&now_and_then);
         }
     });
-    let failed = load.journal.failed_syncs("queue.db-wal");
+    let failed = load.journal.failed_syncs(LOG);
     assert!(failed > 5, "{failed} syncs have failed");
     cut_behind_failed_syncs(&load, CUTS / 3);
 }
 
 #[test]
 fn what_is_copied_home_is_on_the_disk_before_the_log_begins_anew_although_syncs_fail() {
-    let load = load(|faults, acknowledged| {
+    // The log has to become long enough to be copied.
+    let load = load(2 * ACKNOWLEDGED, |faults, acknowledged| {
         if acknowledged % 5 == 1 {
             let fault = Fault::of(shim::SYNC, Errno::EIO).on("queue.db$").times(1);
             faults.order(&[fault]);
@@ -455,7 +667,7 @@ fn what_is_copied_home_is_on_the_disk_before_the_log_begins_anew_although_syncs_
 
 #[test]
 fn what_a_power_cut_has_left_is_brought_to_its_end() {
-    let load = load(|_, _| {});
+    let load = load(ACKNOWLEDGED, |_, _| {});
     let moment = load.journal.moments();
     for (seed, fate) in [(1, Unsynced::Lost), (2, Unsynced::Torn(512))] {
         let sink = next_hop();
@@ -471,7 +683,7 @@ fn what_a_power_cut_has_left_is_brought_to_its_end() {
             world.wait_for_sql(&rest, "0");
         }
         assert_eq!(world.terminate().0, Some(0));
-        let again = taken(&sink);
+        let again: HashSet<Errand> = taken(&sink).into_keys().collect();
         let all = load.taken.union(&again).cloned().collect();
         let found = Found::in_spool(&spool).unwrap();
         let lost = load.sent.iter().filter_map(|(_, sent)| found.lost(sent, &all));
@@ -479,5 +691,16 @@ fn what_a_power_cut_has_left_is_brought_to_its_end() {
         // Promise 3: what was sent and not recorded may be sent twice, and nothing else may. That was in hand at the end.
         let doubled = load.taken.intersection(&again).count();
         assert!(doubled <= IN_HAND, "{doubled} of {}", load.taken.len());
+        // And nobody of whom it could be read that it was.
+        let errands = load
+            .sent
+            .iter()
+            .flat_map(|(_, sent)| sent.to.iter().map(move |to| (sent, *to)));
+        let sent_again: Vec<_> = errands
+            .filter(|(sent, to)| again.contains(&(sent.mark.clone(), (*to).to_owned())))
+            .map(|(sent, to)| (sent.id.clone(), to.to_owned()))
+            .filter(|errand| load.recorded.contains_key(errand))
+            .collect();
+        assert!(sent_again.is_empty(), "{sent_again:#?}");
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use nix::errno::Errno;
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::client::{Client, big_letter, letter};
+use crate::support::shim::{Fault, WRITE};
 use crate::support::sink::{Sink, Stage};
 use crate::support::world::{PATIENCE, World};
 
@@ -113,6 +115,33 @@ fn where_there_is_no_queue_the_status_says_so() {
     let broken = other.ask("verify");
     assert_eq!(broken.status, 65, "{broken:?}");
     assert!(broken.text.contains("file is not a database"), "{broken:?}");
+}
+
+/// So many writes of a stop are let fail, one after the other: its counters are among the first.
+const PLACES: i64 = 8;
+
+#[test]
+fn whichever_write_of_a_stop_fails_its_account_is_in_order() {
+    let mut world = World::without_mta(&[]);
+    let faults = world.faults();
+    for place in 0..PLACES {
+        world.start();
+        Client::of(&world).mail("bsmith@univac.com", &["jdoe@mta.test"], &letter("counted"));
+        world.wait_for_sql("SELECT count(*) FROM message WHERE left_at IS NULL", "0");
+        faults.order(&[Fault::of(WRITE, Errno::EIO).on("queue.db").after(place).times(1)]);
+        assert_eq!(world.terminate().0, Some(0), "{place}");
+        let struck = faults.struck();
+        faults.behave();
+        assert_eq!(struck, 1, "{place}");
+        let verdict = world.ask("verify --account");
+        assert_eq!(verdict.status, 0, "{place}: {verdict:?}");
+    }
+    // What could not be written is counted anew.
+    world.start();
+    assert_eq!(world.terminate().0, Some(0));
+    let verdict = world.ask("verify --account");
+    let accepted = format!("accepted         {PLACES}         {PLACES}\n");
+    assert!(verdict.text.contains(&accepted), "{verdict:?}");
 }
 
 #[test]

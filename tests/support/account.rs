@@ -1,5 +1,5 @@
 //! What became of a load, by what lies in the Maildirs and what the next hops were given: what was lost, what came twice,
-//! and whether it might.
+//! and whether it might; and what the account of the work queue has to say of it.
 //!
 //! Only what was sent before a crash and was not settled then may come again.
 
@@ -9,13 +9,17 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use rusqlite::Connection;
+use serde_json::Value;
 
-use super::load::{ALIAS, Letter, TOKEN};
+use super::load::{ALIAS, Kind, Letter, TOKEN};
 use super::sink::Sink;
 use super::world::{PATIENCE, World, files};
 
 /// Mailboxes that letters are for.
 const MAILBOXES: [&str; 2] = ["jdoe@mta.test", "amy@mta.test"];
+
+/// How the addresses of those end who are here.
+const HERE: &str = "@mta.test";
 
 /// A recipient of a letter: its sender, which is a name for it, and whom it is for.
 pub type Errand = (String, String);
@@ -38,8 +42,9 @@ impl Crash {
             fs::copy(world.spool().join(name), copy.path().join(name)).unwrap();
         }
         let db = Connection::open(copy.path().join("queue.db")).unwrap();
-        let sql = "SELECT m.reverse_path, r.path FROM recipient r JOIN message m ON m.id = r.message \
-                   WHERE r.state < 4";
+        // What comes from the null path names itself in its envelope, but for our own reports.
+        let sql = "SELECT iif(m.reverse_path = '', ifnull(m.envid, '') || '@mta.test', m.reverse_path), r.path \
+                   FROM recipient r JOIN message m ON m.id = r.message WHERE r.state < 4";
         let mut query = db.prepare(sql).unwrap();
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         // What is on the wire still arrives.
@@ -75,6 +80,80 @@ pub struct Account {
     pub doubled: usize,
     /// What came, and may not have come; or came otherwise than it was sent.
     pub wrong: Vec<String>,
+    /// What the account of the work queue has to say of all that.
+    pub sums: Sums,
+}
+
+/// Recipients, by how they came into the queue and what became of them, as those know who sent the letters, and those who
+/// got them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Named by clients with letters that were taken; and one for each report that came.
+    pub accepted: usize,
+    /// For whom aliases in these stand.
+    pub of_aliases: usize,
+    /// Files in the Maildirs.
+    pub delivered: usize,
+    /// Those at other hosts to whom a letter came, however often.
+    pub transmitted: usize,
+    /// The aliases.
+    pub expanded: usize,
+    /// Of whom a sender had to hear that they do not get it.
+    pub failed: usize,
+    /// Of whom nobody could hear that.
+    pub dead: usize,
+    /// Who has yet to get it.
+    pub waiting: usize,
+}
+
+impl Sums {
+    /// Adds what a letter brought that was taken, as far as it is known by the letter itself.
+    fn take(&mut self, letter: &Letter) {
+        self.accepted += letter.recipients().len();
+        if letter.kind == Kind::Alias {
+            self.of_aliases += letter.reached().len();
+            self.expanded += 1;
+        }
+        self.failed += letter.refused().len();
+        self.dead += letter.dead().len();
+    }
+
+    /// Whether whoever came in is somewhere.
+    pub fn balance(&self) -> bool {
+        let ended = self.delivered + self.transmitted + self.expanded + self.failed;
+        self.accepted + self.of_aliases == ended + self.dead + self.waiting
+    }
+
+    /// What the verdict of `verify --account --json` says otherwise, by the rows or by the counters; nothing where all is
+    /// well. No crash may be left of which it knows too little.
+    pub fn differences(&self, verdict: &Value) -> Vec<String> {
+        let account = &verdict["account"];
+        let lines = [
+            ("accepted", self.accepted),
+            ("came_of_aliases", self.of_aliases),
+            ("delivered", self.delivered),
+            ("transmitted", self.transmitted),
+            ("expanded", self.expanded),
+            ("failed", self.failed),
+            ("removed", 0),
+            ("missing", 0),
+        ];
+        let of_both = lines.into_iter().flat_map(move |(name, sum)| {
+            let by = move |column: &str| (format!("{name} by the {column}"), &account[name][column], sum);
+            ["database", "counters"].map(by)
+        });
+        let here = [
+            ("waiting", self.waiting),
+            ("held", 0),
+            ("dead", self.dead),
+            ("crashes", 0),
+        ];
+        let of_one = here.map(move |(name, sum)| (name.to_owned(), &account[name], sum));
+        let all = of_both.chain(of_one);
+        all.filter(|(_, said, sum)| said.as_u64() != Some(*sum as u64))
+            .map(|(name, said, sum)| format!("{name}: {said}, and it has to be {sum}"))
+            .collect()
+    }
 }
 
 impl Account {
@@ -98,9 +177,12 @@ impl Account {
             account.hop((number, hop), &known, (crashes, excused), &mut copies);
         }
         for letter in letters {
-            account.letter(letter, &copies);
-            account.reports(letter, world);
+            let told = account.reports(letter, world);
+            account.letter(letter, &copies, told > 0);
+            account.sums.accepted += told;
         }
+        account.sums.delivered = letters_in(world, "new");
+        account.sums.transmitted = copies.keys().filter(|(_, to)| !to.ends_with(HERE)).count();
         account
     }
 
@@ -134,34 +216,31 @@ impl Account {
         (crashes, excused): (&[Crash], &HashSet<Errand>),
         copies: &mut HashMap<Errand, usize>,
     ) {
-        let taken: Vec<_> = hop.look(|seen| {
-            let messages = seen.messages.iter().enumerate();
-            let taken = messages.filter(|(_, message)| message.is_accepted());
-            taken
-                .map(|(place, message)| (place, message.recipients.clone(), message.content.clone()))
-                .collect()
-        });
         let mut before: HashSet<(usize, Errand)> = HashSet::new();
-        for (place, recipients, content) in taken {
-            let Some(letter) = self.is_whole(&content, known, false) else {
-                continue;
-            };
-            let life = life(crashes, number, place);
-            for to in recipients {
-                let errand = (letter.sender(), to);
-                if !before.insert((life, errand.clone())) && !excused.contains(&errand) {
-                    self.wrong
-                        .push(format!("{errand:?} was sent twice without a crash"));
+        hop.look(|seen| {
+            let messages = seen.messages.iter().enumerate();
+            for (place, message) in messages.filter(|(_, message)| message.is_accepted()) {
+                let Some(letter) = self.is_whole(&message.content, known, false) else {
+                    continue;
+                };
+                let life = life(crashes, number, place);
+                for to in &message.recipients {
+                    let errand = (letter.sender(), to.clone());
+                    let is_first = before.insert((life, errand.clone()));
+                    if !is_first && !excused.contains(&errand) {
+                        self.wrong
+                            .push(format!("{errand:?} was sent twice without a crash"));
+                    }
+                    let was_sent = is_first && copies.contains_key(&errand);
+                    if was_sent && life > 0 && !crashes[life - 1].allows(&errand) {
+                        self.wrong.push(format!(
+                            "{errand:?} was sent again, and had been settled before the crash"
+                        ));
+                    }
+                    *copies.entry(errand).or_default() += 1;
                 }
-                let was_sent = copies.contains_key(&errand);
-                if was_sent && life > 0 && !crashes[life - 1].allows(&errand) {
-                    self.wrong.push(format!(
-                        "{errand:?} was sent again, and had been settled before the crash"
-                    ));
-                }
-                *copies.entry(errand).or_default() += 1;
             }
-        }
+        });
     }
 
     /// The letter that these octets are, if they end as it does; what we put on top does not matter.
@@ -188,10 +267,14 @@ impl Account {
     }
 
     /// Whether a letter is where it has to be, and nowhere else. One that was not acknowledged is taken as a whole, or
-    /// not at all.
-    fn letter(&mut self, letter: &Letter, copies: &HashMap<Errand, usize>) {
+    /// not at all; if its sender was told of it, it was taken.
+    fn letter(&mut self, letter: &Letter, copies: &HashMap<Errand, usize>, is_told_of: bool) {
         let times = |to: &str| copies.get(&(letter.sender(), to.to_owned()));
-        let is_taken = letter.acknowledged || letter.reached().iter().any(|to| times(to).is_some());
+        let has_come = letter.reached().iter().any(|to| times(to).is_some());
+        let is_taken = letter.acknowledged || has_come || is_told_of;
+        if is_taken {
+            self.sums.take(letter);
+        }
         for to in letter.reached() {
             match times(to) {
                 None if is_taken => self.lost.push(format!("{letter:?} did not reach {to}")),
@@ -199,7 +282,7 @@ impl Account {
                 Some(_) => self.doubled += 1,
             }
         }
-        for to in letter.refused() {
+        for to in [letter.refused(), letter.dead()].concat() {
             if times(to).is_some() {
                 self.wrong
                     .push(format!("{letter:?} reached {to}, which had refused it"));
@@ -207,11 +290,12 @@ impl Account {
         }
     }
 
-    /// Whether the sender has heard what it has to hear, once.
-    fn reports(&mut self, letter: &Letter, world: &World) {
+    /// Whether the sender has heard what it has to hear, once; how many reports it got.
+    fn reports(&mut self, letter: &Letter, world: &World) -> usize {
         let mut told: HashMap<(String, News), usize> = HashMap::new();
-        for octets in world.letters(&letter.sender()) {
-            let text = String::from_utf8_lossy(&octets);
+        let reports = world.letters(&letter.sender());
+        for octets in &reports {
+            let text = String::from_utf8_lossy(octets);
             let mut to = "";
             for line in text.lines() {
                 if let Some(recipient) = line.strip_prefix("Final-Recipient: rfc822; ") {
@@ -245,6 +329,7 @@ impl Account {
                 self.wrong.push(wrong);
             }
         }
+        reports.len()
     }
 }
 
@@ -281,7 +366,12 @@ pub fn token(octets: &[u8]) -> Option<String> {
 
 /// The files that are still in the `tmp` of some Maildir.
 pub fn unfinished_letters(world: &World) -> usize {
+    letters_in(world, "tmp")
+}
+
+/// The files in this folder of all Maildirs.
+fn letters_in(world: &World, folder: &str) -> usize {
     let domains = files(&world.spool().join("mail"));
     let mailboxes = domains.iter().flat_map(|domain| files(domain));
-    mailboxes.map(|mailbox| files(&mailbox.join("tmp")).len()).sum()
+    mailboxes.map(|mailbox| files(&mailbox.join(folder)).len()).sum()
 }

@@ -2,7 +2,7 @@
 //! and whether the MTA has said why it had to be.
 //!
 //! One word excuses a double: that of the log, between the two times, that all of the message had been sent and no answer
-//! had come (RFC 5321 4.5.3.2.6).
+//! had come (RFC 5321 4.5.3.2.6). A host that hung may read the message long after that.
 
 #![allow(dead_code)] // each test uses what it needs
 
@@ -28,12 +28,30 @@ const EVENTS: usize = 20;
 #[derive(Default)]
 pub struct Watch {
     events: VecDeque<String>,
-    /// How many messages of each next hop have been looked at.
-    looked_at: Vec<usize>,
-    /// In which life each errand was done last, by which next hop, in which place.
-    done: HashMap<Errand, (usize, usize, usize)>,
+    /// How far each next hop has been looked at.
+    looked_at: Vec<LookedAt>,
+    /// By which next hop each errand was done in each life, and in which place.
+    done: HashMap<(Errand, usize), (usize, usize)>,
     /// What came twice.
     pub doubles: Vec<Double>,
+}
+
+/// How far a next hop has been looked at.
+#[derive(Default)]
+struct LookedAt {
+    /// So many of its messages have been seen.
+    upto: usize,
+    /// Those among them, by their places, that had no answer then: it may hang.
+    open: Vec<usize>,
+}
+
+/// One of the times that a letter came, with moments as the log has them.
+struct Sending {
+    /// When the host was ready for its content.
+    begun: String,
+    /// When the host had read all of it.
+    arrived: String,
+    how: String,
 }
 
 /// A letter that came twice to somebody.
@@ -59,39 +77,43 @@ impl Watch {
 
     /// Looks at what has been taken since the last time.
     pub fn look(&mut self, world: &World, hops: &[Sink], crashes: &[Crash]) {
-        self.looked_at.resize(hops.len(), 0);
+        self.looked_at.resize_with(hops.len(), LookedAt::default);
         for (number, hop) in hops.iter().enumerate() {
-            let from = self.looked_at[number];
-            let taken: Vec<(usize, Errand, String)> = hop.look(|seen| {
-                let fresh = seen.messages.iter().enumerate().skip(from);
-                let is_open = |message: &Message| {
+            let LookedAt { upto, open } = std::mem::take(&mut self.looked_at[number]);
+            let (looked_at, taken) = hop.look(|seen| {
+                let is_open = |place: &usize| {
+                    let message = &seen.messages[*place];
                     message.reply.is_none() && seen.sessions.get(message.session).is_some_and(|s| !s.ended)
                 };
-                let fresh = fresh.take_while(|(_, message)| !is_open(message));
-                let fresh = fresh.inspect(|(place, _)| self.looked_at[number] = place + 1);
-                let taken = fresh.filter(|(_, message)| message.is_accepted());
-                let errands = taken.flat_map(|(place, message)| {
-                    let of = move |to: &String| (place, errand(message, to), id(message));
-                    message.recipients.iter().map(of)
-                });
-                errands.collect()
+                let places = open.into_iter().chain(upto..seen.messages.len());
+                let (open, answered): (Vec<usize>, Vec<usize>) = places.partition(is_open);
+                let mut taken: Vec<(usize, Errand, String)> = Vec::new();
+                for place in answered {
+                    let message = &seen.messages[place];
+                    if message.is_accepted() {
+                        let errands = message.recipients.iter().map(|to| errand(message, to));
+                        taken.extend(errands.map(|errand| (place, errand, id(message))));
+                    }
+                }
+                let upto = seen.messages.len();
+                (LookedAt { upto, open }, taken)
             });
+            self.looked_at[number] = looked_at;
             for (place, errand, id) in taken {
                 let life = life(crashes, number, place);
-                let before = self.done.insert(errand.clone(), (life, number, place));
-                if let Some((before, hop, first)) = before
-                    && before == life
-                {
-                    let sendings = [(hop, first), (number, place)].map(|(hop, place)| {
+                let before = self.done.insert((errand.clone(), life), (number, place));
+                if let Some(before) = before {
+                    let mut sendings = [before, (number, place)].map(|(hop, place)| {
                         hops[hop].look(|seen| {
                             let message = &seen.messages[place];
-                            let how = told(message);
-                            (
-                                message.arrived.to_log(),
-                                format!("next hop {hop}, message {place}: {how}"),
-                            )
+                            Sending {
+                                begun: message.begun.to_log(),
+                                arrived: message.arrived.to_log(),
+                                how: format!("next hop {hop}, message {place}: {}", told(message)),
+                            }
                         })
                     });
+                    sendings.sort_by(|one, other| one.begun.cmp(&other.begun));
                     let double = Double::of(errand, &id, sendings, world, &self.events);
                     self.doubles.push(double);
                 }
@@ -110,17 +132,17 @@ impl Double {
     fn of(
         errand: Errand,
         id: &str,
-        [first, again]: [(String, String); 2],
+        [first, again]: [Sending; 2],
         world: &World,
         events: &VecDeque<String>,
     ) -> Double {
         let log = world.said_of(id);
-        let is_between = |line: &str| first.0.as_str() <= line && line <= again.0.as_str();
+        let is_between = |line: &str| first.begun.as_str() <= line && line <= again.arrived.as_str();
         let is_excuse = |line: &&String| is_between(line) && EXCUSES.iter().any(|words| line.contains(words));
         let number = i64::from_str_radix(id, 16).unwrap_or(0);
         let history = format!("SELECT at, event, recipient, text FROM history WHERE message = {number}");
         let history = world.query(&history).unwrap_or_else(|error| error.to_string());
-        let mut story = vec![first.1.clone(), again.1.clone()];
+        let mut story = vec![first.how.clone(), again.how.clone()];
         story.push("- its history, as far as it is not forgotten:".to_owned());
         story.extend(history.lines().map(str::to_owned));
         story.push("- the log:".to_owned());
@@ -162,8 +184,9 @@ fn id(message: &Message) -> String {
 
 fn told(message: &Message) -> String {
     format!(
-        "session {}, its end came at {}, answered at {} with {:?}",
+        "session {}, it began at {}, its end came at {}, answered at {} with {:?}",
         message.session,
+        message.begun.to_log(),
         message.arrived.to_log(),
         message.answered.map(Stamp::to_log).unwrap_or_default(),
         message.reply.as_deref().unwrap_or_default()

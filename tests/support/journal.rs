@@ -298,8 +298,9 @@ impl Journal {
 
     /// Whether the first sync that should have covered this change failed.
     fn is_lost(&self, file: usize, change: usize, moment: usize) -> bool {
-        let mut later = self.file_syncs[file].iter().filter(|sync| sync.began > change);
-        later.next().is_some_and(|sync| sync.failed(moment))
+        let syncs = &self.file_syncs[file];
+        let later = syncs.partition_point(|sync| sync.began <= change);
+        syncs.get(later).is_some_and(|sync| sync.failed(moment))
     }
 
     /// Builds the folder as a power cut at this moment may leave it, in the empty folder `into`.

@@ -5,8 +5,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::client::{Client, stuffed};
 
@@ -18,6 +20,9 @@ const SESSIONS: usize = 4;
 
 /// Lines of a large letter: 100 KiB.
 const MANY_LINES: usize = 1500;
+
+/// Pieces in which a client brings the content that takes its time.
+pub const PIECES: usize = 6;
 
 /// What a letter is about. mta.test is local, the other domains have next hops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub enum Kind {
     Confirmed,
     /// For an alias of a mailbox and somebody elsewhere.
     Alias,
+    /// From the null path, and its next hop refuses one of its recipients: nobody can be told.
+    Null,
     /// For a host that is down, and will be there again.
     Waiting,
     /// For a host that is down for too long.
@@ -81,16 +88,17 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// From whom: a mailbox of its own, so that reports about it come together.
+    /// From whom: a mailbox of its own, so that reports about it come together. Where it is from the null path it is known
+    /// by that name all the same.
     pub fn sender(&self) -> String {
         format!("{}@mta.test", self.token)
     }
 
     /// Whom the client names.
-    fn recipients(&self) -> Vec<&'static str> {
+    pub fn recipients(&self) -> Vec<&'static str> {
         match self.kind {
             Kind::Alias => vec![ALIAS],
-            _ => [self.reached(), self.refused()].concat(),
+            _ => [self.reached(), self.refused(), self.dead()].concat(),
         }
     }
 
@@ -107,7 +115,7 @@ impl Letter {
                 "jdoe@far.test",
             ],
             Kind::Large => vec!["jdoe@far.test", "jdoe@mta.test", "jdoe@near.test"],
-            Kind::Refused => vec!["jdoe@far.test"],
+            Kind::Refused | Kind::Null => vec!["jdoe@far.test"],
             Kind::Confirmed => self.confirmed(),
             Kind::Alias => vec!["amy@mta.test", "amy@far.test"],
             Kind::Waiting => vec!["jdoe@down.test"],
@@ -120,6 +128,14 @@ impl Letter {
         match self.kind {
             Kind::Refused => vec!["gone@near.test", "gone@far.test"],
             Kind::Expiring => vec!["jdoe@down.test"],
+            _ => vec![],
+        }
+    }
+
+    /// Who does not get it, and of whom nobody can hear that.
+    pub fn dead(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Null => vec!["gone@near.test"],
             _ => vec![],
         }
     }
@@ -141,36 +157,62 @@ impl Letter {
         [head, body].concat().into_bytes()
     }
 
-    /// Sends it; gives the last reply.
-    fn send(&self, client: &mut Client, by_chunks: bool) -> io::Result<String> {
+    /// MAIL and RCPT.
+    fn envelope(&self) -> Vec<u8> {
+        let from = match self.kind {
+            // By this the queue tells it from others.
+            Kind::Null => format!("<> ENVID={}", self.token),
+            _ => format!("<{}>", self.sender()),
+        };
         let notify = match self.kind {
             Kind::Confirmed => " NOTIFY=SUCCESS",
             _ => "",
         };
-        let recipients = self.recipients();
-        let mut octets = format!("MAIL FROM:<{}>\r\n", self.sender()).into_bytes();
-        for to in &recipients {
-            octets.extend_from_slice(format!("RCPT TO:<{to}>{notify}\r\n").as_bytes());
+        let mut commands = format!("MAIL FROM:{from}\r\n");
+        for to in self.recipients() {
+            commands += &format!("RCPT TO:<{to}>{notify}\r\n");
+        }
+        commands.into_bytes()
+    }
+
+    /// Sends it; gives the last reply.
+    fn send(&self, client: &mut Client, by_chunks: bool) -> io::Result<String> {
+        if !by_chunks {
+            self.begin_data(client)?;
+            client.send(&stuffed(&self.content()))?;
+            return expect("250", client.try_reply()?);
         }
         let content = self.content();
-        let mut replies = recipients.len() + 1;
-        if by_chunks {
-            let (first, last) = content.split_at(content.len() / 3);
-            for (chunk, word) in [(first, ""), (last, " LAST")] {
-                octets.extend_from_slice(format!("BDAT {}{word}\r\n", chunk.len()).as_bytes());
-                octets.extend_from_slice(chunk);
-            }
-            replies += 1;
-        } else {
-            octets.extend_from_slice(b"DATA\r\n");
+        let (first, last) = content.split_at(content.len() / 3);
+        let mut octets = self.envelope();
+        for (chunk, word) in [(first, ""), (last, " LAST")] {
+            octets.extend_from_slice(format!("BDAT {}{word}\r\n", chunk.len()).as_bytes());
+            octets.extend_from_slice(chunk);
         }
         client.send(&octets)?;
-        for _ in 0..replies {
+        for _ in 0..self.recipients().len() + 2 {
             expect("250", client.try_reply()?)?;
         }
-        if !by_chunks {
-            expect("354", client.try_reply()?)?;
-            client.send(&stuffed(&content))?;
+        expect("250", client.try_reply()?)
+    }
+
+    /// Gets as far as the word to go on with the content.
+    fn begin_data(&self, client: &mut Client) -> io::Result<()> {
+        client.send(&[&self.envelope()[..], b"DATA\r\n"].concat())?;
+        for _ in 0..=self.recipients().len() {
+            expect("250", client.try_reply()?)?;
+        }
+        expect("354", client.try_reply()?).map(drop)
+    }
+
+    /// Sends it with a pause before each piece of its content; gives the last reply.
+    fn dribble(&self, client: &mut Client, pause: Duration) -> io::Result<String> {
+        self.begin_data(client)?;
+        let content = stuffed(&self.content());
+        let (_silent, breath) = channel::<()>();
+        for piece in content.chunks(content.len().div_ceil(PIECES)) {
+            _ = breath.recv_timeout(pause);
+            client.send(piece)?;
         }
         expect("250", client.try_reply()?)
     }
@@ -185,10 +227,21 @@ fn expect(code: &str, reply: String) -> io::Result<String> {
     }
 }
 
+/// The letters of a load, whoever failed while he looked at them.
+fn lock(letters: &Mutex<Vec<Letter>>) -> MutexGuard<'_, Vec<Letter>> {
+    letters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Enters a letter that is about to be sent; its place.
+fn enter(letters: &Mutex<Vec<Letter>>, letter: &Letter) -> usize {
+    let mut letters = lock(letters);
+    letters.push(letter.clone());
+    letters.len() - 1
+}
+
 /// Sends letters of these kinds from several sessions at once, each of which goes on until it breaks off. `wave` tells
 /// them from those sent before. They are in `letters` from the moment on in which sending begins.
 pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letters: &Mutex<Vec<Letter>>) {
-    let lock = || letters.lock().unwrap_or_else(PoisonError::into_inner);
     let session = |session: usize| {
         let mut client = Client::try_greet(address)?;
         for turn in 0..kinds.len() {
@@ -197,18 +250,14 @@ pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letter
                 kind: kinds[(session + turn) % kinds.len()],
                 acknowledged: false,
             };
-            let place = {
-                let mut letters = lock();
-                letters.push(letter.clone());
-                letters.len() - 1
-            };
+            let place = enter(letters, &letter);
             let by_chunks = match verb {
                 Verb::Data => false,
                 Verb::Bdat => true,
                 Verb::Both => (session + turn / 2).is_multiple_of(2),
             };
             letter.send(&mut client, by_chunks)?;
-            lock()[place].acknowledged = true;
+            lock(letters)[place].acknowledged = true;
         }
         Ok::<(), io::Error>(())
     };
@@ -219,4 +268,17 @@ pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letter
             scope.spawn(move || _ = session(number));
         }
     });
+}
+
+/// Sends one letter from a client that takes its time: before each of its [`PIECES`] there is this pause.
+pub fn dribble(address: SocketAddr, token: &str, pause: Duration, letters: &Mutex<Vec<Letter>>) {
+    let letter = Letter {
+        token: token.to_owned(),
+        kind: Kind::Several,
+        acknowledged: false,
+    };
+    let place = enter(letters, &letter);
+    let sent = Client::try_greet(address).and_then(|mut client| letter.dribble(&mut client, pause));
+    // Who was cut off has heard nothing of it.
+    lock(letters)[place].acknowledged = sent.is_ok();
 }

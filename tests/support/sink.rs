@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used)] // a sink that cannot work is a failed test
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,12 +87,16 @@ pub struct Message {
     pub recipients: Vec<String>,
     /// Without the dots that were stuffed, and without the final one.
     pub content: Vec<u8>,
+    /// When it was about to come.
+    pub begun: Stamp,
     /// When its end had come.
     pub arrived: Stamp,
     /// When that was answered.
     pub answered: Option<Stamp>,
     /// What was said to the dot; `None`: not yet, or never.
     pub reply: Option<String>,
+    /// How many octets the file had just before that was said, of which [`Sink::measure`] knows.
+    pub measured: u64,
     /// That was a 2xx.
     accepted: bool,
 }
@@ -109,10 +115,12 @@ pub struct State {
     pub sessions: Vec<Session>,
     /// Every content that came up to its dot, in the order of these dots.
     pub messages: Vec<Message>,
-    /// What is on its way in: the envelope, and the content so far.
-    incoming: HashMap<usize, (Envelope, Vec<u8>)>,
+    /// What is on its way in: since when, the envelope, and the content so far.
+    incoming: HashMap<usize, (Stamp, Envelope, Vec<u8>)>,
     /// The message of each session that was not answered yet.
     unanswered: HashMap<usize, usize>,
+    /// The file whose length is noted with each answer to a message.
+    file: Option<PathBuf>,
 }
 
 impl State {
@@ -150,14 +158,17 @@ impl State {
             Event::GoesOn => session.hangs_at = None,
             Event::Encrypted(facts) => session.tls = Some((*facts).clone()),
             Event::Ended => session.ended = true,
-            Event::Begins(envelope) => _ = self.incoming.insert(number, ((*envelope).clone(), Vec::new())),
+            Event::Begins(envelope) => {
+                let incoming = (Clock::System.now(), (*envelope).clone(), Vec::new());
+                self.incoming.insert(number, incoming);
+            }
             Event::Piece(piece) => {
-                if let Some((_, content)) = self.incoming.get_mut(&number) {
+                if let Some((_, _, content)) = self.incoming.get_mut(&number) {
                     content.extend_from_slice(piece);
                 }
             }
             Event::Arrived => {
-                if let Some((envelope, content)) = self.incoming.remove(&number) {
+                if let Some((begun, envelope, content)) = self.incoming.remove(&number) {
                     self.unanswered.insert(number, self.messages.len());
                     self.messages.push(Message {
                         session: number,
@@ -165,18 +176,22 @@ impl State {
                         parameters: envelope.parameters,
                         recipients: envelope.recipients.into_iter().map(|to| to.path).collect(),
                         content,
+                        begun,
                         arrived: Clock::System.now(),
                         answered: None,
                         reply: None,
+                        measured: 0,
                         accepted: false,
                     });
                 }
             }
             Event::Settles { reply, accepted } => {
+                let measured = self.file.as_ref().and_then(|file| fs::metadata(file).ok());
                 let place = self.unanswered.remove(&number);
                 if let Some(message) = place.and_then(|place| self.messages.get_mut(place)) {
                     message.reply = Some(String::from_utf8_lossy(reply).trim_end().to_owned());
                     message.answered = Some(Clock::System.now());
+                    message.measured = measured.map_or(0, |file| file.len());
                     message.accepted = *accepted;
                 }
             }
@@ -316,6 +331,11 @@ impl Sink {
     pub fn behave(&self) {
         self.server.retain(|_| false);
         self.release();
+    }
+
+    /// From now on notes with each answer to a message how long this file is just before.
+    pub fn measure(&self, file: &Path) {
+        self.memory.lock().file = Some(file.to_owned());
     }
 
     /// Looks at what has been seen so far.

@@ -74,8 +74,8 @@ pub struct World {
     past: VecDeque<Vec<String>>,
 }
 
-/// How many of those that ran before are remembered.
-const LIVES: usize = 8;
+/// How many of those that ran before are remembered: a letter may hang for so long at a next hop.
+const LIVES: usize = 64;
 
 /// How the MTA is run.
 #[derive(Clone, Debug)]
