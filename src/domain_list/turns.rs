@@ -57,8 +57,10 @@ const YIELD: Duration = Duration::from_secs(10);
 const FEW: usize = 5;
 
 impl Turns {
-    /// A list has been made and no handler was free: it waits, since its mail began to gather if it did.
+    /// A list has been made and no handler was free, or the one that was to get it has gone: it waits, since its mail
+    /// began to gather if it did.
     pub fn wait(&mut self, list: DomainList, now: Instant) {
+        self.let_go(&list, now);
         let since = self.gathering.get(&list.hop).copied().unwrap_or(now);
         self.waiting.push_back(Waiting { list, since });
     }
@@ -274,18 +276,23 @@ impl Turns {
 
     /// A list could not be handed over after all: first in the queue again.
     pub fn put_back(&mut self, list: DomainList, now: Instant) {
-        let before = self.served.get(&list.hop).copied();
-        self.end(&list, now);
-        match before {
-            Some(before) => self.served.insert(list.hop, before),
-            None => self.served.remove(&list.hop),
-        };
+        self.let_go(&list, now);
         let since = self
             .waiting
             .iter()
             .map(|other| other.since)
             .fold(now, Instant::min);
         self.waiting.push_front(Waiting { list, since });
+    }
+
+    /// A list did not come into the hand for which it was counted, if it was: its next hop has not had its turn.
+    fn let_go(&mut self, list: &DomainList, now: Instant) {
+        let before = self.served.get(&list.hop).copied();
+        self.end(list, now);
+        match before {
+            Some(before) => self.served.insert(list.hop, before),
+            None => self.served.remove(&list.hop),
+        };
     }
 
     /// Takes the lists of `hop` away that wait: it does not answer, and they would not fare better.

@@ -70,7 +70,7 @@ impl OutboundController {
     /// Works until it is told to stop; then takes the lists apart that no handler has.
     pub fn run(&self, stop: &Stop) {
         let mut watched: Option<Instant> = None;
-        let (mut suspects, mut leases) = (Vec::new(), Leases::default());
+        let (mut suspects, mut leases) = ([Vec::new(), Vec::new()], Leases::default());
         while !stop.is_given() {
             if watched.is_none_or(|at| now().saturating_duration_since(at) >= self.poll_interval) {
                 watched = Some(now());
@@ -122,7 +122,7 @@ impl OutboundController {
 
     /// The safety net below the handlers: a list that nobody has, and that yet is there, would keep its messages
     /// locked for ever, and so would a handler that hangs.
-    fn take_lost_lists_apart(&self, suspects: &mut Vec<ListId>, leases: &mut Leases) {
+    fn take_lost_lists_apart(&self, suspects: &mut [Vec<ListId>; 2], leases: &mut Leases) {
         let lists = match self.queue.lists() {
             Ok(lists) => lists,
             Err(error) => return log::error!("the domain lists can not be looked through: {error}"),
@@ -131,14 +131,16 @@ impl OutboundController {
             .into_iter()
             .filter(|list| !self.dispatch.with(|turns| turns.knows(*list)))
             .collect();
-        // A list that a handler is just making for itself is unknown for a moment; one that is still unknown at
-        // the next poll is lost.
-        for list in unknown.iter().filter(|list| suspects.contains(list)) {
+        // A list that a handler is just making for itself is unknown for a moment. If the whole process stands still in
+        // that moment, it is so at the next poll, too; after that the handler has had all the time of a poll.
+        let is_lost = |list: &&ListId| suspects.iter().all(|before| before.contains(list));
+        for list in unknown.iter().filter(is_lost) {
             if let Err(error) = self.queue.end_list(*list) {
                 log::error!("list {list}: {error}");
             }
         }
-        *suspects = unknown;
+        suspects.rotate_left(1);
+        suspects[1] = unknown;
         let in_hand = self.queue.lists_in_hand().unwrap_or_default();
         for list in leases.overdue(&in_hand, Instant::now()) {
             log::error!("list {list} has been in the hands of a handler for a day: it is taken apart");
@@ -347,5 +349,68 @@ impl Claims {
     fn spare(&self) -> usize {
         let kept = self.table.places().saturating_sub(self.per_next_hop) / 4;
         self.table.places().saturating_sub(self.table.busy() + kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain_list::next_hop::NextHop;
+    use crate::domain_list::pace::Unlimited;
+    use crate::smtp::path::{Mailbox, ReversePath};
+    use crate::work_queue::{Arrival, Content, Origin, Routed, Way};
+
+    #[test]
+    fn a_list_that_nobody_has_is_taken_apart_when_its_handler_has_had_the_time_to_say_that_it_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Stamp(1_000_000_000_000_000));
+        let queue = WorkQueue::open(folder.path(), clock).unwrap();
+        let (id, to) = (queue.message_id(), "a@lotus.com".parse::<Mailbox>().unwrap());
+        let hop_of = |path: &Mailbox| NextHop::Domain(path.domain().to_owned());
+        let ways = vec![(0, Way::Hop(hop_of(&to)))];
+        let content = Content::from_bytes(b"Subject: x\r\n\r\nx\r\n".to_vec());
+        queue
+            .put(Arrival::new(id, Origin::Local, ReversePath(None), [to], content))
+            .unwrap();
+        let routed = Routed {
+            id,
+            structure: None,
+            content: None,
+            ways,
+            null_sender: true,
+        };
+        queue.routed(vec![routed]).unwrap();
+        let bell = Bell::default();
+        let controller = OutboundController {
+            queue: queue.clone(),
+            bell: bell.clone(),
+            board: Board::default(),
+            say: |_| {},
+            poll_interval: Duration::from_secs(30),
+            terms: Terms {
+                list_messages: 1,
+                tokens: Arc::new(Unlimited),
+                router: Arc::new(hop_of),
+            },
+            per_next_hop: 1,
+            dispatch: Dispatch::default(),
+            table: HandlerTable::new(Task::OutboundHandler, 1, bell, |_: DomainList, _: &Desk| {}),
+        };
+        let claim = controller.claims().next(now()).unwrap();
+        let list = queue.claim(claim).unwrap().lists.remove(0);
+        let (mut suspects, mut leases) = ([Vec::new(), Vec::new()], Leases::default());
+        let mut look = || {
+            controller.take_lost_lists_apart(&mut suspects, &mut leases);
+            queue.lists().unwrap()
+        };
+        assert_eq!(look(), [list.id]);
+        assert_eq!(look(), [list.id], "all may have stood still since then");
+        controller.dispatch.with(|turns| turns.begin(&list));
+        assert_eq!(look(), [list.id], "it was only late");
+        controller.dispatch.with(|turns| turns.end(&list, now()));
+        assert_eq!(look(), [list.id]);
+        assert_eq!(look(), [list.id]);
+        assert_eq!(look(), []);
     }
 }

@@ -93,6 +93,8 @@ impl Dispatch {
 
     /// Gives a list to the handler that it is locked for, if that one still lingers; else it waits. Whether it was given.
     pub fn give(&self, list: DomainList, now: Instant) -> bool {
+        // However long that handler may take to see it: what nobody has in hand osesctl takes apart.
+        self.with(|turns| turns.begin(&list));
         let given = self.lingering.lock().give(list);
         match given {
             Ok(()) => true,
@@ -233,6 +235,10 @@ mod tests {
         let given = given_when(|dispatch, _| {
             assert_eq!(dispatch.lingering(), HashMap::from([(HopId(1), 3)]));
             dispatch.give(next.clone(), Instant::now());
+            assert!(
+                dispatch.with(|turns| turns.knows(next.id)),
+                "it is in hand before its handler knows of it"
+            );
         });
         assert_eq!(given, Some(next));
     }
@@ -260,6 +266,7 @@ mod tests {
     fn a_list_for_a_handler_that_has_gone_waits() {
         let dispatch = Dispatch::default();
         dispatch.give(list(2, 1, Some(3)), Instant::now());
-        assert_eq!(dispatch.with(|turns| turns.waiting()), 1);
+        let (waiting, busy) = dispatch.with(|turns| (turns.waiting(), turns.busy(HopId(1))));
+        assert_eq!((waiting, busy), (1, 0));
     }
 }

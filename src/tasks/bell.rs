@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use crate::sync::{Mutex, Receiver, Sender, bounded, first_of};
 
+/// How long to wait before something is tried again that has just failed.
+const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// The same during a stop, which leaves little time.
+const AT_LAST: Duration = Duration::from_millis(100);
+
 /// One task's doorbell. Clones ring, and hear, the same bell.
 #[derive(Clone, Debug)]
 pub struct Bell {
@@ -95,6 +100,17 @@ impl Stop {
     #[must_use]
     pub fn is_given(&self) -> bool {
         self.given.lock().is_none()
+    }
+
+    /// Waits a moment before something is tried again that has just failed: until the order is given, at most, and much
+    /// less thereafter.
+    pub fn pause_after_trouble(&self) {
+        if self.is_given() {
+            // Not on the order: once given, it would end every pause at once.
+            std::thread::park_timeout(AT_LAST);
+        } else {
+            let _ = self.heard.recv_timeout(AFTER_TROUBLE);
+        }
     }
 
     /// Becomes ready (disconnected) when the order is given.

@@ -4,6 +4,7 @@
 //! A row is written as `smtpmta sink` would be started for it. Not here: who stalls (our deadlines are those of RFC
 //! 5321 4.5.3.2, minutes; `tests/dialogues/outbound` has them without a clock).
 
+use crate::support::client::Client;
 use crate::support::next_hops::Fate;
 use crate::support::next_hops::{CLOSED, GOOD, HERE, Row, Table, later, never, row, sender};
 
@@ -287,6 +288,82 @@ fn next_hops_of_every_kind_are_put_up_with() {
             );
         }
     }
+}
+
+/// How many recipients went back without an outcome, and how many of those that wait have not been tried just once.
+const UNTOLD: &str = "SELECT (SELECT count(*) FROM history WHERE event = 'released'), \
+     (SELECT count(*) FROM outbound_work_queue WHERE attempts <> 1)";
+
+/// The first host takes `a`, puts `b` off, and has no room for `c` in this transaction; what it says to `c` in the next
+/// one, if there is one, is not better.
+#[test]
+fn what_a_host_puts_off_in_several_transactions_the_next_one_is_asked_to_take_in_one() {
+    let busy = "offer PIPELINING,8BITMIME | fault rcpt[b@*]=450 4.2.1 busy \
+                | fault rcpt[c@*]#1=452 4.5.3 too many | fault rcpt[c@*]=451 4.2.2 full";
+    let leaves = format!("{busy} | fault mail#2-=421 4.3.2 closing | fault connect#2-=drop");
+    let to = |b, c| [("a", HERE), ("b", b), ("c", c)];
+    let moves = row(busy, HERE).to(&to(HERE, HERE)).copies(2);
+    let eight_bit = "Subject: x\r\n\r\n\u{e4}\u{f6}\u{fc}\r\n".as_bytes().to_vec();
+    let rows = [
+        row(busy, HERE)
+            .then(CLOSED)
+            .to(&to(later("4.2.1"), later("4.2.2"))),
+        // Nobody has asked it to take `c` again when it leaves.
+        row(&leaves, HERE)
+            .then(CLOSED)
+            .to(&to(later("4.2.1"), later("4.4.1"))),
+        moves.then(GOOD),
+        // And as a whole in the form that it takes.
+        Row {
+            content: eight_bit,
+            converted: true,
+            ..row(busy, HERE)
+                .then("offer PIPELINING,SIZE")
+                .to(&to(HERE, HERE))
+                .copies(2)
+        },
+        // Two hosts are asked, not more.
+        row(busy, HERE)
+            .then("fault rcpt=452 4.2.2 full")
+            .then(GOOD)
+            .to(&to(later("4.2.2"), later("4.2.2"))),
+    ];
+    let table = Table::set(&rows, &["--retry-schedule", "1h"]);
+    table.check(&rows);
+    assert_eq!(table.world.sql(UNTOLD), "0|0");
+    let second = table.hosts[3][1].as_ref().unwrap();
+    assert!(second.look(|seen| seen.accepted().all(|message| message.content.is_ascii())));
+}
+
+#[test]
+fn content_that_can_not_be_read_just_now_costs_one_attempt_however_many_hosts_there_are() {
+    // It would have to be converted for them, and so it is read before it is their turn.
+    let seven_bit = "offer PIPELINING,SIZE";
+    let rows = [row(seven_bit, HERE).then(seven_bit)];
+    let table = Table::set(&rows, &["--retry-schedule", "1h"]);
+    table.check(&rows);
+    let world = &table.world;
+    world.tell("smtpmta stop outbound transport");
+    let content = ["Subject: x\r\n\r\n", &"\u{e4}\u{f6}\u{fc}\r\n".repeat(20_000)].concat();
+    Client::of(world).mail("bsmith@univac.com", &["jdoe@r0.test"], content.as_bytes());
+    world.wait_for_sql("SELECT state FROM outbound_work_queue", "WQ_PENDING_XMIT");
+    let name = world.sql("SELECT file FROM outbound_work_queue");
+    let file = world.spool().join("content").join(name);
+    let aside = world.spool().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    world.tell("smtpmta start outbound transport");
+    world.wait_for_sql("SELECT attempts FROM outbound_work_queue", "1");
+    assert_eq!(world.sql(UNTOLD), "0|0");
+    assert_eq!(
+        world.sql("SELECT count(*) FROM history WHERE event = 'deferred'"),
+        "1"
+    );
+    // And the message is as good as before.
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    world.ask("queue retry --hop r0.test");
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
 }
 
 /// Every way to fail, once, at every stage: the second attempt brings the message, and nobody gets it twice.

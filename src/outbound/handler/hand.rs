@@ -23,20 +23,12 @@ use crate::work_queue::{
     WorkQueue,
 };
 
-/// Hosts that are asked one after the other to take a message that they put off.
-const MOST_ASKED: usize = 2;
-
 /// Outcomes that may be on their way to the disk while the next message is being sent.
 const UNRECORDED: usize = 16;
 
 /// How long a handler that is through keeps its connection for more. To begin a session costs several round trips, and to
 /// keep one for so long costs the host next to nothing.
 const LINGER: Duration = Duration::from_millis(200);
-
-/// How long to wait before the queue is asked again to record what it refused to record.
-const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(1);
-/// The same during a stop, which leaves little time.
-const PAUSE_AT_LAST: Duration = Duration::from_millis(100);
 
 /// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
 pub(super) struct Hand<'h> {
@@ -54,9 +46,9 @@ pub(super) struct Hand<'h> {
     /// There is another host to try after this one.
     elsewhere: bool,
     /// Put off by this host: the next one may take them.
-    put_off: Vec<PutOff>,
-    /// Put off by a host before this one, and in `todo` again or in flight.
-    before: HashMap<MessageId, PutOff>,
+    put_off: Vec<(ListedMessage, PutOff)>,
+    /// Put off by hosts before this one, and in `todo` again or in flight.
+    before: HashMap<MessageId, Vec<PutOff>>,
     /// On their way to the disk, since when.
     unrecorded: VecDeque<(Arc<Settlement>, Pending<Settled>, Instant)>,
     /// When the last pause ended that the queue was left after it had refused something.
@@ -108,9 +100,14 @@ impl<'h> Hand<'h> {
     pub(super) fn begin_host(&mut self, elsewhere: bool) {
         self.hosts += 1;
         self.elsewhere = elsewhere;
-        for put_off in std::mem::take(&mut self.put_off) {
-            self.todo.push_back(put_off.message.clone());
-            self.before.insert(put_off.message.id, put_off);
+        for (message, put_off) in std::mem::take(&mut self.put_off) {
+            self.before.entry(message.id).or_default().push(put_off);
+            // Recipients of one message travel in one transaction, and what becomes of it goes by its ID: there is never
+            // more than one part of it to be done.
+            match self.todo.iter_mut().find(|other| other.id == message.id) {
+                Some(other) => other.recipients.extend(message.recipients),
+                None => self.todo.push_back(message),
+            }
         }
     }
 
@@ -214,6 +211,7 @@ impl<'h> Hand<'h> {
             return;
         };
         let mut message = self.in_flight.remove(place);
+        let before = self.before.remove(&id).unwrap_or_default();
         self.settled += 1;
         let ends = |outcome: &Outcome| !interrupted || !matches!(outcome, Outcome::TryLater(_));
         let mut outcomes: Vec<_> = outcomes
@@ -245,26 +243,32 @@ impl<'h> Hand<'h> {
             let mut again = message.clone();
             again.recipients.retain(|r| surplus.contains(&r.n));
             message.recipients.retain(|r| !surplus.contains(&r.n));
+            let still: Vec<_> = before.iter().filter_map(|put_off| put_off.of(&surplus)).collect();
+            if !still.is_empty() {
+                self.before.insert(id, still);
+            }
             self.todo.push_front(again);
         }
-        let asked = self.before.remove(&id).map_or(1, |before| before.asked + 1);
-        if self.elsewhere && asked < MOST_ASKED {
-            self.put_off(&mut message, &mut outcomes, spoken, asked);
+        if self.elsewhere {
+            let asked_twice: HashSet<u32> = before.iter().flat_map(PutOff::recipients).collect();
+            self.put_off(&mut message, &mut outcomes, spoken, &asked_twice);
         }
         self.record(&message, spoken, outcomes);
     }
 
-    /// Keeps those that were put off for the next host. RFC 5321 5.1: what one host can not take now another one may.
+    /// Keeps those that were put off for the next host, but for those that have been `asked_twice`: this host was their
+    /// second one. RFC 5321 5.1: what one host can not take now another one may.
     fn put_off(
         &mut self,
         message: &mut ListedMessage,
         outcomes: &mut Vec<(u32, Outcome)>,
         spoken: Spoken<'_>,
-        asked: usize,
+        asked_twice: &HashSet<u32>,
     ) {
-        let (later, settled): (Vec<_>, Vec<_>) = std::mem::take(outcomes)
-            .into_iter()
-            .partition(|(_, outcome)| matches!(outcome, Outcome::TryLater(_)));
+        let waits = |(n, outcome): &(u32, Outcome)| {
+            matches!(outcome, Outcome::TryLater(_)) && !asked_twice.contains(n)
+        };
+        let (later, settled): (Vec<_>, Vec<_>) = std::mem::take(outcomes).into_iter().partition(waits);
         *outcomes = settled;
         if later.is_empty() {
             return;
@@ -278,12 +282,11 @@ impl<'h> Hand<'h> {
             again.id,
             spoken.host
         );
-        self.put_off.push(PutOff {
-            message: again,
+        let put_off = PutOff {
             outcomes: later,
             host: spoken.host.to_owned(),
-            asked,
-        });
+        };
+        self.put_off.push((again, put_off));
     }
 
     /// The content of a message in flight can not be used. The peer is not at fault: the rest of the list is worth
@@ -341,19 +344,14 @@ impl<'h> Hand<'h> {
     pub(super) fn settle_rest(&mut self, host: &str, outcome: &Outcome) {
         self.begin_host(false);
         for message in std::mem::take(&mut self.todo) {
-            let (host, outcomes) = match self.before.remove(&message.id) {
-                Some(before) => (before.host, before.outcomes),
-                None => {
-                    let outcomes = message.recipients.iter().map(|r| (r.n, outcome.clone()));
-                    (host.to_owned(), outcomes.collect())
-                }
-            };
-            let spoken = Spoken {
-                host: &host,
-                tls: None,
-                reports: false,
-            };
-            self.record(&message, spoken, outcomes);
+            let before = self.before.remove(&message.id).unwrap_or_default();
+            let told: HashSet<u32> = before.iter().flat_map(PutOff::recipients).collect();
+            for PutOff { host, outcomes } in before {
+                self.record(&message, Spoken::by(&host), outcomes);
+            }
+            let rest = message.recipients.iter().filter(|r| !told.contains(&r.n));
+            let outcomes = rest.map(|r| (r.n, outcome.clone())).collect();
+            self.record(&message, Spoken::by(host), outcomes);
         }
     }
 
@@ -461,12 +459,7 @@ impl<'h> Hand<'h> {
             }
             // What was refused together has one pause together. With one for each a few outcomes take longer than a stop.
             if self.rested.get().is_none_or(|rested| rested <= since) {
-                // Not on the order to stop: once given, it would end every pause at once.
-                std::thread::park_timeout(if self.desk.stopping() {
-                    PAUSE_AT_LAST
-                } else {
-                    PAUSE_AFTER_TROUBLE
-                });
+                self.desk.stop().pause_after_trouble();
                 self.rested.set(Some(now()));
             }
             since = now();
@@ -506,14 +499,27 @@ impl Drop for Hand<'_> {
     }
 }
 
-/// Recipients of a message that a host has put off.
+/// What a host said to recipients of a message that it put off.
 struct PutOff {
-    /// With those recipients alone.
-    message: ListedMessage,
     outcomes: Vec<(u32, Outcome)>,
     host: String,
-    /// How many hosts have been asked.
-    asked: usize,
+}
+
+impl PutOff {
+    /// To whom it said something.
+    fn recipients(&self) -> impl Iterator<Item = u32> {
+        self.outcomes.iter().map(|(n, _)| *n)
+    }
+
+    /// What it said to these recipients; `None` where it was nothing.
+    fn of(&self, recipients: &HashSet<u32>) -> Option<PutOff> {
+        let outcomes = self.outcomes.iter().filter(|(n, _)| recipients.contains(n));
+        let outcomes: Vec<_> = outcomes.cloned().collect();
+        (!outcomes.is_empty()).then(|| PutOff {
+            outcomes,
+            host: self.host.clone(),
+        })
+    }
 }
 
 /// The host that the outcomes are from.
@@ -525,6 +531,17 @@ pub(super) struct Spoken<'h> {
     pub(super) tls: Option<&'h TlsFacts>,
     /// It offers DSN: it was told what the sender wants to hear of, and sees to that.
     pub(super) reports: bool,
+}
+
+impl<'h> Spoken<'h> {
+    /// Words of this host that are no good end, or none.
+    fn by(host: &'h str) -> Spoken<'h> {
+        Spoken {
+            host,
+            tls: None,
+            reports: false,
+        }
+    }
 }
 
 /// A recipient as the session needs it. RFC 3461 5.2.1: where the sender asks for reports and gave no ORCPT,

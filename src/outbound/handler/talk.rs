@@ -114,9 +114,12 @@ impl Talk<'_> {
         if self.broken.is_none() && self.wanted {
             // Busy before it is begun: a stop that comes from now on leaves it the time for this message, and does not take
             // the session for one that waits for its host, as it has done so far.
-            if hand.has_next(&self.session) && desk.rest(Rest::Busy) {
+            if hand.has_next(&self.session)
+                && desk.rest(Rest::Busy)
+                && let Some(envelope) = self.next_message(hand, desk)
+            {
                 self.wanted = false;
-                return self.next_message(hand, desk);
+                return Input::Message(envelope);
             }
             if !self.session.is_waiting() {
                 self.wanted = false;
@@ -188,11 +191,12 @@ impl Talk<'_> {
         }
     }
 
-    /// The next message, in a form that the peer takes, as far as it has one (RFC 6152 3, RFC 3030 3).
-    fn next_message(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Input {
+    /// The next message, in a form that the peer takes, as far as it has one (RFC 6152 3, RFC 3030 3); `None` where there
+    /// is none just now.
+    fn next_message(&mut self, hand: &mut Hand<'_>, desk: &Desk) -> Option<Envelope> {
         while let Some(mut envelope) = self.next_envelope(hand, desk) {
             if !self.session.must_convert(&envelope) {
-                return Input::Message(envelope);
+                return Some(envelope);
             }
             let id = envelope.message;
             match self.plan(id) {
@@ -205,7 +209,7 @@ impl Talk<'_> {
                         }
                         Err(why) => envelope.unsuitable = Some(why.to_string()),
                     }
-                    return Input::Message(envelope);
+                    return Some(envelope);
                 }
                 Err(error) => {
                     hand.note_damage(id, &error);
@@ -214,10 +218,14 @@ impl Talk<'_> {
                     let recipients = envelope.recipients.into_iter();
                     let outcomes = recipients.map(|r| (r.key, outcome.clone())).collect();
                     hand.settle(id, outcomes, self.spoken(), false);
+                    // With others on the wire, or this one put off for the next host, nobody is through with the list.
+                    if !hand.has_next(&self.session) {
+                        return None;
+                    }
                 }
             }
         }
-        Input::NoMore
+        None
     }
 
     /// The next message. A session that went well is kept open for a moment for it.
