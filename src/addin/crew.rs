@@ -283,6 +283,7 @@ impl Crew {
             directory: self.directory.clone(),
             router: config.router(),
             hostname: config.hostname.clone(),
+            retry: retry(config),
             poll_interval: config.poll_interval,
         };
         self.spawn(Task::OutboundConversion, None, None, move |stop| task.run(stop))

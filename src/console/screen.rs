@@ -399,9 +399,9 @@ impl<const N: usize> Table<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work_queue::MailRow;
     use crate::work_queue::id::MessageId;
     use crate::work_queue::states::State;
+    use crate::work_queue::{MailRow, Standing};
     use std::time::Duration;
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
             size: 812,
             sender: String::new(),
             recipient: "b@example.org\nx".to_owned(),
-            state: State::PendingXmit,
+            state: Standing::Known(State::PendingXmit),
             next_hop: Some("example.org".to_owned()),
             handler: None,
             next_attempt: Some(Stamp(400 * second)),
@@ -459,6 +459,10 @@ mod tests {
              and 7 more\n"
         );
         begin.is_exact = false;
+        begin.rows[0].state = Standing::Unknown(77);
+        let damaged = listing(&begin, Stamp(0));
+        assert!(damaged.text.contains("  77  "), "{}", damaged.text);
+        assert_eq!(damaged.json["recipients"][0]["state"], "77");
         assert!(
             listing(&begin, Stamp(0))
                 .text

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
-use super::{AGAIN, BATCH, MOST_AGAIN, SLICE};
+use super::{BATCH, Fate, SLICE};
 use crate::latest::Latest;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::directory::{Directory, Found};
@@ -193,18 +193,12 @@ impl InboundConversion {
     fn look_at(&self, message: &Waiting, directory: &Directory) -> (Option<Structure>, Vec<(u32, Delivery)>) {
         let structure = match self.read_structure(message) {
             Ok(structure) => structure,
-            Err(error) if error.will_pass() => {
-                let reason = Reason::here(EnhancedCode(4, 3, 0), &error.to_string());
-                let due = self.queue.now().plus(AGAIN);
-                let again = |recipient: &WaitingRecipient| match recipient.attempts < MOST_AGAIN {
-                    true => Delivery::Later(reason.clone(), due),
-                    false => Delivery::Hold(reason.clone()),
-                };
-                return (None, for_all(message, again));
-            }
             Err(error) => {
-                let reason = Reason::here(EnhancedCode(5, 3, 0), &format!("the content is lost: {error}"));
-                return (None, for_all(message, |_| Delivery::Hold(reason.clone())));
+                log::error!("id={} its content can not be read: {error}", message.id);
+                return (
+                    None,
+                    for_all(message, |recipient| self.unread(message, recipient, &error)),
+                );
             }
         };
         let passed = hosts_passed(message.origin, &structure);
@@ -260,6 +254,20 @@ impl InboundConversion {
                         error,
                     });
                 }
+            }
+        }
+    }
+
+    /// What to do with a recipient of a message whose content can not be read.
+    fn unread(&self, message: &Waiting, recipient: &WaitingRecipient, error: &QueueError) -> Delivery {
+        let reason = || Reason::here(EnhancedCode(4, 3, 0), &error.to_string());
+        let moment = self.queue.moment();
+        match Fate::after(error, recipient.attempts, message.id, &self.retry, moment) {
+            Fate::Again(due) => Delivery::Later(reason(), due),
+            Fate::TooLate => Delivery::GiveUp(reason()),
+            Fate::Aside => {
+                let text = format!("the content is lost: {error}");
+                Delivery::Hold(Reason::here(EnhancedCode(5, 3, 0), &text))
             }
         }
     }

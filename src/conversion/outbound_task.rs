@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
 use super::to_internet::{Completer, Facts};
-use super::{AGAIN, BATCH, MOST_AGAIN, SLICE};
+use super::{AGAIN_AT_LAST, BATCH, Fate, SLICE};
 use crate::domain_list::next_hop::Router;
 use crate::latest::Latest;
 use crate::mailbox::directory::Directory;
@@ -18,6 +18,7 @@ use crate::tasks::bell::{Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::outcome::Reason;
+use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{Attendance, Content, Origin, QueueError, Routed, Waiting, Way, WorkQueue};
 
 /// The outbound message conversion task, and what it works with.
@@ -35,6 +36,8 @@ pub struct OutboundConversion {
     pub router: Router,
     /// `--hostname`.
     pub hostname: String,
+    /// When a message is tried again whose content could not be read.
+    pub retry: RetryPolicy,
     /// `--poll-interval`.
     pub poll_interval: Duration,
 }
@@ -124,13 +127,13 @@ impl OutboundConversion {
     fn set_aside(&self, message: &Waiting, error: &QueueError, attempts: u32) -> Way {
         let text = format!("the message could not be brought into Internet form: {error}");
         log::error!("id={} {text}", message.id);
-        if error.will_pass() && attempts < MOST_AGAIN {
-            Way::Later(
-                Reason::here(EnhancedCode(4, 3, 0), &text),
-                self.queue.now().plus(AGAIN),
-            )
-        } else {
-            Way::Hold(Reason::here(EnhancedCode(5, 3, 0), &text))
+        let moment = self.queue.moment();
+        let later = |due| Way::Later(Reason::here(EnhancedCode(4, 3, 0), &text), due);
+        match Fate::after(error, attempts, message.id, &self.retry, moment) {
+            Fate::Again(due) => later(due),
+            // drt gives up what nobody has in hand any more.
+            Fate::TooLate => later(moment.shown.plus(AGAIN_AT_LAST)),
+            Fate::Aside => Way::Hold(Reason::here(EnhancedCode(5, 3, 0), &text)),
         }
     }
 

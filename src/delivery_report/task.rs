@@ -69,10 +69,14 @@ impl DeliveryReport {
     }
 
     fn round(&self, stop: &Stop) -> Result<(), QueueError> {
-        self.report_failures(stop)?;
-        self.report_successes(stop)?;
-        self.report_delays(stop)?;
-        self.expire(stop)
+        // What keeps one of these from being done need not keep the others.
+        let done = [
+            self.report_failures(stop),
+            self.report_successes(stop),
+            self.report_delays(stop),
+            self.expire(stop),
+        ];
+        done.into_iter().collect()
     }
 
     fn report_failures(&self, stop: &Stop) -> Result<(), QueueError> {

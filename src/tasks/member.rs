@@ -60,10 +60,14 @@ impl<H> Member<H> {
         let stop = Stop::default();
         let heard = stop.clone();
         board.begin(task);
-        let thread = Builder::new().name(task.to_string()).spawn(move || {
+        let begun = Builder::new().name(task.to_string()).spawn(move || {
             while guarded(task, || run(&heard)).is_none() && !heard.is_given() {
                 let _ = heard.heard().recv_timeout(PAUSE_AFTER_PANIC);
             }
+        });
+        let thread = begun.inspect_err(|_| {
+            board.stop(task);
+            board.end(task);
         })?;
         Ok(Member {
             task,

@@ -1,13 +1,15 @@
 //! What the two conversion tasks ask of the queue: the messages that wait for them, and what became of
 //! each.
 
+use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::WorkQueue;
 use super::arrival::Origin;
+use super::broken::Broken;
 use super::content::{Content, Home};
 use super::damage::{mailbox_in, number_in, reverse_path_in};
 use super::error::QueueError;
@@ -181,7 +183,7 @@ impl WorkQueue {
             }
             Err(error) if error.is_about_all() => Err(error),
             // Where the rows of one message can not be written the others' can.
-            Err(_) => one_by_one(
+            Err(_) => record_one_by_one(
                 messages,
                 |message| self.record_converted(slice::from_ref(message), kicks),
                 |id| self.hold_damaged(vec![id]),
@@ -244,29 +246,58 @@ impl WorkQueue {
             Durability::Unsynced
         };
         let now = self.now();
-        let committed = self
-            .store
-            .write_and_kick(durability, kicks, move |ledger| {
-                messages
+        let messages: Arc<Vec<_>> = Arc::new(messages.into_iter().zip(files).collect());
+        let record = |some: Range<usize>| {
+            let messages = Arc::clone(&messages);
+            let record = move |ledger: &mut Ledger<'_>| {
+                messages[some.clone()]
                     .iter()
-                    .zip(&files)
                     .try_for_each(|(message, file)| routed(ledger, message, file.as_deref(), now))?;
                 reach(CrashPoint::RouteWritten);
                 Ok(())
-            })
-            .wait();
-        reach(CrashPoint::RouteCommitted);
-        for adopted in adopted.into_iter().flatten() {
-            adopted.settle(&committed);
+            };
+            let committed = self
+                .store
+                .write_and_kick(durability, kicks.clone(), record)
+                .wait();
+            reach(CrashPoint::RouteCommitted);
+            committed
+        };
+        let committed = record(0..messages.len());
+        if !committed.as_ref().is_err_and(QueueError::is_damage) {
+            for adopted in adopted.into_iter().flatten() {
+                adopted.settle(&committed);
+            }
+            return committed;
         }
-        committed
+        // What only gets a next hop can get it again.
+        let mut trouble = None;
+        for (n, adopted) in adopted.into_iter().enumerate() {
+            let committed = record(n..n + 1);
+            if let Some(adopted) = adopted {
+                adopted.settle(&committed);
+            }
+            if let Err(error) = committed {
+                let id = messages[n].0.id;
+                trouble = self.pass_over_unrecorded(id, error).err().or(trouble);
+            }
+        }
+        trouble.map_or(Ok(()), Err)
     }
 }
 
 impl WorkQueue {
     fn waiting(&self, stage: Stage, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
-        let (messages, damaged) = self.store.read(|db| waiting(db, stage, now, limit))?;
-        self.hold_damaged(damaged)?;
+        let broken = self.store.broken();
+        let found = self.store.read(|db| waiting(db, stage, now, limit, broken))?;
+        let any = !found.messages.is_empty() || !found.damaged.is_empty();
+        self.hold_damaged(found.damaged)?;
+        self.pass_over(found.unreadable);
+        // Where nothing can be read it is not for what is passed over.
+        if let Some(error) = found.trouble.filter(|_| !any) {
+            return Err(error);
+        }
+        let messages = found.messages;
         // Whatever its row says: none of its recipients waits.
         let idle = messages.iter().filter(|message| message.recipients.is_empty());
         self.mend_messages(idle.map(|message| message.id).collect(), &mut Mended::default())?;
@@ -283,14 +314,34 @@ enum Stage {
     Box,
 }
 
-/// Up to `limit` messages that wait there and are due, the longest due first, with their recipients that do; and those
-/// that are damaged. One of which no recipient waits has none.
+/// What waits for conversion.
+#[derive(Debug, Default)]
+struct Found {
+    messages: Vec<Waiting>,
+    /// Their rows hold what can not be.
+    damaged: Vec<MessageId>,
+    /// Their rows can not be read …
+    unreadable: Vec<MessageId>,
+    /// … for this.
+    trouble: Option<QueueError>,
+}
+
+impl Found {
+    fn not_read(&mut self, id: MessageId, error: QueueError) {
+        self.unreadable.push(id);
+        self.trouble = Some(error);
+    }
+}
+
+/// Up to `limit` messages that wait there and are due, the longest due first, with their recipients that do. One of which
+/// no recipient waits has none.
 fn waiting(
     db: &Connection,
     stage: Stage,
     now: Stamp,
     limit: usize,
-) -> Result<(Vec<Waiting>, Vec<MessageId>), QueueError> {
+    broken: &Broken,
+) -> Result<Found, QueueError> {
     let sql = match stage {
         Stage::Inbound => {
             "SELECT id, reverse_path, origin, size, body = 3 FROM message \
@@ -301,31 +352,80 @@ fn waiting(
              WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?"
         }
     };
-    let mut damaged = Vec::new();
-    let found = ledger::rows(db, sql, (now.0, limit), |row| {
-        let id = MessageId(row.get(0)?);
-        let (Some(reverse_path), Some(origin), Some(size)) =
-            (reverse_path_in(row, 1), number_in(row, 2), number_in(row, 3))
-        else {
-            return Ok(Err(id));
+    let mut found = Found::default();
+    let rows = match ledger::rows(db, sql, (now.0, limit + broken.count()), message_in) {
+        Err(error) if error.is_damage() => one_by_one(db, stage, now, limit, broken, &mut found)?,
+        rows => rows?,
+    };
+    for message in rows {
+        let message = match message {
+            Ok(message) if found.messages.len() >= limit || broken.holds(message.id) => continue,
+            Ok(message) => message,
+            Err(id) => {
+                found.damaged.push(id);
+                continue;
+            }
         };
-        Ok(Ok(Waiting {
-            id,
-            reverse_path,
-            origin: Origin::from_number(origin),
-            size,
-            binary: row.get(4)?,
-            recipients: Vec::new(),
-        }))
-    })?;
-    let mut messages = Vec::with_capacity(found.len());
-    for message in found {
-        match message.and_then(|message| with_recipients(db, message, stage, now)) {
-            Ok(message) => messages.push(message?),
-            Err(id) => damaged.push(id),
+        let id = message.id;
+        match with_recipients(db, message, stage, now) {
+            Ok(Err(error)) if error.is_damage() => found.not_read(id, error),
+            Ok(message) => found.messages.push(message?),
+            Err(id) => found.damaged.push(id),
         }
     }
-    Ok((messages, damaged))
+    found.damaged.retain(|id| !broken.holds(*id));
+    Ok(found)
+}
+
+/// The same messages, each looked at by itself: the page of one is broken. Without their recipients.
+fn one_by_one(
+    db: &Connection,
+    stage: Stage,
+    now: Stamp,
+    limit: usize,
+    broken: &Broken,
+    found: &mut Found,
+) -> Result<Vec<Result<Waiting, MessageId>>, QueueError> {
+    // The index alone is read.
+    let sql = match stage {
+        Stage::Inbound => {
+            "SELECT id FROM message WHERE inbound_due IS NOT NULL AND inbound_due <= ? \
+             ORDER BY inbound_due, id LIMIT ?"
+        }
+        Stage::Box => {
+            "SELECT id FROM message WHERE box_due IS NOT NULL AND box_due <= ? ORDER BY box_due, id LIMIT ?"
+        }
+    };
+    let ids = ledger::rows(db, sql, (now.0, limit + broken.count()), |row| {
+        row.get(0).map(MessageId)
+    })?;
+    let mut messages = Vec::new();
+    for id in broken.without(ids, limit) {
+        let sql = "SELECT id, reverse_path, origin, size, body = 3 FROM message WHERE id = ?";
+        match ledger::row(db, sql, [id.0], message_in) {
+            Err(error) if error.is_damage() => found.not_read(id, error),
+            message => messages.extend(message?),
+        }
+    }
+    Ok(messages)
+}
+
+/// The message in a row, without its recipients; its ID, if it is damaged.
+fn message_in(row: &Row<'_>) -> rusqlite::Result<Result<Waiting, MessageId>> {
+    let id = MessageId(row.get(0)?);
+    let (Some(reverse_path), Some(origin), Some(size)) =
+        (reverse_path_in(row, 1), number_in(row, 2), number_in(row, 3))
+    else {
+        return Ok(Err(id));
+    };
+    Ok(Ok(Waiting {
+        id,
+        reverse_path,
+        origin: Origin::from_number(origin),
+        size,
+        binary: row.get(4)?,
+        recipients: Vec::new(),
+    }))
 }
 
 /// The message with its recipients that wait; its ID, if one of them is damaged.
@@ -370,7 +470,7 @@ fn with_recipients(
 
 /// Records each of `messages` on its own, after that failed for all of them together. What never can be recorded is held,
 /// for it must not be delivered for ever; what may be later stays in `messages`.
-fn one_by_one(
+fn record_one_by_one(
     messages: &mut Vec<Arc<Converted>>,
     record: impl Fn(&Arc<Converted>) -> Result<usize, QueueError>,
     hold: impl Fn(MessageId) -> Result<(), QueueError>,
@@ -706,7 +806,7 @@ mod tests {
         };
         let mut messages: Vec<_> = (1..=4).map(message).collect();
         let held = std::cell::RefCell::new(Vec::new());
-        let told = one_by_one(
+        let told = record_one_by_one(
             &mut messages,
             |message| fails(message.id.0).map_or(Ok(1), |code| Err(failed(code))),
             |id| {

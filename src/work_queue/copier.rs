@@ -26,6 +26,9 @@ const SHORT: i32 = 100;
 /// When it has grown to so many pages beside the copier, the writer copies it, however long that takes.
 const MOST: i32 = 4000;
 
+/// How long to wait for somebody else who has the database locked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long to wait after something went wrong.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(100);
 
@@ -67,6 +70,7 @@ impl Copier {
         let db = Connection::open_with_flags(path, flags)?;
         // Opens the log, too: opened later, it might be another one.
         db.pragma_update(None, "synchronous", "FULL")?;
+        may_write(&db)?;
         let state = Arc::new(State::default());
         let (orders, given) = bounded::<()>(1);
         let thread = Builder::new()
@@ -139,6 +143,24 @@ impl Copier {
 impl Drop for Copier {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Whether `db` can be written to. SQLite opens to read what it may not, or can not just now, open to write to, and the log
+/// would never be copied home then.
+fn may_write(db: &Connection) -> Result<(), QueueError> {
+    if db.is_readonly("main")? {
+        let refused = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(refused, None).into());
+    }
+    // And its log.
+    db.busy_timeout(Duration::ZERO)?;
+    let tried = db.execute_batch("BEGIN IMMEDIATE; ROLLBACK");
+    db.busy_timeout(PATIENCE)?;
+    match tried.map_err(QueueError::from) {
+        // Who has it locked will let go of it.
+        Err(error) if !error.is_locked() => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -2,14 +2,15 @@
 //! flow.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
 
 use super::WorkQueue;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::inspection::one;
-use super::ledger::Ledger;
+use super::ledger::{self, Ledger};
 use super::moves::{Change, recount, refresh_due, settle_if_done};
 use super::soundness::Kind;
 use super::states::State;
@@ -46,21 +47,134 @@ pub(super) fn text_in(row: &Row<'_>, column: usize) -> Option<String> {
 }
 
 impl WorkQueue {
-    /// Holds messages that turned out to be damaged.
+    /// Holds messages that turned out to be damaged. One of which not even that can be written down is passed over from
+    /// now on.
+    ///
+    /// # Errors
+    /// When the database refused for another reason.
     pub(super) fn hold_damaged(&self, mut ids: Vec<MessageId>) -> Result<(), QueueError> {
         ids.sort_unstable();
         ids.dedup();
         if ids.is_empty() {
             return Ok(());
         }
-        self.store
-            .write(move |ledger| ids.iter().try_for_each(|id| hold(ledger, *id).map(drop)))
-            .wait()
+        let ids = Arc::new(ids);
+        let all = Arc::clone(&ids);
+        let held = self
+            .store
+            .write(move |ledger| all.iter().try_for_each(|id| hold(ledger, *id).map(drop)));
+        match held.wait() {
+            Err(error) if error.is_damage() => {}
+            held => return held,
+        }
+        // The page on which one of them stands is broken: those of the others need not be.
+        ids.iter().try_for_each(|id| self.hold_somehow(*id))
     }
+
+    /// Holds a message, without a word in its history if there is no other way; or has it passed over.
+    fn hold_somehow(&self, id: MessageId) -> Result<(), QueueError> {
+        let mut trouble = None;
+        for with_history in [true, false] {
+            let held = self
+                .store
+                .write(move |ledger| hold_with(ledger, id, with_history).map(drop));
+            match held.wait() {
+                Err(error) if error.is_damage() => trouble = Some(error),
+                held => return held,
+            }
+        }
+        self.store.broken().pass_over_for_good(id);
+        if let Some(error) = trouble {
+            log::error!(
+                "id={id} can not be held, and is passed over until the next start: {error}; {ADVICE}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Passes over messages that stand on pages that are broken, or beside one, for a moment. Says so the first time.
+    pub(super) fn pass_over(&self, ids: Vec<MessageId>) {
+        for id in ids {
+            if self.store.broken().pass_over(id) {
+                log::error!(
+                    "id={id} is passed over, since a page of queue.db is malformed: the others go on without it; {ADVICE}"
+                );
+            }
+        }
+    }
+
+    /// What is to be done to message `id` can not be recorded, and may be done again. If that is since its rows are damaged
+    /// it is passed over for a moment.
+    ///
+    /// # Errors
+    /// This `error` itself, where it may pass.
+    pub(super) fn pass_over_unrecorded(&self, id: MessageId, error: QueueError) -> Result<(), QueueError> {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        self.pass_over(vec![id]);
+        Ok(())
+    }
+
+    /// What became of message `id` can not be recorded. If that is since its rows are damaged it is put aside: it must not
+    /// be delivered again and again.
+    ///
+    /// # Errors
+    /// This `error` itself, where it may pass; or what is in the way of putting the message aside.
+    pub fn put_aside_unrecorded(&self, id: MessageId, error: QueueError) -> Result<(), QueueError> {
+        log::error!("id={id} what became of it can not be recorded: {error}");
+        if error.is_damage() {
+            self.hold_damaged(vec![id])
+        } else {
+            Err(error)
+        }
+    }
+}
+
+/// What the operator can do about pages that are broken.
+const ADVICE: &str = "see smtpmta-queue(5), DAMAGE";
+
+/// Whether the rows of message `id` can be read, and its history.
+///
+/// # Errors
+/// When they can not be read for another reason than damage.
+pub(super) fn is_readable(db: &Connection, id: MessageId) -> Result<bool, QueueError> {
+    let read = one(db, id).and_then(|_| {
+        let sql = "SELECT count(*) FROM event WHERE message = ?";
+        ledger::row(db, sql, [id.0], |row| row.get::<_, i64>(0))
+    });
+    match read {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_damage() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Those of `ids` that can be read, and those that can not.
+///
+/// # Errors
+/// When they can not be read for another reason than damage.
+pub(super) fn sift(
+    db: &Connection,
+    ids: Vec<MessageId>,
+) -> Result<(Vec<MessageId>, Vec<MessageId>), QueueError> {
+    let (mut readable, mut unreadable) = (Vec::with_capacity(ids.len()), Vec::new());
+    for id in ids {
+        match is_readable(db, id)? {
+            true => readable.push(id),
+            false => unreadable.push(id),
+        }
+    }
+    Ok((readable, unreadable))
 }
 
 /// Holds everything of a damaged message that is not settled; what is held stays so. Gives how many recipients it held.
 pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<usize, QueueError> {
+    hold_with(ledger, id, true)
+}
+
+/// The same; with a word in its history or not.
+fn hold_with(ledger: &mut Ledger<'_>, id: MessageId, with_history: bool) -> Result<usize, QueueError> {
     debug_assert!(
         State::ALL
             .iter()
@@ -97,7 +211,9 @@ pub(super) fn hold(ledger: &mut Ledger<'_>, id: MessageId) -> Result<usize, Queu
     )?;
     if held > 0 {
         log::error!("id={id} held: {reason}");
-        ledger.record(id, None, "held", &reason)?;
+        if with_history {
+            ledger.record(id, None, "held", &reason)?;
+        }
     }
     // Nobody can be told of what ended well, and it must not be found anew for ever.
     ledger.run(

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::account;
+use super::broken::Broken;
 use super::copier::{Copier, Next};
 use super::doubt::Doubt;
 use super::error::QueueError;
@@ -30,6 +31,8 @@ pub(super) struct Database {
     pub(super) place: Arc<Place>,
     /// Gives the stamps of history.
     pub(super) stamps: Arc<Stamps>,
+    /// The messages that are passed over.
+    pub(super) broken: Arc<Broken>,
     /// Whoever removes content files that nobody needs any more.
     pub(super) sweeper: Sender<Vec<String>>,
     /// How many pages the write-ahead log has, by `db`.
@@ -59,7 +62,8 @@ impl Book for Database {
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.doubt.remove(&self.db)?;
-            let mut ledger = Ledger::new(&self.db, &self.stamps).sparing_content(self.spares_content);
+            let ledger = Ledger::new(&self.db, &self.stamps, &self.broken);
+            let mut ledger = ledger.sparing_content(self.spares_content);
             work(&mut ledger)?;
             ledger.write_counts(counts)?;
             reach(CrashPoint::GroupWritten);

@@ -126,20 +126,33 @@ pub(super) fn due(
     }))
 }
 
-/// As [`due`], for many; and those that are damaged.
+/// What there is to tell about several messages.
+#[derive(Debug, Default)]
+pub(super) struct Dues {
+    /// That.
+    pub(super) dues: Vec<Due>,
+    /// Messages whose rows hold what can not be.
+    pub(super) damaged: Vec<MessageId>,
+    /// Messages whose rows can not be read.
+    pub(super) unreadable: Vec<MessageId>,
+}
+
+/// As [`due`], for many.
 pub(super) fn dues(
     db: &Connection,
     ids: Vec<MessageId>,
     wanted: impl Fn(State, Option<Success>) -> bool,
-) -> Result<(Vec<Due>, Vec<MessageId>), QueueError> {
-    let (mut dues, mut damaged) = (Vec::new(), Vec::new());
+) -> Result<Dues, QueueError> {
+    let mut found = Dues::default();
     for id in ids {
-        match due(db, id, &wanted)? {
-            Some(due) => dues.push(due),
-            None => damaged.push(id),
+        match due(db, id, &wanted) {
+            Ok(Some(due)) => found.dues.push(due),
+            Ok(None) => found.damaged.push(id),
+            Err(error) if error.is_damage() => found.unreadable.push(id),
+            Err(error) => return Err(error),
         }
     }
-    Ok((dues, damaged))
+    Ok(found)
 }
 
 /// The recipient in a row; `None` where its path is none.

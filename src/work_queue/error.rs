@@ -90,8 +90,10 @@ impl QueueError {
         matches!(self, QueueError::Database(_)) && self.is_out_of_space()
     }
 
-    /// Whether the file of the database does not hold what SQLite wrote into it.
-    pub(super) fn is_damage(&self) -> bool {
+    /// Whether the file of the database does not hold what SQLite wrote into it. SQLite says so, too, where the disk can
+    /// not read it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         let code = match self {
             QueueError::Database(error) => error.sqlite_error_code(),
             _ => None,
@@ -179,6 +181,15 @@ fn is_about_a_page(error: &ffi::Error) -> bool {
             | ffi::SQLITE_IOERR_DATA
             | ffi::SQLITE_IOERR_CORRUPTFS
     )
+}
+
+#[cfg(test)]
+impl QueueError {
+    /// What SQLite says of a database that is damaged.
+    pub(crate) fn damage() -> QueueError {
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        QueueError::Database(rusqlite::Error::SqliteFailure(corrupt, None))
+    }
 }
 
 impl From<rusqlite::Error> for QueueError {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Params, Row};
 
+use super::broken::Broken;
 use super::error::QueueError;
 use super::id::{MessageId, Stamps};
 use crate::clock::Stamp;
@@ -23,6 +24,7 @@ pub(super) type Counts = HashMap<&'static str, i64>;
 pub(super) struct Ledger<'w> {
     db: &'w Connection,
     stamps: &'w Stamps,
+    broken: &'w Broken,
     counts: Counts,
     discarded: Vec<String>,
     spares_content: bool,
@@ -30,10 +32,11 @@ pub(super) struct Ledger<'w> {
 
 impl<'w> Ledger<'w> {
     /// For the transaction that is open on `db`.
-    pub(super) fn new(db: &'w Connection, stamps: &'w Stamps) -> Ledger<'w> {
+    pub(super) fn new(db: &'w Connection, stamps: &'w Stamps, broken: &'w Broken) -> Ledger<'w> {
         Ledger {
             db,
             stamps,
+            broken,
             counts: Counts::new(),
             discarded: Vec::new(),
             spares_content: false,
@@ -80,6 +83,11 @@ impl<'w> Ledger<'w> {
     /// The database itself, for what has no bound on its rows.
     pub(super) fn db(&self) -> &Connection {
         self.db
+    }
+
+    /// The messages that are passed over.
+    pub(super) fn broken(&self) -> &'w Broken {
+        self.broken
     }
 
     /// The present moment, by the database's own rising clock.

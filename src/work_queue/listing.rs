@@ -2,6 +2,8 @@
 //!
 //! Never walks through what has left the queue, of which there may be much more.
 
+use std::fmt;
+
 use rusqlite::Connection;
 
 use super::WorkQueue;
@@ -12,6 +14,39 @@ use super::ledger;
 use super::soundness::state;
 use super::states::State;
 use crate::clock::Stamp;
+
+/// How a recipient stands, as its row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In this state.
+    Known(State),
+    /// In none that there is: somebody else wrote this number. Housekeeping holds it.
+    Unknown(i64),
+}
+
+impl Standing {
+    fn of(number: i64) -> Standing {
+        state(number).map_or(Standing::Unknown(number), Standing::Known)
+    }
+
+    /// Its state, if it has one.
+    #[must_use]
+    pub fn known(self) -> Option<State> {
+        match self {
+            Standing::Known(state) => Some(state),
+            Standing::Unknown(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Standing::Known(state) => state.fmt(f),
+            Standing::Unknown(number) => number.fmt(f),
+        }
+    }
+}
 
 /// A recipient in the queue, with what is to be known of its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +62,7 @@ pub struct MailRow {
     /// Whom it is for.
     pub recipient: String,
     /// How it stands.
-    pub state: State,
+    pub state: Standing,
     /// Where it goes, where that is known.
     pub next_hop: Option<String>,
     /// The handler that has it in hand.
@@ -110,7 +145,7 @@ pub(super) fn in_the_queue(
 
 /// The recipients of message `id` that are in the queue, at most `limit`, in the order of RCPT.
 fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRow>, QueueError> {
-    let rows = ledger::rows(
+    ledger::rows(
         db,
         "SELECT r.n, m.size, m.reverse_path, r.path, r.state, h.name, l.handler, \
            CASE WHEN r.state = 1 THEN r.next_attempt \
@@ -118,31 +153,28 @@ fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRo
            r.attempts, iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error) \
          FROM message m CROSS JOIN recipient r ON r.message = m.id \
            LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
-         WHERE m.id = ? AND (r.state < 10 OR r.report_due IS NOT NULL) ORDER BY r.n LIMIT ?",
+         WHERE m.id = ? AND (r.state NOT BETWEEN 10 AND 14 OR r.report_due IS NOT NULL) ORDER BY r.n LIMIT ?",
         (id.0, limit),
         |row| {
-            let Some(state) = state(row.get(4)?) else {
-                return Ok(None);
-            };
-            Ok(Some(MailRow {
+            Ok(MailRow {
                 id,
                 n: number_in(row, 0).unwrap_or(0),
                 size: number_in(row, 1).unwrap_or(0),
                 sender: text_in(row, 2).unwrap_or_default(),
                 recipient: text_in(row, 3).unwrap_or_default(),
-                state,
+                state: Standing::of(row.get(4)?),
                 next_hop: text_in(row, 5),
                 handler: number_in(row, 6),
                 next_attempt: row.get::<_, Option<i64>>(7)?.map(Stamp),
                 attempts: number_in(row, 8).unwrap_or(0),
                 last_error: text_in(row, 9),
-            }))
+            })
         },
-    )?;
-    Ok(rows.into_iter().flatten().collect())
+    )
 }
 
-/// How many recipients there are in the queue, at least; and whether there are just so many.
+/// How many recipients there are in the queue, at least; and whether there are just so many, those apart that are in no
+/// state.
 fn count(db: &Connection) -> Result<(usize, bool), QueueError> {
     let number = |sql| ledger::row(db, sql, [], |row| row.get::<_, Option<usize>>(0)).map(Option::flatten);
     let mut all = 0;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::WorkQueue;
-use super::damage::{hold, mailbox_in, number_in, reverse_path_in, text_in, word_in};
+use super::damage::{hold, mailbox_in, number_in, reverse_path_in, sift, text_in, word_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
@@ -32,6 +32,9 @@ const MOVE: Durability = Durability::Unsynced;
 /// A list of so few recipients is read as it is made: who has it in hand can begin at once. Of a longer one the writer
 /// has no time to read.
 const READ_AT_ONCE: usize = 4;
+
+/// How often it is tried to make lists in one pass, where pages of the database are broken.
+const MOST_CLAIMS: usize = 100;
 
 /// What one pass of Domain List Processing may do.
 #[derive(Clone)]
@@ -103,10 +106,64 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: everything is pending as before.
     pub fn claim(&self, claim: Claim) -> Result<Claimed, QueueError> {
-        let now = self.now();
-        self.store
-            .write_as(MOVE, move |ledger| make_lists(ledger, &claim, now))
-            .wait()
+        let (now, mut claim) = (self.now(), Arc::new(claim));
+        let mut is_sifted = false;
+        for _ in 0..MOST_CLAIMS {
+            let this = Arc::clone(&claim);
+            let make = move |ledger: &mut Ledger<'_>| make_lists(ledger, &this, now);
+            match self.store.write_as(MOVE, make).wait() {
+                Err(error) if error.is_damage() => {}
+                made => return made,
+            }
+            // The others can be listed without those that stand on the page that is broken …
+            let most = claim.terms.list_messages;
+            if !is_sifted
+                && self.pass_over_due(now, most, |db, ids| sift(db, ids).map(|(_, broken)| broken))?
+            {
+                continue;
+            }
+            is_sifted = true;
+            // … or beside it, where there is no room left: fewer at a time, down to the one that comes first.
+            if most > 1 {
+                let mut fewer = (*claim).clone();
+                fewer.terms.list_messages = most / 2;
+                claim = Arc::new(fewer);
+            } else if !self.pass_over_due(now, 1, |_, ids| Ok(ids))? {
+                break;
+            }
+        }
+        let make = move |ledger: &mut Ledger<'_>| make_lists(ledger, &claim, now);
+        self.store.write_as(MOVE, make).wait()
+    }
+
+    /// Passes over those messages that `choose` names of the first `most` that are due for each next hop; whether there
+    /// are any.
+    fn pass_over_due(
+        &self,
+        now: Stamp,
+        most: usize,
+        choose: impl Fn(&Connection, Vec<MessageId>) -> Result<Vec<MessageId>, QueueError>,
+    ) -> Result<bool, QueueError> {
+        let broken = self.store.broken();
+        let chosen = self.store.read(|db| {
+            let sql = "SELECT id FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at";
+            let hops: Vec<i64> = ledger::rows(db, sql, [now.0], |row| row.get(0))?;
+            let mut chosen = Vec::new();
+            for hop in hops {
+                // The index alone is read.
+                let sql = "SELECT message FROM recipient \
+                     WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? \
+                     ORDER BY next_attempt, message, n LIMIT ?";
+                let rows = (hop, now.0, most + broken.count());
+                let mut ids = ledger::rows(db, sql, rows, |row| row.get(0).map(MessageId))?;
+                ids.dedup();
+                chosen.extend(choose(db, broken.without(ids, most))?);
+            }
+            Ok(chosen)
+        })?;
+        let any = !chosen.is_empty();
+        self.pass_over(chosen);
+        Ok(any)
     }
 
     /// A list of what is due for `hop`, for handler `handler`, which has just carried another one there; `None` when
@@ -150,9 +207,34 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn list_messages(&self, list: ListId) -> Result<Vec<ListedMessage>, QueueError> {
-        let Listed { messages, damaged } = self.store.read(|db| listed(db, list))?;
+        let Listed { messages, damaged } = match self.store.read(|db| listed(db, list)) {
+            Err(error) if error.is_damage() => {
+                self.release_unreadable(list)?;
+                self.store.read(|db| listed(db, list))?
+            }
+            found => found?,
+        };
         self.hold_damaged(damaged)?;
         Ok(messages)
+    }
+
+    /// Takes off a list what can not be read.
+    fn release_unreadable(&self, list: ListId) -> Result<(), QueueError> {
+        let (_, unreadable) = self.store.read(|db| sift(db, messages_of(db, list)?))?;
+        for id in &unreadable {
+            self.release_damaged(list, *id, "released")?;
+        }
+        self.pass_over(unreadable);
+        Ok(())
+    }
+
+    /// Lets a message go back from a list; one of which that can not be recorded is put aside.
+    fn release_damaged(&self, list: ListId, id: MessageId, what: &'static str) -> Result<(), QueueError> {
+        let release = move |ledger: &mut Ledger<'_>| release(ledger, list, id, what);
+        match self.store.write_as(MOVE, release).wait() {
+            Err(error) if error.is_damage() => self.put_aside_unrecorded(id, error),
+            released => released,
+        }
     }
 
     /// Takes a list apart: what is not settled goes back to pending, as it was.
@@ -160,15 +242,33 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused; the next start finds the list and does it then.
     pub fn end_list(&self, list: ListId) -> Result<(), QueueError> {
-        self.store
+        let ended = self
+            .store
             .write_as(MOVE, move |ledger| {
                 end_list(ledger, list, "released")?;
                 reach(CrashPoint::ListEndWritten);
                 Ok(())
             })
-            .wait()?;
+            .wait();
+        match ended {
+            Err(error) if error.is_damage() => self.end_damaged_list(list, "released")?,
+            ended => ended?,
+        }
         reach(CrashPoint::ListEndCommitted);
         Ok(())
+    }
+
+    /// The same, message by message: the page of one is broken, and that one is put aside.
+    fn end_damaged_list(&self, list: ListId, what: &'static str) -> Result<(), QueueError> {
+        for id in self.store.read(|db| messages_of(db, list))? {
+            self.release_damaged(list, id, what)?;
+        }
+        let forget = move |ledger: &mut Ledger<'_>| {
+            ledger
+                .run("DELETE FROM domain_list WHERE id = ?", [list.0])
+                .map(drop)
+        };
+        self.store.write_as(MOVE, forget).wait()
     }
 
     /// All lists that there are.
@@ -226,16 +326,21 @@ impl WorkQueue {
 
     /// After a crash: every list is taken apart (promise 3).
     pub(super) fn recover(&self) -> Result<(), QueueError> {
-        let lists = self.lists()?;
+        let lists = Arc::new(self.lists()?);
         let found = lists.len();
+        let all = Arc::clone(&lists);
         let take_apart = move |ledger: &mut Ledger<'_>| {
-            lists
-                .iter()
+            all.iter()
                 .try_for_each(|list| end_list(ledger, *list, "recovered"))?;
             reach(CrashPoint::RecoveryWritten);
             Ok(())
         };
-        self.store.write(take_apart).wait()?;
+        match self.store.write(take_apart).wait() {
+            Err(error) if error.is_damage() => lists
+                .iter()
+                .try_for_each(|list| self.end_damaged_list(*list, "recovered"))?,
+            recovered => recovered?,
+        }
         reach(CrashPoint::RecoveryCommitted);
         if found > 0 {
             log::warn!(
@@ -450,14 +555,29 @@ fn gather_due(
         strayed: Vec::new(),
         damaged: Vec::new(),
     };
-    let mut statement = ledger.db().prepare_cached(
-        "SELECT message, n, path FROM recipient \
-         WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n",
-    )?;
+    // Where pages are broken only those rows are looked at that stand elsewhere.
+    let is_sound = ledger.broken().count() == 0;
+    let mut statement = ledger.db().prepare_cached(match is_sound {
+        true => {
+            "SELECT message, n, path FROM recipient \
+             WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n"
+        }
+        false => {
+            "SELECT message, n FROM recipient \
+             WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n"
+        }
+    })?;
     let mut rows = statement.query((chosen.hop.0, now.0))?;
     while let Some(row) = rows.next()? {
         let id = MessageId(row.get(0)?);
-        let (Some(n), Some(path)) = (number_in::<u32>(row, 1), mailbox_in(row, 2)) else {
+        if !is_sound && ledger.broken().holds(id) {
+            continue;
+        }
+        let path = match is_sound {
+            true => mailbox_in(row, 2),
+            false => path_of(ledger, id, row.get(1)?)?,
+        };
+        let (Some(n), Some(path)) = (number_in::<u32>(row, 1), path) else {
             due.damaged.push(id);
             if due.damaged.len() >= MOST_RECIPIENTS {
                 break;
@@ -475,6 +595,19 @@ fn gather_due(
         }
     }
     Ok(due)
+}
+
+/// The path of a recipient; `None` where it is none.
+fn path_of(ledger: &Ledger<'_>, id: MessageId, n: i64) -> Result<Option<Mailbox>, QueueError> {
+    let sql = "SELECT path FROM recipient WHERE message = ? AND n = ?";
+    let path = ledger.row(sql, (id.0, n), |row| Ok(mailbox_in(row, 0)))?;
+    Ok(path.flatten())
+}
+
+/// The messages on a list. The index alone is read.
+fn messages_of(db: &Connection, list: ListId) -> Result<Vec<MessageId>, QueueError> {
+    let sql = "SELECT DISTINCT message FROM recipient WHERE list = ?";
+    ledger::rows(db, sql, [list.0], |row| row.get(0).map(MessageId))
 }
 
 /// What a list holds.
@@ -611,6 +744,28 @@ fn lock_list(ledger: &mut Ledger<'_>, list: ListId, handler: usize) -> Result<()
     }
     reach(CrashPoint::LockWritten);
     Ok(())
+}
+
+/// Lets message `id` go back from a list, as it was.
+fn release(
+    ledger: &mut Ledger<'_>,
+    list: ListId,
+    id: MessageId,
+    what: &'static str,
+) -> Result<(), QueueError> {
+    let hop = ledger.row("SELECT hop FROM domain_list WHERE id = ?", [list.0], |row| {
+        row.get(0).map(HopId)
+    })?;
+    let left = ledger.run(
+        "UPDATE recipient SET state = 2, list = NULL, next_attempt = min(next_attempt, ?) \
+         WHERE message = ? AND +list = ? AND state IN (2, 3)",
+        (ledger.moment().0, id.0, list.0),
+    )?;
+    ledger.record(id, None, what, &format!("list {list} ended before its turn"))?;
+    match hop {
+        Some(hop) => refresh_due(ledger, hop, Change::More(left, id)),
+        None => Ok(()),
+    }
 }
 
 fn end_list(ledger: &mut Ledger<'_>, list: ListId, what: &'static str) -> Result<(), QueueError> {

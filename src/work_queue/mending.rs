@@ -36,17 +36,21 @@ impl WorkQueue {
         let mut mended = Mended::default();
         let mut after = MessageId(i64::MIN);
         loop {
-            let (ids, broken) = self.store.read(|db| {
+            let (ids, broken, unreadable) = self.store.read(|db| {
                 let ids = in_the_queue(db, after, STEP)?;
-                let mut broken = Vec::new();
+                let (mut broken, mut unreadable) = (Vec::new(), Vec::new());
                 for id in &ids {
-                    if !one(db, *id)?.is_empty() {
-                        broken.push(*id);
+                    match one(db, *id) {
+                        Ok(found) if found.is_empty() => {}
+                        Ok(_) => broken.push(*id),
+                        Err(error) if error.is_damage() => unreadable.push(*id),
+                        Err(error) => return Err(error),
                     }
                 }
-                Ok((ids, broken))
+                Ok((ids, broken, unreadable))
             })?;
             self.mend_messages(broken, &mut mended)?;
+            self.pass_over(unreadable);
             match ids.last() {
                 Some(last) => after = *last,
                 None => break,

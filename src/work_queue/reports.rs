@@ -4,16 +4,19 @@
 use super::WorkQueue;
 use super::arrival::{Arrival, put};
 use super::conversion::refresh_conversion_due;
-use super::damage::hold;
-use super::due::{Concerned, Due, due, dues};
+use super::damage::{hold, sift};
+use super::due::{Concerned, Due, Dues, due, dues};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
+use super::listing::in_the_queue;
 use super::moves::{expired, give_up, settle_if_done, too_late};
 use super::outcome::Reason;
 use super::passage::Course;
 use super::states::State;
 use rusqlite::Connection;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Stamp;
@@ -86,19 +89,19 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn awaiting_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
-        let (dues, damaged) = self.store.read(|db| {
+        let broken = self.store.broken();
+        let found = self.store.read(|db| {
             let ids = ledger::rows(
                 db,
                 "SELECT DISTINCT message FROM recipient WHERE state = 4 ORDER BY message LIMIT ?",
-                [limit],
+                [limit + broken.count()],
                 |row| row.get(0).map(MessageId),
             )?;
-            dues(db, ids, |state, success| {
+            dues(db, broken.without(ids, limit), |state, success| {
                 state == State::PendingReport || success.is_some()
             })
         })?;
-        self.hold_damaged(damaged)?;
-        Ok(dues)
+        self.those_that_are_sound(found)
     }
 
     /// Up to `limit` messages with recipients whose good end the sender wants to hear of, and has not yet.
@@ -106,18 +109,25 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn awaiting_success_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
-        let (dues, damaged) = self.store.read(|db| {
+        let broken = self.store.broken();
+        let found = self.store.read(|db| {
             let ids = ledger::rows(
                 db,
                 "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL AND state <> 4 \
                  ORDER BY message LIMIT ?",
-                [limit],
+                [limit + broken.count()],
                 |row| row.get(0).map(MessageId),
             )?;
-            dues(db, ids, |_, success| success.is_some())
+            dues(db, broken.without(ids, limit), |_, success| success.is_some())
         })?;
-        self.hold_damaged(damaged)?;
-        Ok(dues)
+        self.those_that_are_sound(found)
+    }
+
+    /// What there is to tell; what is damaged is put aside.
+    fn those_that_are_sound(&self, found: Dues) -> Result<Vec<Due>, QueueError> {
+        self.hold_damaged(found.damaged)?;
+        self.pass_over(found.unreadable);
+        Ok(found.dues)
     }
 
     /// Messages that arrived before `cutoff`, are not through, and whose sender has not been told so: a step of
@@ -126,14 +136,13 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp, bool), QueueError> {
-        let (mut dues, damaged, reached) = self.store.read(|db| {
+        let (found, reached) = self.store.read(|db| {
             let (ids, reached) = walk(db, marker(db, DELAY)?, cutoff)?;
             // Whatever keeps it, on the wire or put aside: it is late all the same.
             let late = |state: State, _| IN_THE_QUEUE.contains(&state);
-            let (dues, damaged) = dues(db, ids, late)?;
-            Ok((dues, damaged, reached))
+            Ok((dues(db, ids, late)?, reached))
         })?;
-        self.hold_damaged(damaged)?;
+        let mut dues = self.those_that_are_sound(found)?;
         dues.retain(|due| !due.recipients.is_empty() && due.reverse_path.0.is_some());
         Ok((dues, reached, reached < cutoff))
     }
@@ -144,20 +153,40 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: nobody has been told, and nothing has ended.
     pub fn report(&self, notices: Vec<Notice>, delay: Option<Stamp>) -> Result<(), QueueError> {
-        let is_walk = delay.is_some();
-        let report = move |ledger: &mut Ledger<'_>| {
-            notices.iter().try_for_each(|notice| report(ledger, notice))?;
-            if !notices.is_empty() {
-                reach(CrashPoint::ReportWritten);
-            }
-            match delay {
-                Some(reached) => ledger.mark(DELAY, reached),
-                None => Ok(()),
+        let notices = Arc::new(notices);
+        let write = |some: Range<usize>, delay: Option<Stamp>| {
+            let notices = Arc::clone(&notices);
+            let report = move |ledger: &mut Ledger<'_>| {
+                let notices = &notices[some.clone()];
+                notices.iter().try_for_each(|notice| report(ledger, notice))?;
+                if !notices.is_empty() {
+                    reach(CrashPoint::ReportWritten);
+                }
+                match delay {
+                    Some(reached) => ledger.mark(DELAY, reached),
+                    None => Ok(()),
+                }
+            };
+            match delay.is_some() {
+                true => self.store.write_step(report),
+                false => self.store.write(report).wait(),
             }
         };
-        match is_walk {
-            true => self.store.write_step(report),
-            false => self.store.write(report).wait(),
+        match write(0..notices.len(), delay) {
+            Err(error) if error.is_damage() && !notices.is_empty() => {}
+            written => return written,
+        }
+        // Where the rows of one message can not be written the others' can.
+        let mut trouble = None;
+        for (n, notice) in notices.iter().enumerate() {
+            if let Err(error) = write(n..n + 1, None) {
+                trouble = self.pass_over_unrecorded(notice.about, error).err().or(trouble);
+            }
+        }
+        match (trouble, delay) {
+            (Some(error), _) => Err(error),
+            (None, Some(_)) => write(0..0, delay),
+            (None, None) => Ok(()),
         }
     }
 
@@ -168,53 +197,104 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: nothing has changed.
     pub fn expire(&self, cutoff: Stamp, mut round: Round) -> Result<Round, QueueError> {
-        let (ids, reached) = self.store.read(|db| {
+        let (ids, unreadable, reached) = self.store.read(|db| {
             let from = match round.reached {
                 Some(reached) => reached,
                 None => marker(db, EXPIRY)?,
             };
-            walk(db, from, cutoff)
+            let (ids, reached) = walk(db, from, cutoff)?;
+            let (ids, unreadable) = sift(db, ids)?;
+            Ok((ids, unreadable, reached))
         })?;
-        round.is_done = ids.len() < STEP;
+        round.is_done = ids.len() + unreadable.len() < STEP;
         round.reached = Some(reached);
+        // Their time is over, too, as soon as they can be read.
+        let unread = unreadable.first().map(|id| id.arrived());
+        self.pass_over(unreadable);
         let (was_held_up, overdue) = (round.is_held_up, cutoff.minus(LEASE));
-        let (given_up, held_up_at) = self.store.write_step(move |ledger| {
-            let (mut given_up, mut held_up_at) = (0, None);
-            for id in &ids {
-                let Some(due) = due(ledger.db(), *id, |state, _| IN_THE_QUEUE.contains(&state))? else {
-                    hold(ledger, *id)?;
-                    continue;
-                };
-                let is_overdue = id.arrived() <= overdue;
-                for late in &due.recipients {
-                    if is_in_hand(late.state) && !is_overdue {
-                        held_up_at = held_up_at.or(Some(id.arrived()));
-                        continue;
-                    }
-                    let null_sender = due.reverse_path.0.is_none();
-                    give_up(ledger, *id, late.n, late.state, null_sender, &time_is_over(late))?;
-                    reach(CrashPoint::ExpiryWritten);
-                    given_up += 1;
+        let ids = Arc::new(ids);
+        let write = |some: Range<usize>, held_up_at: Option<Stamp>, is_all: bool| {
+            let ids = Arc::clone(&ids);
+            self.store.write_step(move |ledger| {
+                let (mut given_up, mut held_up_at) = (0, held_up_at);
+                for id in &ids[some.clone()] {
+                    let (gone, at) = end_time(ledger, *id, overdue)?;
+                    given_up += gone;
+                    held_up_at = earlier(held_up_at, at);
                 }
-                if due
-                    .recipients
-                    .iter()
-                    .any(|late| late.state == State::PendingConversion)
-                {
-                    refresh_conversion_due(ledger, *id)?;
+                match (was_held_up, held_up_at) {
+                    _ if !is_all => {}
+                    (true, _) => {}
+                    (false, Some(at)) => ledger.mark(EXPIRY, at.minus(Duration::from_micros(1)))?,
+                    (false, None) => ledger.mark(EXPIRY, reached)?,
                 }
+                Ok((given_up, held_up_at))
+            })
+        };
+        let (given_up, held_up_at) = match write(0..ids.len(), unread, true) {
+            // Where the rows of one message can not be written the others' can.
+            Err(error) if error.is_damage() => {
+                let (mut given_up, mut held_up_at) = (0, unread);
+                for (n, id) in ids.iter().enumerate() {
+                    let at = match write(n..n + 1, None, false) {
+                        Ok((gone, at)) => {
+                            given_up += gone;
+                            at
+                        }
+                        Err(error) => {
+                            self.pass_over_unrecorded(*id, error)?;
+                            Some(id.arrived())
+                        }
+                    };
+                    held_up_at = earlier(held_up_at, at);
+                }
+                write(0..0, held_up_at, true)?;
+                (given_up, held_up_at)
             }
-            match (was_held_up, held_up_at) {
-                (true, _) => {}
-                (false, Some(at)) => ledger.mark(EXPIRY, at.minus(Duration::from_micros(1)))?,
-                (false, None) => ledger.mark(EXPIRY, reached)?,
-            }
-            Ok((given_up, held_up_at))
-        })?;
+            written => written?,
+        };
         round.given_up += given_up;
         round.is_held_up |= held_up_at.is_some();
         Ok(round)
     }
+}
+
+/// Gives up what there is in the queue of message `id`, whose time is over; how many recipients. And since when something
+/// of it is in somebody's hand, if it is.
+fn end_time(
+    ledger: &mut Ledger<'_>,
+    id: MessageId,
+    overdue: Stamp,
+) -> Result<(usize, Option<Stamp>), QueueError> {
+    let Some(due) = due(ledger.db(), id, |state, _| IN_THE_QUEUE.contains(&state))? else {
+        hold(ledger, id)?;
+        return Ok((0, None));
+    };
+    let (mut given_up, mut held_up_at) = (0, None);
+    let is_overdue = id.arrived() <= overdue;
+    for late in &due.recipients {
+        if is_in_hand(late.state) && !is_overdue {
+            held_up_at = Some(id.arrived());
+            continue;
+        }
+        let null_sender = due.reverse_path.0.is_none();
+        give_up(ledger, id, late.n, late.state, null_sender, &time_is_over(late))?;
+        reach(CrashPoint::ExpiryWritten);
+        given_up += 1;
+    }
+    if due
+        .recipients
+        .iter()
+        .any(|late| late.state == State::PendingConversion)
+    {
+        refresh_conversion_due(ledger, id)?;
+    }
+    Ok((given_up, held_up_at))
+}
+
+/// The earlier one of two moments, as far as there are any.
+fn earlier(one: Option<Stamp>, other: Option<Stamp>) -> Option<Stamp> {
+    one.into_iter().chain(other).min()
 }
 
 /// The states of recipients that are neither settled nor given up.
@@ -324,12 +404,21 @@ fn marker(db: &Connection, name: &'static str) -> Result<Stamp, QueueError> {
 
 /// The next messages of a walk in the order of arrival, and how far it has come with them.
 fn walk(db: &Connection, from: Stamp, cutoff: Stamp) -> Result<(Vec<MessageId>, Stamp), QueueError> {
-    let mut ids = ledger::rows(
+    let ids = ledger::rows(
         db,
         "SELECT id FROM message WHERE id > ? AND id <= ? AND left_at IS NULL ORDER BY id LIMIT ?",
         (from.0, cutoff.0, STEP),
         |row| row.get(0).map(MessageId),
-    )?;
+    );
+    let mut ids = match ids {
+        // The page of one is broken: the index of what is in the queue names them, too.
+        Err(error) if error.is_damage() => {
+            let mut ids = in_the_queue(db, MessageId(from.0), STEP)?;
+            ids.retain(|id| id.arrived() <= cutoff);
+            ids
+        }
+        ids => ids?,
+    };
     // In a damaged database what lies before may be found again, and for ever.
     ids.retain(|id| id.arrived() > from);
     let reached = match ids.last() {

@@ -17,6 +17,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
+use super::broken::Broken;
 use super::content::remove;
 use super::copier::Copier;
 use super::database::Database;
@@ -74,6 +75,7 @@ pub(super) struct Store {
     place: Arc<Place>,
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
+    broken: Arc<Broken>,
     last_moment: Option<Stamp>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -133,6 +135,7 @@ impl Store {
         };
         let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
         let intake = Arc::new(Intake::new(WAITING));
+        let broken = Arc::new(Broken::default());
         let log_pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&log_pages);
         db.wal_hook(Some(move |_: &mut Wal, pages| {
@@ -157,12 +160,14 @@ impl Store {
             .name("wq-writer".to_owned())
             .spawn({
                 let (stamps, intake) = (Arc::clone(&stamps), Arc::clone(&intake));
+                let broken = Arc::clone(&broken);
                 let (place, home) = (Arc::clone(&place), home.clone());
                 move || {
                     let book = Database {
                         db,
                         place,
                         stamps,
+                        broken,
                         sweeper,
                         log_pages,
                         home,
@@ -180,6 +185,7 @@ impl Store {
             place,
             content,
             stamps,
+            broken,
             last_moment,
             intake,
             passage: Passage::default(),
@@ -220,6 +226,11 @@ impl Store {
 
     pub(super) fn stamps(&self) -> &Stamps {
         &self.stamps
+    }
+
+    /// The messages that are passed over.
+    pub(super) fn broken(&self) -> &Broken {
+        &self.broken
     }
 
     /// The latest that the clock is known to have shown before the database was opened.

@@ -121,6 +121,15 @@ impl World {
     }
 
     fn settle(&self, list: &DomainList, id: MessageId, outcomes: Vec<(u32, Outcome)>) -> Settled {
+        self.try_to_settle(list, id, outcomes).unwrap()
+    }
+
+    fn try_to_settle(
+        &self,
+        list: &DomainList,
+        id: MessageId,
+        outcomes: Vec<(u32, Outcome)>,
+    ) -> Result<Settled, QueueError> {
         let settlement = Settlement {
             list: list.id,
             id,
@@ -137,7 +146,7 @@ impl World {
                 expire: 60 * MINUTE,
             },
         };
-        self.queue.settle(Arc::new(settlement)).wait().unwrap()
+        self.queue.settle(Arc::new(settlement)).wait()
     }
 
     /// As drt does it: a whole round. How many were given up.

@@ -5,11 +5,16 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use rusqlite::Connection;
 
 use crate::support::client::{Client, big_letter, letter};
-use crate::support::sink::Sink;
+use crate::support::shim::{Fault, OPEN};
+use crate::support::sink::{Sink, Stage, State};
+use crate::support::trace::contains;
 use crate::support::world::{PATIENCE, World, eventually};
 
 /// Changes rows by hand, as somebody with `sqlite3` would.
@@ -18,6 +23,16 @@ fn tamper(world: &World, statement: &str) {
     let db = Connection::open(world.spool().join("queue.db")).unwrap();
     db.busy_timeout(PATIENCE).unwrap();
     db.execute_batch(statement).unwrap();
+}
+
+/// From now on content may be NULL, which nobody can write who leaves the schema as it is.
+#[track_caller]
+fn let_content_be_null(world: &World) {
+    tamper(
+        world,
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = replace(sql, 'BLOB NOT NULL', 'BLOB') WHERE name = 'content'",
+    );
 }
 
 /// A client brings a small letter; the reply to its end.
@@ -76,6 +91,11 @@ fn a_message_whose_rows_are_broken_is_held_and_told_of_and_the_others_flow() {
             "the content is not in queue.db",
         ),
         (
+            "null",
+            "UPDATE content SET bytes = NULL WHERE message = ",
+            "the content is not in queue.db",
+        ),
+        (
             "short",
             "UPDATE content SET bytes = substr(bytes, 1, 9) WHERE message = ",
             "the content has 9 octets",
@@ -101,9 +121,14 @@ fn a_message_whose_rows_are_broken_is_held_and_told_of_and_the_others_flow() {
     client.mail("bsmith@univac.com", &["first@ibm.com"], &letter("first"));
     let waiting = (damages.len() + 2).to_string();
     world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", &waiting);
+    let_content_be_null(&world);
     for (name, statement, _) in damages {
         tamper(&world, &format!("{statement}{}", of(name)));
     }
+    // Also what is in no state that there is.
+    let listed = world.ask("queue list").text;
+    let damaged = listed.lines().find(|line| line.contains("<state@ibm.com>"));
+    assert!(damaged.is_some_and(|line| line.contains(" 77 ")), "{listed}");
     fs::remove_file(world.spool().join("content").join(&file)).unwrap();
     // Its mail goes by the configuration, and not by this.
     tamper(&world, "UPDATE next_hop SET name = CAST(x'fffe' AS TEXT)");
@@ -160,10 +185,16 @@ fn damage_that_is_done_before_conversion_holds_its_message_and_the_others_are_de
             "DELETE FROM content WHERE message = ",
             "the content is not in queue.db",
         ),
+        (
+            "null",
+            "UPDATE content SET bytes = NULL WHERE message = ",
+            "the content is not in queue.db",
+        ),
     ];
     for (name, ..) in damages {
         client.mail("bsmith@univac.com", &[&format!("{name}@mta.test")], &letter(name));
     }
+    let_content_be_null(&world);
     for (name, statement, _) in damages {
         tamper(
             &world,
@@ -177,7 +208,8 @@ fn damage_that_is_done_before_conversion_holds_its_message_and_the_others_are_de
     world.wait_for_sql(held, &damages.len().to_string());
     for (_, _, why) in damages {
         let told = format!("SELECT count(*) FROM history WHERE event = 'held' AND text LIKE '%{why}%'");
-        assert_eq!(world.sql(&told), "1", "{why}");
+        let same = damages.iter().filter(|(_, _, other)| *other == why).count();
+        assert_eq!(world.sql(&told), same.to_string(), "{why}");
     }
 }
 
@@ -264,6 +296,177 @@ fn a_queue_that_is_written_over_while_it_is_open_takes_no_mail_and_neither_spins
         &said[said.len() - 20..]
     );
     assert_eq!(world.terminate().0, Some(0));
+    starts_or_says_why(&mut world);
+}
+
+#[track_caller]
+fn is_taken_or_put_off(world: &World, to: &str) {
+    let reply = bring(world, to);
+    let is_known = reply.starts_with("250 2.6.0 ") || reply.starts_with("451 4.3.0 ");
+    assert!(is_known, "{to}: {reply}");
+}
+
+/// Whether the MTA can start on a queue that is damaged is up to what is damaged; if not, it says why.
+#[track_caller]
+fn starts_or_says_why(world: &mut World) {
+    match world.try_to_start() {
+        Ok(()) => is_taken_or_put_off(world, "jdoe@mta.test"),
+        Err((status, said)) => assert!(
+            status == Some(75) && said.contains("queue.db: "),
+            "{status:?}: {said}"
+        ),
+    }
+}
+
+/// Writes garbage over a part of the queue, from this part of its pages on to that, while the MTA runs on it with mail
+/// that waits.
+#[track_caller]
+fn half_of_it_is_written_over(part: fn(usize) -> std::ops::Range<usize>) {
+    const PAGE: usize = 8192;
+    let sink = Sink::start();
+    let relay = sink.address().to_string();
+    let mut world = World::load(&["--relay-host", &relay, "--poll-interval", "1s"]);
+    sink.on(Stage::Rcpt, "450 4.2.1 later");
+    let mut client = Client::of(&world);
+    for n in 0..200 {
+        client.mail(
+            "bsmith@univac.com",
+            &["jdoe@ibm.com"],
+            &letter(&format!("mail {n}")),
+        );
+    }
+    drop(client);
+    let waits = "SELECT count(*) FROM outbound_work_queue WHERE attempts > 0 AND state = 'WQ_PENDING_XMIT'";
+    world.wait_for_sql(waits, "200");
+    // So that it is all in the database, and not in its log.
+    world.terminate();
+    world.start();
+    let queue = world.spool().join("queue.db");
+    let file = fs::OpenOptions::new().write(true).open(&queue).unwrap();
+    let pages = usize::try_from(fs::metadata(&queue).unwrap().len()).unwrap() / PAGE;
+    let part = part(pages);
+    let garbage = vec![0x5a; part.len() * PAGE];
+    file.write_all_at(&garbage, (part.start * PAGE) as u64).unwrap();
+    sink.behave();
+    for _ in 0..3 {
+        is_taken_or_put_off(&world, "jdoe@mta.test");
+    }
+    let retried = world.ask("queue retry");
+    assert!([0, 1, 75].contains(&retried.status), "{retried:?}");
+    keep_house(&world);
+    world.daemon().wait_for_word("malformed");
+    let (began, worked) = (Instant::now(), world.daemon().processor_time());
+    let (_, lines) = world.daemon().count_said(0, "");
+    eventually("three polls", || match began.elapsed() {
+        watched if watched >= Duration::from_secs(3) => Ok(()),
+        watched => Err(watched),
+    });
+    let (worked, took) = (world.daemon().processor_time() - worked, began.elapsed());
+    assert!(worked < took / 2, "{worked:?} within {took:?}");
+    let said = world.daemon().said();
+    assert!(said.len() - lines < 300, "{:#?}", &said[said.len() - 30..]);
+    assert!(world.show("tasks").contains("isesctl Listening"));
+    nothing_came_twice(&sink);
+    let verified = world.ask("verify");
+    assert!(
+        verified.status == 65 && verified.text.contains(".recover"),
+        "{verified:?}"
+    );
+    assert_eq!(world.terminate().0, Some(0));
+    starts_or_says_why(&mut world);
+}
+
+#[test]
+fn a_queue_whose_second_half_is_written_over_puts_off_what_it_can_not_do_and_neither_spins_nor_crashes() {
+    half_of_it_is_written_over(|pages| pages / 2..pages);
+}
+
+#[test]
+fn a_queue_of_which_only_the_beginning_and_the_second_half_are_left_puts_off_what_it_can_not_do() {
+    half_of_it_is_written_over(|pages| 1..pages / 2);
+}
+
+/// No content has come to the next hop twice.
+#[track_caller]
+fn nothing_came_twice(sink: &Sink) {
+    let mut arrived: Vec<Vec<u8>> = sink.look(|seen| seen.accepted().map(|m| m.content.clone()).collect());
+    let all = arrived.len();
+    arrived.sort();
+    arrived.dedup();
+    assert_eq!(arrived.len(), all, "of {all} some came twice");
+}
+
+#[test]
+fn messages_on_one_page_that_is_written_over_are_told_of_and_the_others_flow() {
+    const MANY: usize = 400;
+    let sink = Sink::start();
+    let relay = sink.address().to_string();
+    let mut world = World::load(&[
+        "--relay-host",
+        &relay,
+        "--poll-interval",
+        "1s",
+        "--retry-schedule",
+        "1s",
+    ]);
+    sink.on(Stage::Rcpt, "450 4.2.1 later");
+    let mut client = Client::of(&world);
+    let to = format!("{}@ibm.com", "x".repeat(60));
+    for n in 0..MANY {
+        client.mail("bsmith@univac.com", &[&to], &letter(&format!("mail {n}")));
+    }
+    drop(client);
+    world.terminate();
+    let queue = world.spool().join("queue.db");
+    let pages: Vec<u64> = {
+        let db = Connection::open(&queue).unwrap();
+        let leaves = "SELECT pageno FROM dbstat WHERE name = 'recipient' AND pagetype = 'leaf' ORDER BY path";
+        let mut leaves = db.prepare(leaves).unwrap();
+        let pages = leaves.query_map([], |row| row.get(0)).unwrap();
+        pages.map(Result::unwrap).collect()
+    };
+    let page = pages[pages.len() / 2] - 1;
+    let file = fs::OpenOptions::new().write(true).open(&queue).unwrap();
+    file.write_all_at(&[0x5a; 8192], page * 8192).unwrap();
+    sink.behave();
+    world.start();
+    let most = |seen: &State| seen.accepted().count() > MANY / 3;
+    sink.wait_for(most, PATIENCE);
+    world
+        .daemon()
+        .wait_for_word("is passed over, since a page of queue.db");
+    let mut last = (0, Instant::now());
+    eventually("all that flows to be through", || {
+        let arrived = sink.look(|seen| seen.accepted().count());
+        if arrived != last.0 {
+            last = (arrived, Instant::now());
+        }
+        match last.1.elapsed() {
+            quiet if quiet >= Duration::from_millis(1500) => Ok(()),
+            _ => Err(arrived),
+        }
+    });
+    let (began, worked) = (Instant::now(), world.daemon().processor_time());
+    // Who comes now is not kept waiting by those.
+    for n in 1..=3 {
+        is_taken(&world, "jdoe@mta.test");
+        world.wait_for_letters("jdoe@mta.test", n);
+        let id = Client::of(&world).mail("bsmith@univac.com", &["new@ibm.com"], &letter("new"));
+        let arrived = |seen: &State| seen.accepted().any(|message| contains(&message.content, &id));
+        sink.wait_for(arrived, PATIENCE);
+    }
+    keep_house(&world);
+    eventually("two polls", || match began.elapsed() {
+        watched if watched >= Duration::from_secs(2) => Ok(()),
+        watched => Err(watched),
+    });
+    let (worked, took) = (world.daemon().processor_time() - worked, began.elapsed());
+    assert!(worked < took / 2, "{worked:?} within {took:?}");
+    nothing_came_twice(&sink);
+    assert_eq!(world.terminate().0, Some(0));
+    world.start();
+    is_taken(&world, "jdoe@mta.test");
+    world.wait_for_letters("jdoe@mta.test", 4);
 }
 
 #[test]
@@ -290,27 +493,116 @@ fn an_mta_whose_queue_is_a_folder_or_no_database_does_not_start_and_says_why() {
     );
 }
 
+#[track_caller]
+fn does_not_start_for_reading_only(world: &World) {
+    let (status, said) = world.another().last_words();
+    assert!(
+        status == Some(75) && said.contains("queue.db") && said.contains("readonly"),
+        "{status:?}: {said}"
+    );
+}
+
 #[test]
 fn an_mta_whose_queue_is_read_only_does_not_start_and_says_why() {
-    let mut world = World::load(&[]);
+    let mut world = World::without_mta(&[]);
+    let faults = world.faults();
+    world.start();
     is_taken(&world, "jdoe@mta.test");
+    world.wait_for_letters("jdoe@mta.test", 1);
     world.terminate();
+    // Who may not open a file to write to it opens it to read it.
+    for error in [Errno::EACCES, Errno::EROFS] {
+        let fault = Fault::of(OPEN, error).on("queue.db$").times(1);
+        faults.order(&[fault]);
+        does_not_start_for_reading_only(&world);
+        assert_eq!(faults.struck(), 1);
+    }
+    faults.behave();
     let queue = world.spool().join("queue.db");
     let change = |flag: &str| Command::new("chattr").arg(flag).arg(&queue).output();
     let mode = |mode| fs::set_permissions(&queue, fs::Permissions::from_mode(mode)).unwrap();
     mode(0o444);
-    // Root may write whatever the mode says; where it can not be kept from it there is nothing to see.
+    // Root may write whatever the mode says, and not everywhere can it be kept from that.
     let is_root = fs::OpenOptions::new().write(true).open(&queue).is_ok();
-    if is_root && !change("+i").is_ok_and(|run| run.status.success()) {
-        return;
+    if !is_root || change("+i").is_ok_and(|run| run.status.success()) {
+        does_not_start_for_reading_only(&world);
     }
-    let (status, said) = world.another().last_words();
     let _ = change("-i");
     mode(0o600);
-    assert!(
-        status == Some(75) && said.contains("readonly"),
-        "{status:?}: {said}"
-    );
     world.start();
     is_taken(&world, "jdoe@mta.test");
+    world.wait_for_letters("jdoe@mta.test", 2);
+}
+
+/// Somebody else has the queue locked until he is dropped.
+#[track_caller]
+fn lock(world: &World, how: &str) -> Connection {
+    let db = Connection::open(world.spool().join("queue.db")).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
+    db.execute_batch(how).unwrap();
+    db
+}
+
+/// The MTA runs, and another program keeps its queue locked for longer than it waits for that.
+fn locked_while_it_runs() {
+    let sink = Sink::start();
+    let world = World::load(&["--relay-host", &sink.address().to_string()]);
+    world.tell("smtpmta stop outbound transport");
+    is_taken(&world, "jdoe@ibm.com");
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "1");
+    // The counters have been written: the writer has nothing to do.
+    let counted = "SELECT value FROM statistic WHERE name = 'SMTP.MessagesProcessed'";
+    world.wait_for_sql(counted, "1");
+    let locked = lock(&world, "BEGIN IMMEDIATE");
+    let (began, worked) = (Instant::now(), world.daemon().processor_time());
+    is_put_off(&world, "meanwhile@mta.test");
+    let (worked, took) = (world.daemon().processor_time() - worked, began.elapsed());
+    assert!(took > Duration::from_secs(9), "it has waited for {took:?}");
+    assert!(worked < took / 4, "{worked:?} within {took:?}");
+    world.daemon().wait_for_word("locked by another program");
+    // Who reads does not wait for that, and who writes waits for no restart.
+    assert!(world.ask("queue list").text.contains("<jdoe@ibm.com>"));
+    world.tell("smtpmta start outbound transport");
+    drop(locked);
+    is_taken(&world, "after@mta.test");
+    world.wait_for_letters("after@mta.test", 1);
+    sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    assert_eq!(world.letters("meanwhile@mta.test").len(), 0);
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
+}
+
+/// Another program has the queue locked in this way when the MTA is started.
+fn locked_at_a_start(how: &str) {
+    let mut world = World::load(&[]);
+    world.tell("smtpmta stop inbound conversion");
+    is_taken(&world, "jdoe@mta.test");
+    assert_eq!(world.terminate().0, Some(0));
+    let locked = lock(&world, how);
+    let (status, said) = world.another().last_words();
+    assert!(
+        status == Some(75) && said.contains("queue.db") && said.contains("locked"),
+        "{how}: {status:?}: {said}"
+    );
+    drop(locked);
+    world.start();
+    world.wait_for_letters("jdoe@mta.test", 1);
+}
+
+#[test]
+fn a_queue_that_another_program_keeps_locked_takes_no_mail_until_it_lets_go() {
+    const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT";
+    // Each of them is mostly waiting.
+    thread::scope(|scope| {
+        scope.spawn(locked_while_it_runs);
+        scope.spawn(|| locked_at_a_start("BEGIN IMMEDIATE"));
+        scope.spawn(|| locked_at_a_start(EXCLUSIVE));
+    });
+    // Nobody can have it for himself while the MTA has it open.
+    let world = World::load(&[]);
+    let db = Connection::open(world.spool().join("queue.db")).unwrap();
+    db.busy_timeout(Duration::ZERO).unwrap();
+    assert!(db.execute_batch(EXCLUSIVE).is_err());
+    drop(db);
+    is_taken(&world, "jdoe@mta.test");
+    world.wait_for_letters("jdoe@mta.test", 1);
 }

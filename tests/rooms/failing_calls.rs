@@ -13,10 +13,13 @@ use nix::errno::Errno;
 use rustls::version::TLS13;
 
 use crate::support::client::{Client, big_letter, letter};
-use crate::support::shim::{ACCEPT, CONNECT, Fault, Faults, OPEN, READ, RENAME, SYNC, THREAD, UNLINK, WRITE};
+use crate::support::shim::{
+    ACCEPT, CONNECT, CUT, Fault, Faults, OPEN, READ, RENAME, SYNC, THREAD, UNLINK, WRITE,
+};
 use crate::support::sink::{Sink, Stage};
 use crate::support::submission::issue;
 use crate::support::trace::contains;
+use crate::support::traffic::times;
 use crate::support::world::{PATIENCE, World, eventually, files};
 
 /// A sender.
@@ -37,8 +40,13 @@ const MAIL: &str = "/mail/";
 /// Connections.
 const SOCKETS: &str = "socket:[";
 
-/// How many calls of a kind are let fail, one after the other: more than a message has.
-const PLACES: i64 = 25;
+/// Where mail waits, in the order in which it goes there.
+const QUEUES: [&str; 3] = ["inbound_work_queue", "smtp_box", "outbound_work_queue"];
+
+/// How long it is watched whether somebody tries again and again what fails.
+const WATCHED: Duration = Duration::from_millis(200);
+/// So many calls may fail in that time: each of the tasks has made a trial or two.
+const MOST_TRIALS: u64 = 300;
 
 /// A message and what was said to it.
 struct Sent {
@@ -47,6 +55,8 @@ struct Sent {
     content: Vec<u8>,
     /// `None` where nobody knows.
     taken: Option<bool>,
+    /// Its answer may have been lost on the way from the next hop: then it was sent again.
+    may_come_twice: bool,
 }
 
 /// An MTA whose calls fail, the next hop, and all that was sent.
@@ -55,6 +65,8 @@ struct Trial {
     faults: Faults,
     sink: Sink,
     sent: Vec<Sent>,
+    /// Connections break.
+    is_rough: bool,
 }
 
 impl Trial {
@@ -81,6 +93,16 @@ impl Trial {
             faults,
             sink,
             sent,
+            is_rough: false,
+        }
+    }
+
+    /// The same, where connections are going to break.
+    #[track_caller]
+    fn begin_roughly() -> Trial {
+        Trial {
+            is_rough: true,
+            ..Trial::begin()
         }
     }
 
@@ -97,6 +119,7 @@ impl Trial {
             to: to.to_vec(),
             content,
             taken: reply.as_ref().ok().map(|reply| reply.starts_with("250 ")),
+            may_come_twice: self.is_rough,
         });
         reply.unwrap_or_default()
     }
@@ -114,10 +137,63 @@ impl Trial {
     /// Waits until nothing waits any more.
     #[track_caller]
     fn wait_until_empty(&self) {
-        for queue in ["inbound_work_queue", "smtp_box", "outbound_work_queue"] {
+        for queue in QUEUES {
             self.world
                 .wait_for_sql(&format!("SELECT count(*) FROM {queue}"), "0");
         }
+    }
+
+    /// Whether nothing waits: mail goes through these in their order.
+    #[track_caller]
+    fn is_empty(&self) -> bool {
+        QUEUES
+            .iter()
+            .all(|queue| self.world.sql(&format!("SELECT count(*) FROM {queue}")) == "0")
+    }
+
+    /// Whether this may be said to who brings a message while things fail: that it is stored, or may come later; where
+    /// connections break, nothing at all.
+    fn may_say(&self, reply: &str) -> bool {
+        let words = ["250 ", "451 4.3.0 ", "452 4.3.1 "];
+        words.iter().any(|begin| reply.starts_with(begin)) || (self.is_rough && reply.is_empty())
+    }
+
+    /// Waits until one of the calls has failed that were ordered to.
+    #[track_caller]
+    fn wait_until_struck(&self, what: &str) {
+        eventually(what, || match self.faults.struck() {
+            0 => Err(()),
+            _ => Ok(()),
+        });
+    }
+
+    /// While it lasts nobody tries again without a pause.
+    #[track_caller]
+    fn watch(&self, what: &str) {
+        let (began, worked) = (Instant::now(), self.world.daemon().processor_time());
+        let before = self.faults.struck();
+        eventually("the time of a watch to be over", || match began.elapsed() {
+            watched if watched >= WATCHED => Ok(()),
+            watched => Err(watched),
+        });
+        let struck = self.faults.struck() - before;
+        let (worked, took) = (self.world.daemon().processor_time() - worked, began.elapsed());
+        assert!(
+            struck <= MOST_TRIALS,
+            "{what}: {struck} calls have failed within {took:?}"
+        );
+        assert!(
+            worked < took,
+            "{what}: it has worked for {worked:?} within {took:?}"
+        );
+    }
+
+    /// How many errors that hold this word have been logged so far.
+    fn errors(&self, word: &str) -> usize {
+        let said = self.world.daemon().said();
+        said.iter()
+            .filter(|line| line.contains(word) && line.contains("ERROR"))
+            .count()
     }
 
     /// The system does its part again: so does the MTA, without a restart, and keeps all that it has promised.
@@ -153,10 +229,15 @@ impl Trial {
             arrived.insert((sent.mark.as_str(), THERE), relayed);
             for to in &sent.to {
                 let count = arrived[&(sent.mark.as_str(), *to)];
+                // A letter has the same name in the mailbox each time.
+                let may_be_more = sent.may_come_twice && *to == THERE;
                 match sent.taken {
+                    Some(true) if may_be_more => {
+                        assert!(count >= 1, "{} was acknowledged, for {to}", sent.mark);
+                    }
                     Some(true) => assert_eq!(count, 1, "{} was acknowledged, for {to}", sent.mark),
                     Some(false) => assert_eq!(count, 0, "{} was refused, for {to}", sent.mark),
-                    None => assert!(count <= 1, "{} for {to}", sent.mark),
+                    None => assert!(count <= 1 || may_be_more, "{} for {to}", sent.mark),
                 }
             }
         }
@@ -197,47 +278,357 @@ fn fails_at_leisure(trial: &Trial, trials: u64, calls: u64, pause: Duration, wha
     assert!(worked < took / 2, "it has worked for {worked:?} within {took:?}");
 }
 
-/// Lets these calls fail from the first, the second … on that the acceptance of a message needs; then one of them once,
-/// wherever it happens to be made.
+/// Lets one of these calls fail once: the first, the second … of those that are made from the moment when a message is
+/// brought, until one comes through without. `next` says which place comes after one; `then` is done after each failure.
 #[track_caller]
-fn each_may_fail(calls: u32, on: &'static str, errors: &[Errno]) {
+fn one_may_fail(trial: &mut Trial, fault: Fault, next: impl Fn(i64) -> i64, then: impl Fn(&Trial)) {
+    let mut place = 0;
+    loop {
+        trial.faults.order(&[fault.after(place).times(1)]);
+        let reply = trial.send(&[HERE, THERE]);
+        assert!(trial.may_say(&reply), "{fault:?} at {place}: {reply}");
+        let came_through = eventually("a call that fails, or a message that comes through", || {
+            match (trial.faults.struck() > 0, trial.is_empty()) {
+                (true, _) => Ok(false),
+                (false, true) => Ok(true),
+                (false, false) => Err(trial.faults.struck()),
+            }
+        });
+        if came_through {
+            break;
+        }
+        then(trial);
+        place = next(place);
+    }
+    trial.faults.behave();
+    assert!(place > 0, "{fault:?}: none of them is made");
+}
+
+/// Waits until all has gone out, and no session is kept open for more. Nothing has to wait for its time.
+#[track_caller]
+fn let_it_go(trial: &Trial) {
+    eventually("a queue that is empty", || {
+        if trial.is_empty() {
+            return Ok(());
+        }
+        Err(trial.world.ask("queue retry"))
+    });
+    trial.sink.wait_for(|seen| seen.live().count() == 0, PATIENCE);
+}
+
+/// Lets these calls fail from the first, the second … on that the acceptance of a message needs; then one of them once,
+/// wherever it happens to be made: each of those, and of those that come after it one in `later`, or each where the whole
+/// is asked for.
+#[track_caller]
+fn each_may_fail(calls: u32, on: &'static str, errors: &[Errno], later: usize) {
     let mut trial = Trial::begin();
+    let step = i64::try_from(times(later, 1)).unwrap();
     for error in errors {
-        let fail_at = |place| Fault::of(calls, *error).on(on).after(place);
-        let mut place = 0;
+        let fault = Fault::of(calls, *error).on(on);
+        let mut needed = 0;
         loop {
             trial.wait_until_empty();
-            trial.faults.order(&[fail_at(place)]);
+            trial.faults.order(&[fault.after(needed)]);
             let reply = trial.send(&[HERE, THERE]);
             trial.faults.behave();
             if reply.starts_with("250 ") {
                 break;
             }
-            assert!(reply.starts_with("45"), "{error} from {place} on: {reply}");
-            place += 1;
+            assert!(reply.starts_with("45"), "{error} from {needed} on: {reply}");
+            needed += 1;
         }
-        assert!(place > 0, "{error}: nothing of it is needed");
-        let mut struck = 0;
-        for place in 0..PLACES {
-            trial.faults.order(&[fail_at(place).times(1)]);
-            let reply = trial.send(&[HERE, THERE]);
-            let is_known = reply.starts_with("250 ") || reply.starts_with("45");
-            assert!(is_known, "{error} at {place}: {reply}");
-            struck += trial.faults.struck();
+        assert!(needed > 0, "{error}: nothing of it is needed");
+        trial.wait_until_empty();
+        let next = |place: i64| place + if place < needed { 1 } else { step };
+        one_may_fail(&mut trial, fault, next, |_| ());
+    }
+    trial.end();
+}
+
+/// Which calls fail, in which ways, and where.
+type Row = (u32, &'static [Errno], &'static str);
+
+/// Lets all of that happen while messages are brought, each once and then for a while. Who brings them hears that they
+/// are stored, or may come later; nobody tries again without a pause; what comes afterwards is taken at once; and at the
+/// end all is there that should be.
+#[track_caller]
+fn whatever_fails(mut trial: Trial, rows: &[Row]) {
+    for &(calls, errors, on) in rows {
+        for (error, lasts) in errors.iter().flat_map(|error| [(*error, false), (*error, true)]) {
+            let what = format!(
+                "{error} of {calls} on {on:?}, {}",
+                if lasts { "lasting" } else { "once" }
+            );
+            let fault = Fault::of(calls, error).on(on);
+            trial.faults.order(&[match (lasts, error) {
+                (false, _) => fault.times(1),
+                // What was interrupted is done again at once: that never lasts.
+                (true, Errno::EINTR) => fault.times(20),
+                (true, _) => fault,
+            }]);
+            let replies = [trial.send(&[HERE, THERE]), trial.send_large(&[HERE, THERE])];
+            assert!(
+                replies.iter().all(|reply| trial.may_say(reply)),
+                "{what}: {replies:?}"
+            );
+            trial.wait_until_struck(&what);
+            if lasts && error != Errno::EINTR {
+                trial.watch(&what);
+            }
+            trial.faults.behave();
+            let reply = trial.send(&[HERE]);
+            assert!(reply.starts_with("250 "), "after {what}: {reply}");
         }
-        assert!(struck > 0);
     }
     trial.end();
 }
 
 #[test]
 fn each_write_to_the_queue_may_fail_once() {
-    each_may_fail(WRITE, QUEUE, &[Errno::ENOSPC, Errno::EIO]);
+    each_may_fail(WRITE, QUEUE, &[Errno::EIO], 7);
+}
+
+#[test]
+fn the_disk_may_be_full_at_each_write_to_the_queue() {
+    each_may_fail(WRITE, QUEUE, &[Errno::ENOSPC], 7);
 }
 
 #[test]
 fn each_sync_of_the_queue_may_fail_once() {
-    each_may_fail(SYNC, QUEUE, &[Errno::EIO, Errno::ENOSPC]);
+    each_may_fail(SYNC, QUEUE, &[Errno::EIO, Errno::ENOSPC], 1);
+}
+
+#[test]
+fn whatever_fails_on_the_queue_does_no_more_than_put_mail_off() {
+    use Errno::{EINTR, EIO, ENOMEM, ENOSPC};
+    whatever_fails(
+        Trial::begin(),
+        &[
+            (WRITE, &[ENOSPC, EIO, EINTR], QUEUE),
+            (SYNC, &[EIO, ENOSPC, EINTR], QUEUE),
+            (READ, &[ENOMEM, EINTR], QUEUE),
+        ],
+    );
+}
+
+#[test]
+fn whatever_fails_on_large_content_does_no_more_than_put_mail_off() {
+    use Errno::{EINTR, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC};
+    whatever_fails(
+        Trial::begin(),
+        &[
+            (OPEN, &[EMFILE, ENFILE, ENOMEM, ENOSPC, EIO, EINTR], CONTENT),
+            (WRITE, &[ENOSPC, EIO, EINTR], CONTENT),
+            (SYNC, &[EIO, ENOSPC, EINTR], CONTENT),
+            (READ, &[EIO, ENOMEM, EINTR], CONTENT),
+            (UNLINK, &[EIO, EINTR], CONTENT),
+        ],
+    );
+}
+
+#[test]
+fn whatever_fails_in_a_mailbox_does_no_more_than_put_mail_off() {
+    use Errno::{EINTR, EIO, EMFILE, ENOSPC};
+    whatever_fails(
+        Trial::begin(),
+        &[
+            (OPEN, &[EMFILE, ENOSPC, EIO, EINTR], MAIL),
+            (WRITE, &[ENOSPC, EIO, EINTR], MAIL),
+            (SYNC, &[EIO, ENOSPC, EINTR], MAIL),
+            (RENAME, &[EIO, ENOSPC, EINTR], MAIL),
+            (UNLINK, &[EIO, EINTR], MAIL),
+        ],
+    );
+}
+
+#[test]
+fn while_the_file_system_is_read_only_mail_is_put_off() {
+    let changes = WRITE | OPEN | CUT | RENAME | UNLINK;
+    whatever_fails(
+        Trial::begin(),
+        &[(WRITE, &[Errno::EROFS], QUEUE), (changes, &[Errno::EROFS], FILES)],
+    );
+}
+
+#[test]
+fn while_no_file_at_all_can_be_opened_mail_is_put_off() {
+    whatever_fails(Trial::begin(), &[(OPEN, &[Errno::EMFILE, Errno::ENFILE], "")]);
+}
+
+#[test]
+fn while_nothing_can_be_read_from_a_connection_or_written_to_it_mail_waits() {
+    use Errno::{EIO, ENOBUFS, ENOMEM};
+    whatever_fails(
+        Trial::begin_roughly(),
+        &[
+            (READ, &[EIO, ENOMEM, ENOBUFS], SOCKETS),
+            (WRITE, &[EIO, ENOMEM, ENOBUFS], SOCKETS),
+        ],
+    );
+}
+
+#[test]
+fn whichever_read_from_a_connection_fails_once_what_was_acknowledged_arrives() {
+    let mut trial = Trial::begin_roughly();
+    let fault = Fault::of(READ, Errno::EIO).on(SOCKETS);
+    one_may_fail(&mut trial, fault, |place| place + 1, let_it_go);
+    trial.end();
+}
+
+#[test]
+fn whichever_write_to_a_connection_fails_once_what_was_acknowledged_arrives() {
+    let mut trial = Trial::begin_roughly();
+    let fault = Fault::of(WRITE, Errno::ENOBUFS).on(SOCKETS);
+    one_may_fail(&mut trial, fault, |place| place + 1, let_it_go);
+    trial.end();
+}
+
+#[test]
+fn a_connection_that_can_not_be_made_or_taken_once_costs_a_moment() {
+    use Errno::{EADDRNOTAVAIL, ECONNABORTED, EINTR, EMFILE, ENOBUFS, EPROTO};
+    let mut trial = Trial::begin();
+    for error in [EINTR, EADDRNOTAVAIL] {
+        one_may_fail(
+            &mut trial,
+            Fault::of(CONNECT, error),
+            |place| place + 1,
+            let_it_go,
+        );
+        let_it_go(&trial);
+    }
+    for error in [EINTR, ECONNABORTED, EPROTO, EMFILE, ENOBUFS] {
+        one_may_fail(&mut trial, Fault::of(ACCEPT, error), |place| place + 1, |_| ());
+    }
+    trial.end();
+}
+
+#[test]
+fn content_that_can_not_be_read_for_a_while_is_waited_for_on_its_way_in_and_out() {
+    let mut trial = Trial::begin();
+    for (calls, error) in [(OPEN, Errno::EMFILE), (OPEN, Errno::EIO), (READ, Errno::EIO)] {
+        trial.world.tell("smtpmta stop inbound conversion");
+        let reply = trial.send_large(&[HERE]);
+        assert!(reply.starts_with("250 "), "{error}: {reply}");
+        trial.faults.order(&[Fault::of(calls, error).on(CONTENT)]);
+        trial.world.tell("smtpmta start inbound conversion");
+        let waits = "SELECT count(*) FROM inbound_work_queue WHERE last_error IS NOT NULL";
+        trial.world.wait_for_sql(waits, "1");
+        // The others are not kept waiting.
+        let count = trial.sink.look(|seen| seen.accepted().count()) + 1;
+        assert!(trial.send(&[HERE, THERE]).starts_with("250 "));
+        trial
+            .sink
+            .wait_for(|seen| seen.accepted().count() == count, PATIENCE);
+        trial.watch("content on its way in");
+        trial.faults.behave();
+        trial.wait_until_empty();
+
+        trial.world.tell("smtpmta stop outbound transport");
+        let reply = trial.send_large(&[THERE]);
+        assert!(reply.starts_with("250 "), "{error}: {reply}");
+        trial
+            .world
+            .wait_for_sql("SELECT count(*) FROM outbound_work_queue", "1");
+        trial.faults.order(&[Fault::of(calls, error).on(CONTENT)]);
+        trial.world.tell("smtpmta start outbound transport");
+        let deferred =
+            "SELECT count(*) FROM outbound_work_queue WHERE attempts > 0 AND last_error IS NOT NULL";
+        trial.world.wait_for_sql(deferred, "1");
+        trial.watch("content on its way out");
+        trial.faults.behave();
+        trial.wait_until_empty();
+    }
+    trial.end();
+}
+
+#[test]
+fn a_full_disk_on_which_the_log_can_not_be_cut_either_is_no_worse() {
+    let mut trial = Trial::begin();
+    let full = Fault::of(WRITE, Errno::ENOSPC).on("queue.db-wal$");
+    trial.faults.order(&[full, Fault::of(CUT, Errno::EIO).on(QUEUE)]);
+    let replies = [trial.send(&[HERE, THERE]), trial.send_large(&[HERE, THERE])];
+    assert!(
+        replies.iter().all(|reply| reply.starts_with("452 4.3.1 ")),
+        "{replies:?}"
+    );
+    trial
+        .world
+        .daemon()
+        .wait_for_word("its log could not be copied home");
+    trial.watch("a log that can not be cut");
+    trial.faults.behave();
+    let reply = trial.send(&[HERE, THERE]);
+    assert!(reply.starts_with("250 "), "{reply}");
+    trial.end();
+}
+
+#[test]
+fn tasks_that_can_record_nothing_of_the_work_they_have_to_do_pause_between_their_trials() {
+    let (conversion, lists) = ("could not be converted", "lists could not be made");
+    for (calls, error) in [(WRITE, Errno::ENOSPC), (WRITE, Errno::EIO), (SYNC, Errno::EIO)] {
+        let mut trial = Trial::begin();
+        trial.world.tell("smtpmta stop outbound transport");
+        assert!(trial.send(&[THERE]).starts_with("250 "));
+        trial
+            .world
+            .wait_for_sql("SELECT count(*) FROM outbound_work_queue", "1");
+        trial.world.tell("smtpmta stop inbound conversion");
+        assert!(trial.send(&[HERE]).starts_with("250 "));
+        trial.faults.order(&[Fault::of(calls, error).on(QUEUE)]);
+        let (began, worked) = (Instant::now(), trial.world.daemon().processor_time());
+        let wait_for_trials = |least: usize, words: &[&str]| {
+            eventually("trials of tasks", || {
+                let tried: Vec<usize> = words.iter().map(|word| trial.errors(word)).collect();
+                if tried.iter().all(|tried| *tried >= least) {
+                    Ok(())
+                } else {
+                    Err(tried)
+                }
+            });
+        };
+        trial.world.tell("smtpmta start inbound conversion");
+        // Lists need no sync, unless one has failed.
+        wait_for_trials(1, &[conversion]);
+        trial.world.tell("smtpmta start outbound transport");
+        wait_for_trials(2, &[conversion, lists]);
+        let (worked, took) = (trial.world.daemon().processor_time() - worked, began.elapsed());
+        assert!(took > Duration::from_millis(900), "{error}: within {took:?}");
+        assert!(worked < took / 2, "{error}: {worked:?} within {took:?}");
+        let struck = trial.faults.struck();
+        assert!(struck < MOST_TRIALS, "{error}: {struck} calls within {took:?}");
+        trial.end();
+    }
+}
+
+#[test]
+fn an_operator_for_whom_there_is_no_thread_is_answered_and_obeyed_as_soon_as_there_is_one() {
+    let trial = Trial::begin();
+    for part in [
+        "inbound conversion",
+        "outbound conversion",
+        "drtask",
+        "inbound transport",
+        "outbound transport",
+    ] {
+        trial.faults.order(&[Fault::of(THREAD, Errno::EAGAIN)]);
+        assert!(trial.world.show("version").starts_with("smtpmta "));
+        let counters = trial.world.ask("show stat");
+        assert_eq!(counters.status, 75, "{counters:?}");
+        trial.world.tell(&format!("smtpmta stop {part}"));
+        let started = trial.world.ask(&format!("tell smtpmta start {part}"));
+        assert_eq!(started.status, 75, "{part}: {started:?}");
+        assert!(started.complaint.contains("could not be started"), "{started:?}");
+        let tasks = trial.world.show("tasks");
+        assert!(!tasks.contains(" Started\n"), "{part} does not run: {tasks}");
+        trial.faults.behave();
+        eventually("a start", || {
+            let started = trial.world.ask(&format!("tell smtpmta start {part}"));
+            if started.status == 0 { Ok(()) } else { Err(started) }
+        });
+    }
+    let tasks = trial.world.show("tasks");
+    assert!(!tasks.contains("Stopped"), "{tasks}");
+    trial.end();
 }
 
 #[test]
@@ -247,6 +638,8 @@ fn a_large_message_whose_file_can_not_be_written_is_refused_and_leaves_nothing()
         (OPEN, Errno::EMFILE, 2),
         (OPEN, Errno::ENFILE, 2),
         (OPEN, Errno::ENOMEM, 2),
+        (OPEN, Errno::ENOSPC, 2),
+        (OPEN, Errno::EIO, 2),
         (WRITE, Errno::ENOSPC, 2),
         (WRITE, Errno::EIO, 2),
         (SYNC, Errno::EIO, 2),
@@ -453,9 +846,14 @@ fn whichever_call_fails_once_while_a_letter_is_filed_it_is_there_once() {
     let mut trial = Trial::begin();
     for (calls, error) in [
         (OPEN, Errno::ENFILE),
+        (OPEN, Errno::ENOSPC),
+        (OPEN, Errno::EIO),
         (WRITE, Errno::EIO),
         (SYNC, Errno::EIO),
+        (SYNC, Errno::ENOSPC),
         (RENAME, Errno::ENOMEM),
+        (RENAME, Errno::EINTR),
+        (UNLINK, Errno::EIO),
     ] {
         let mut place = 0;
         loop {
@@ -604,6 +1002,67 @@ fn an_mta_that_can_not_start_says_why_and_starts_when_it_can() {
         assert!(said.contains(QUEUE), "{error}: {said}");
     }
     trial.faults.behave();
+    trial.world.start();
+    trial.end();
+}
+
+/// Large letters, after which the log of the queue is so long that it is copied home.
+#[track_caller]
+fn fill_the_log(trial: &mut Trial) {
+    for _ in 0..50 {
+        let reply = trial.send_in(Client::try_greet(trial.world.address()), &[THERE], 50_000);
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+}
+
+#[test]
+fn whatever_of_the_queue_can_not_be_opened_at_a_start_the_mta_ends_and_says_why_or_does_all_of_its_work() {
+    let mut trial = Trial::begin();
+    assert!(trial.send(&[HERE, THERE]).starts_with("250 "));
+    trial.wait_until_empty();
+    assert_eq!(trial.world.terminate().0, Some(0));
+    for (calls, error, on, lasts) in [
+        (OPEN, Errno::EMFILE, QUEUE, false),
+        (OPEN, Errno::EMFILE, QUEUE, true),
+        (CUT, Errno::EIO, FILES, false),
+        (CUT, Errno::EIO, FILES, true),
+    ] {
+        let mut place = 0;
+        loop {
+            let what = format!(
+                "{error} of {calls} at {place}, {}",
+                if lasts { "lasting" } else { "once" }
+            );
+            let fault = Fault::of(calls, error).on(on).after(place);
+            trial.faults.order(&[if lasts { fault } else { fault.times(1) }]);
+            let mut is_last = false;
+            match trial.world.try_to_start() {
+                Err((status, said)) => {
+                    assert_eq!(status, Some(75), "{what}: {said}");
+                    let names = ["queue.db", "smtpmta.pid"];
+                    assert!(names.iter().any(|name| said.contains(name)), "{what}: {said}");
+                }
+                Ok(()) => {
+                    let reply = trial.send(&[HERE, THERE]);
+                    assert!(trial.may_say(&reply), "{what}: {reply}");
+                    is_last = trial.faults.struck() == 0;
+                    trial.faults.behave();
+                    if !lasts && !is_last {
+                        fill_the_log(&mut trial);
+                    }
+                    trial.wait_until_empty();
+                    assert_eq!(trial.world.terminate().0, Some(0), "{what}");
+                    let left = trial.world.said_of("its log could not be copied home");
+                    assert!(left.is_empty(), "{what}: {left:?}");
+                }
+            }
+            if is_last {
+                break;
+            }
+            place += if lasts { 2 } else { 1 };
+        }
+        assert!(place > 0, "{error} of {calls}: none is made");
+    }
     trial.world.start();
     trial.end();
 }

@@ -125,6 +125,28 @@ impl World {
         self.daemon = Some(daemon);
     }
 
+    /// Loads the MTA, and waits until all of its tasks run, or it has ended.
+    ///
+    /// # Errors
+    /// Where it has ended: its exit status, and all that it said.
+    #[track_caller]
+    pub fn try_to_start(&mut self) -> Result<(), (Option<i32>, String)> {
+        assert!(self.daemon.is_none(), "the MTA runs already");
+        let daemon = self.another();
+        let runs = eventually("an MTA that runs or has ended", || {
+            match daemon.count_said(0, " started, spool ").0 {
+                0 if daemon.has_ended() => Ok(false),
+                0 => Err(()),
+                _ => Ok(true),
+            }
+        });
+        if !runs {
+            return Err(daemon.last_words());
+        }
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
     /// Another MTA on the same spool, without any waiting.
     pub fn another(&self) -> Daemon {
         let arguments = [&self.place("smtpmta.conf")[..], &self.flags[..]].concat();

@@ -1,7 +1,8 @@
 //! imsgcnv with a directory: aliases, accounts, and what is not here.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -13,10 +14,11 @@ use crate::clock::{Clock, Stamp};
 use crate::smtp::path::ReversePath;
 use crate::work_queue::other_program::OtherProgram;
 use crate::work_queue::states::State;
-use crate::work_queue::{Arrival, Content};
+use crate::work_queue::{Arrival, Content, THRESHOLD};
 
 struct World {
     folder: TempDir,
+    clock: Clock,
     task: InboundConversion,
 }
 
@@ -38,7 +40,7 @@ fn world(accounts: &str, aliases: &str) -> World {
     };
     let clock = Clock::manual(Stamp(1_000_000_000_000_000));
     let task = InboundConversion {
-        queue: WorkQueue::open(folder.path(), clock).unwrap(),
+        queue: WorkQueue::open(folder.path(), clock.clone()).unwrap(),
         bells: Bells::default(),
         board: Board::default(),
         directory: Latest::new(Arc::new(directory)),
@@ -55,7 +57,7 @@ fn world(accounts: &str, aliases: &str) -> World {
         doubted: AtomicI64::default(),
     };
     task.board.begin(Task::InboundConversion);
-    World { folder, task }
+    World { folder, clock, task }
 }
 
 impl World {
@@ -78,6 +80,32 @@ impl World {
             Content::from_bytes(content.into_bytes()),
         );
         self.task.queue.put(arrival).unwrap();
+    }
+
+    /// Brings a large message; gives the file with its content.
+    fn put_large(&self, to: &str) -> PathBuf {
+        let id = self.task.queue.message_id();
+        let mut content = self.task.queue.content_writer(id);
+        content.write(b"Subject: s\r\n\r\n").unwrap();
+        content.write(&vec![b'x'; THRESHOLD]).unwrap();
+        let arrival = Arrival::new(
+            id,
+            Origin::Session,
+            ReversePath(Some(mailbox("ann@a.example"))),
+            [mailbox(to)],
+            content.finish().unwrap(),
+        );
+        self.task.queue.put(arrival).unwrap();
+        self.folder.path().join("content").join(id.to_string())
+    }
+
+    /// Lets the task work, and waits until it would work again; for how long. `None` if nothing waits.
+    fn drain_and_wait(&self) -> Option<Duration> {
+        self.task.drain(&Stop::default()).unwrap();
+        let due = self.task.queue.next_inbound_due().unwrap()?;
+        let pause = due.since(self.task.queue.now());
+        self.clock.advance(pause);
+        Some(pause)
     }
 
     /// Delivered-To of what is in a mailbox.
@@ -325,4 +353,54 @@ fn a_message_of_which_nothing_can_be_recorded_keeps_no_other_from_it_and_nobody_
     assert_eq!(world.counted("Mail.Delivered"), 3);
     assert_eq!(world.task.queue.next_inbound_due().unwrap(), None);
     assert_eq!(other.count(State::Held), 1);
+}
+
+/// As it is where descriptors are short, or a disk has trouble: the file is there, and can not be opened. What gives it
+/// back.
+fn hide(file: &Path) -> impl FnOnce() + use<> {
+    let (file, aside) = (file.to_owned(), file.with_extension("aside"));
+    fs::rename(&file, &aside).unwrap();
+    symlink(&file, &file).unwrap();
+    move || fs::rename(&aside, &file).unwrap()
+}
+
+#[test]
+fn a_content_that_can_not_be_opened_for_two_hundred_attempts_is_delivered_when_it_can() {
+    let mut world = world("bob:\n", "");
+    world.task.retry.expire = Duration::from_secs(30 * 24 * 3600);
+    let give_back = hide(&world.put_large("bob@lotus.com"));
+    for attempt in 0..200 {
+        let pause = world.drain_and_wait().expect("it waits");
+        // The schedule is five minutes, and a little more.
+        let (least, most) = (Duration::from_secs(60), Duration::from_secs(330));
+        assert!((least..=most).contains(&pause), "attempt {attempt}: {pause:?}");
+        assert!(attempt > 0 || pause == least, "the first time it is tried soon");
+    }
+    give_back();
+    assert_eq!(world.drain_and_wait(), None);
+    assert_eq!(world.mail("lotus.com/bob"), ["bob@lotus.com"]);
+}
+
+#[test]
+fn a_content_that_can_not_be_opened_in_time_is_given_up_and_one_that_is_lost_is_held_at_once() {
+    let world = world("bob:\n", "");
+    let _give_back = hide(&world.put_large("bob@lotus.com"));
+    let mut waited = Duration::ZERO;
+    while let Some(pause) = world.drain_and_wait() {
+        waited += pause;
+    }
+    assert_eq!(waited.as_secs(), 3600, "all its time, and no more");
+    assert!(world.task.bells.drt.heard().try_recv().is_ok());
+    let due = world.task.queue.awaiting_report(10).unwrap();
+    assert_eq!(due[0].recipients[0].reason.status, EnhancedCode(4, 3, 0));
+    fs::remove_file(world.put_large("bob@lotus.com")).unwrap();
+    assert_eq!(world.drain_and_wait(), None);
+    let listing = world.task.queue.listing(10).unwrap();
+    assert!(
+        listing.rows[1]
+            .last_error
+            .as_deref()
+            .unwrap()
+            .starts_with("the content is lost: ")
+    );
 }

@@ -30,6 +30,9 @@ const UNRECORDED: usize = 16;
 /// keep one for so long costs the host next to nothing.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// How often the queue is asked for what it refuses since its rows are damaged: that does not pass.
+const MOST_DAMAGED: u32 = 3;
+
 /// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
 pub(super) struct Hand<'h> {
     handler: &'h OutboundHandler,
@@ -407,10 +410,20 @@ impl<'h> Hand<'h> {
         let Some((settlement, pending, since)) = self.unrecorded.pop_front() else {
             return true;
         };
-        let mut first = Some(pending);
-        let recorded = self.insist_since(since, |queue| match first.take() {
-            Some(pending) => pending.wait(),
-            None => queue.settle(Arc::clone(&settlement)).wait(),
+        let (mut first, mut damaged) = (Some(pending), 0);
+        let recorded = self.insist_since(since, |queue| {
+            let settled = match first.take() {
+                Some(pending) => pending.wait(),
+                None => queue.settle(Arc::clone(&settlement)).wait(),
+            };
+            damaged += u32::from(settled.as_ref().is_err_and(QueueError::is_damage));
+            match settled {
+                // It must not go out again and again.
+                Err(error) if damaged >= MOST_DAMAGED => queue
+                    .put_aside_unrecorded(settlement.id, error)
+                    .map(|()| Settled::default()),
+                settled => settled,
+            }
         });
         reach(CrashPoint::OutcomeCommitted);
         if recorded.is_some_and(|settled| settled.given_up + settled.to_tell > 0) {
@@ -448,11 +461,18 @@ impl<'h> Hand<'h> {
         given_up: impl Fn() -> bool,
         verb: &mut dyn FnMut(&WorkQueue) -> Result<T, QueueError>,
     ) -> Option<T> {
+        let mut damaged = 0;
         loop {
             match verb(&self.handler.queue) {
                 Ok(done) => return Some(done),
                 Err(QueueError::Stopped) => return None,
-                Err(error) => log::error!("list {}: {error}", self.list.id),
+                Err(error) => {
+                    log::error!("list {}: {error}", self.list.id);
+                    damaged += u32::from(error.is_damage());
+                }
+            }
+            if damaged >= MOST_DAMAGED {
+                return None;
             }
             if given_up() {
                 return None;

@@ -110,7 +110,7 @@ fn the_queue_is_listed_by_arrival_without_what_has_left_it() {
     let rows: Vec<_> = listing
         .rows
         .iter()
-        .map(|row| (row.id, row.n, row.state))
+        .map(|row| (row.id, row.n, row.state.known().unwrap()))
         .collect();
     assert_eq!(
         rows,

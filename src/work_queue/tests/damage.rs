@@ -1,5 +1,9 @@
 //! Values that nobody of ours wrote: the message that has one is held, or goes on without it, and the others flow.
 
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
+
+use super::verify::copy_of;
 use super::*;
 
 /// A message with something wrong, and one that is well.
@@ -185,4 +189,193 @@ fn a_message_that_was_tried_more_often_than_can_be_counted_is_put_off_like_any_o
     }
     assert_eq!(state(&world, id), "WQ_PENDING_XMIT");
     take_back(&world);
+}
+
+#[test]
+fn a_state_that_there_is_none_of_is_listed_as_its_number() {
+    let world = World::new();
+    let (bad, _) = two(&world);
+    for number in [77, 15, 9, 0, -3] {
+        world.sql_run(&format!(
+            "UPDATE recipient SET state = {number} WHERE message = {}",
+            bad.0
+        ));
+        let rows = world.queue.listing(10).unwrap().rows;
+        let states: Vec<String> = rows.iter().map(|row| row.state.to_string()).collect();
+        assert_eq!(states, [number.to_string(), "WQ_PENDING_CONVERSION".to_owned()]);
+    }
+    world.queue.mend().unwrap();
+    assert_eq!(state(&world, bad), "WQ_HELD");
+    assert_eq!(
+        world.queue.listing(10).unwrap().rows[0].state.to_string(),
+        "WQ_HELD"
+    );
+}
+
+/// How many messages wait where a page is broken.
+const MANY: usize = 600;
+
+/// So many messages for two domains. Each row takes some room.
+fn many() -> World {
+    let world = World::new();
+    let to = ["ibm.com", "lotus.com"].map(|domain| format!("{}@{domain}", "x".repeat(60)));
+    for n in 0..MANY {
+        world.put("a@example.org", &[to[n % 2].as_str()]);
+    }
+    world
+}
+
+/// The same work queue, in which one page is broken of those on which the rows of `table` stand: `which` chooses it, of so
+/// many. It will never be in order again: that is not looked at in its end.
+fn with_a_broken_page(world: &World, table: &str, which: fn(usize) -> usize) -> ManuallyDrop<World> {
+    let folder = copy_of(world.folder.path());
+    let path = folder.path().join("queue.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let pages: Vec<u64> = db
+        .prepare("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path")
+        .unwrap()
+        .query_map([table], |row| row.get(0))
+        .unwrap()
+        .collect::<rusqlite::Result<_>>()
+        .unwrap();
+    drop(db);
+    assert!(pages.len() > 2, "{table} stands on {} pages", pages.len());
+    let page = pages[which(pages.len())];
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[0x5a; 8192], (page - 1) * 8192).unwrap();
+    let clock = world.clock.clone();
+    let queue = WorkQueue::open(folder.path(), clock.clone()).unwrap();
+    ManuallyDrop::new(World { folder, queue, clock })
+}
+
+/// The page in the midst.
+fn middle(pages: usize) -> usize {
+    pages / 2
+}
+
+/// Removes what is left of it.
+fn forget(world: &World) {
+    world.queue.close();
+    std::fs::remove_dir_all(world.folder.path()).unwrap();
+}
+
+/// Sends all that can be listed, each message once. What can not be recorded is put aside.
+fn carry(world: &World, carried: &mut HashSet<MessageId>) {
+    loop {
+        let lists = world.claim(&[0, 1], 0);
+        if lists.is_empty() {
+            return;
+        }
+        for list in lists {
+            for message in world.queue.list_messages(list.id).unwrap() {
+                assert!(carried.insert(message.id), "{} was sent twice", message.id);
+                if let Err(error) = world.try_to_settle(&list, message.id, vec![(0, delivered())]) {
+                    world.queue.put_aside_unrecorded(message.id, error).unwrap();
+                }
+            }
+            world.queue.end_list(list.id).unwrap();
+        }
+    }
+}
+
+/// Those on the page that is broken are not among them, nor all of those beside it.
+#[track_caller]
+fn are_most(table: &str, what: &str, many: usize) {
+    assert!(
+        (MANY / 3..MANY).contains(&many),
+        "{table}: {many} of {MANY} {what}"
+    );
+}
+
+#[test]
+fn messages_on_a_broken_page_are_passed_over_and_the_others_are_converted_and_sent() {
+    let world = many();
+    world.queue.close();
+    for table in ["message", "recipient", "event"] {
+        let world = with_a_broken_page(&world, table, middle);
+        let mut carried = HashSet::new();
+        for _ in 0..2 {
+            world.convert();
+            carry(&world, &mut carried);
+            are_most(table, "sent", carried.len());
+            world.queue.mend().unwrap();
+        }
+        forget(&world);
+    }
+}
+
+#[test]
+fn messages_on_a_page_that_breaks_while_they_are_on_lists_keep_no_others_from_being_sent() {
+    let world = many();
+    world.convert();
+    assert_eq!(world.claim(&[0, 1], 0).len(), 2);
+    world.queue.close();
+    for table in ["message", "recipient", "event"] {
+        let world = with_a_broken_page(&world, table, |_| 1);
+        assert!(world.queue.lists().unwrap().is_empty(), "{table}");
+        let mut carried = HashSet::new();
+        carry(&world, &mut carried);
+        are_most(table, "sent", carried.len());
+        forget(&world);
+    }
+}
+
+#[test]
+fn messages_on_a_broken_page_keep_nobody_from_being_told_of_the_others() {
+    let world = many();
+    world.convert();
+    let mut lists = world.claim(&[0, 1], 0);
+    while !lists.is_empty() {
+        for list in lists {
+            for message in world.queue.list_messages(list.id).unwrap() {
+                world.settle(&list, message.id, vec![(0, never())]);
+            }
+            world.queue.end_list(list.id).unwrap();
+        }
+        lists = world.claim(&[0, 1], 0);
+    }
+    world.queue.close();
+    for table in ["message", "recipient", "event"] {
+        let world = with_a_broken_page(&world, table, middle);
+        loop {
+            let due = world.queue.awaiting_report(50).unwrap();
+            if due.is_empty() {
+                break;
+            }
+            let end = |due: &Due| Notice {
+                about: due.id,
+                news: News::Ends {
+                    failed: vec![0],
+                    reached: Vec::new(),
+                },
+                telling: Telling::Unwanted,
+            };
+            world.queue.report(due.iter().map(end).collect(), None).unwrap();
+        }
+        let counters = world.queue.statistics().unwrap();
+        let told = counters.iter().find(|(name, _)| name == "Mail.Failed").unwrap();
+        are_most(table, "told of", usize::try_from(told.1).unwrap());
+        forget(&world);
+    }
+}
+
+#[test]
+fn the_time_of_messages_comes_to_its_end_although_some_stand_on_a_broken_page() {
+    let world = many();
+    world.convert();
+    world.queue.close();
+    world.clock.advance(10 * MINUTE);
+    for table in ["message", "recipient", "event"] {
+        let world = with_a_broken_page(&world, table, middle);
+        let (mut late, mut reached) = (0, None);
+        while let (dues, came_to, true) = world.queue.delayed(world.queue.now()).unwrap() {
+            assert!(reached < Some(came_to), "{table}: it goes on");
+            reached = Some(came_to);
+            late += dues.len();
+            world.queue.report(Vec::new(), reached).unwrap();
+        }
+        assert!(late > MANY / 3, "{table}: {late} are late");
+        are_most(table, "given up", world.expire(MINUTE));
+        forget(&world);
+    }
 }

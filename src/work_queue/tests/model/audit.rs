@@ -249,7 +249,10 @@ impl Audit {
             assert_eq!(size, [content.len()], "octets of {id}");
         }
         let shown = queue.listing(10_000).unwrap();
-        let rows: Vec<_> = shown.rows.iter().map(|row| (row.id, row.n, row.state)).collect();
+        let rows = shown.rows.iter();
+        let rows: Vec<_> = rows
+            .map(|row| (row.id, row.n, row.state.known().unwrap()))
+            .collect();
         let in_queue = memory.all().filter(|(.., member)| member.is_in_the_queue());
         let in_queue: Vec<_> = in_queue.map(|(id, n, member)| (id, n, member.state)).collect();
         assert_eq!((&rows, shown.more), (&in_queue, 0), "what `queue list` shows");

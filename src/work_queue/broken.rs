@@ -1,0 +1,100 @@
+//! Messages that stand on broken pages of the database: whoever looks for work passes them over, so that the others go
+//! on without them.
+//!
+//! Kept in memory only, since nothing can be written there. Says nothing of how a message stands, and is found anew after
+//! the next start.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::id::MessageId;
+
+/// How long a message is passed over that can not be read; the next time for twice as long. A disk that can not read
+/// something may read it a moment later.
+const PAUSE: Duration = Duration::from_secs(1);
+/// It is passed over for no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1024);
+
+/// So many messages are told of, one by one.
+const MOST_TOLD: usize = 1000;
+
+/// Until when a message is passed over.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// This moment; and for how long the next time.
+    Moment(Instant, Duration),
+    /// The end of this run.
+    TheEnd,
+}
+
+/// The messages that are passed over.
+#[derive(Default)]
+pub(super) struct Broken(Mutex<BTreeMap<MessageId, Until>>);
+
+impl Broken {
+    /// Passes over a message that can not be read just now; whether somebody should hear of it.
+    pub(super) fn pass_over(&self, id: MessageId) -> bool {
+        let mut known = self.0.lock();
+        let (pause, is_new) = match known.get(&id) {
+            None => (PAUSE, true),
+            Some(Until::Moment(_, pause)) => (*pause, false),
+            Some(Until::TheEnd) => return false,
+        };
+        let until = Until::Moment(Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE));
+        known.insert(id, until);
+        is_new && known.len() <= MOST_TOLD
+    }
+
+    /// Passes over a message of which something was done that can not be recorded, and must not be done again.
+    pub(super) fn pass_over_for_good(&self, id: MessageId) {
+        self.0.lock().insert(id, Until::TheEnd);
+    }
+
+    /// Whether it is to be passed over now.
+    pub(super) fn holds(&self, id: MessageId) -> bool {
+        match self.0.lock().get(&id) {
+            None => false,
+            Some(Until::Moment(until, _)) => Instant::now() < *until,
+            Some(Until::TheEnd) => true,
+        }
+    }
+
+    /// How many messages there are that were passed over: among so many more, what is looked for is found.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Those of `ids` that are not passed over, at most `limit`.
+    pub(super) fn without(&self, mut ids: Vec<MessageId>, limit: usize) -> Vec<MessageId> {
+        if self.count() > 0 {
+            ids.retain(|id| !self.holds(*id));
+        }
+        ids.truncate(limit);
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_read_is_looked_at_again_after_a_moment_and_what_can_not_be_recorded_never() {
+        let broken = Broken::default();
+        let [first, second, third] = [1, 2, 3].map(MessageId);
+        assert!(broken.pass_over(first) && !broken.pass_over(first));
+        broken.pass_over_for_good(second);
+        assert!(!broken.pass_over(second));
+        assert_eq!(broken.without(vec![first, second, third], 9), [third]);
+        assert_eq!((broken.holds(first), broken.count()), (true, 2));
+        // Its time is over.
+        let over = Until::Moment(Instant::now(), PAUSE * 4);
+        broken.0.lock().insert(first, over);
+        assert_eq!(broken.without(vec![first, second, third], 9), [first, third]);
+        assert_eq!(broken.without(vec![first, second, third], 1), [first]);
+        assert!(!broken.pass_over(first), "it is told once");
+        assert!(broken.holds(first));
+    }
+}
