@@ -425,12 +425,14 @@ fn messages_on_one_page_that_is_written_over_are_told_of_and_the_others_flow() {
         let pages = leaves.query_map([], |row| row.get(0)).unwrap();
         pages.map(Result::unwrap).collect()
     };
-    let page = pages[pages.len() / 2] - 1;
+    assert!(pages.len() > 5, "{pages:?}");
+    // Most of what waits stands behind it.
+    let page = pages[1] - 1;
     let file = fs::OpenOptions::new().write(true).open(&queue).unwrap();
     file.write_all_at(&[0x5a; 8192], page * 8192).unwrap();
     sink.behave();
     world.start();
-    let most = |seen: &State| seen.accepted().count() > MANY / 3;
+    let most = |seen: &State| seen.accepted().count() > MANY / 2;
     sink.wait_for(most, PATIENCE);
     world
         .daemon()
