@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
@@ -297,6 +298,7 @@ impl Crew {
             retry: retry(config),
             max_hops: config.max_hops,
             poll_interval: config.poll_interval,
+            doubted: AtomicI64::default(),
         };
         self.spawn(Task::InboundConversion, None, None, move |stop| task.run(stop))
     }

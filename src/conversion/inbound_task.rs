@@ -4,6 +4,8 @@
 //! Never changes the content, and never decides who may relay: that was done at RCPT.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
@@ -13,8 +15,9 @@ use crate::mailbox::Mailboxes;
 use crate::mailbox::directory::{Directory, Found};
 use crate::smtp::path::Mailbox;
 use crate::smtp::reply::EnhancedCode;
-use crate::tasks::bell::{Bells, Stop};
+use crate::tasks::bell::{Bell, Bells, Stop};
 use crate::tasks::board::Board;
+use crate::tasks::table::LAST_RECORDS;
 use crate::tasks::{Task, guarded};
 use crate::work_queue::outcome::Reason;
 use crate::work_queue::retry::RetryPolicy;
@@ -45,11 +48,15 @@ pub struct InboundConversion {
     pub max_hops: usize,
     /// `--poll-interval`.
     pub poll_interval: Duration,
+    /// Messages with IDs up to this one may be in mailboxes without the queue's knowing: they came before the task, or
+    /// what it did could not be recorded.
+    pub doubted: AtomicI64,
 }
 
 impl InboundConversion {
     /// Works until it is told to stop.
     pub fn run(&self, stop: &Stop) {
+        self.doubt_all();
         let _attendance = self.attend();
         while !stop.is_given() {
             self.board.write(Task::InboundConversion, "Converting");
@@ -107,14 +114,62 @@ impl InboundConversion {
             let passed_on = any(|d| matches!(d, Delivery::PassOn));
             let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
             let kicks = passed_on.then(|| self.bells.omsgcnv.clone());
-            let to_tell = self
-                .queue
-                .converted_and_kick(converted, kicks.into_iter().collect())?;
-            if given_up || to_tell > 0 {
+            let recorded = self.record(converted, kicks.as_slice(), stop);
+            if given_up || !matches!(recorded, Ok(0)) {
                 self.bells.drt.kick();
             }
+            recorded?;
         }
         Ok(())
+    }
+
+    /// Records what was done, and asks the queue until it does that: what is in a mailbox would be delivered again. Stops
+    /// asking when the queue is closed, a moment after the order to stop, and where it is no use. Gives how many good ends
+    /// there are to tell of.
+    fn record(&self, converted: Vec<Converted>, kicks: &[Bell], stop: &Stop) -> Result<usize, QueueError> {
+        let mut unrecorded: Vec<_> = converted.into_iter().map(Arc::new).collect();
+        let (mut refused_at, mut until) = (None::<Instant>, None::<Instant>);
+        loop {
+            let error = match self.queue.converted_and_kick(&mut unrecorded, kicks) {
+                Ok(to_tell) => {
+                    if let Some(at) = refused_at {
+                        log::info!("what was converted is recorded, {:?} later", at.elapsed());
+                        self.board.write(Task::InboundConversion, "Converting");
+                    }
+                    return Ok(to_tell);
+                }
+                Err(error) => error,
+            };
+            let is_in_vain = unrecorded.is_empty() || matches!(error, QueueError::Stopped);
+            if !is_in_vain {
+                if refused_at.is_none() {
+                    refused_at = Some(Instant::now());
+                    let many = unrecorded.len();
+                    log::error!(
+                        "what became of {many} messages is recorded as soon as this has passed: {error}"
+                    );
+                    self.board
+                        .write(Task::InboundConversion, "Waiting for the work queue");
+                }
+                stop.pause_after_trouble();
+            }
+            if stop.is_given() && until.is_none() {
+                until = Some(Instant::now() + LAST_RECORDS);
+            }
+            // Whoever has it locked has been waited for already, for as long as a stop may take.
+            let is_locked = matches!(error, QueueError::Locked);
+            let is_over = until.is_some_and(|until| is_locked || Instant::now() >= until);
+            if is_in_vain || is_over {
+                self.doubt_all();
+                tell_of_the_unrecorded(&unrecorded);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Of what has come so far nobody knows for certain whether it is in mailboxes.
+    fn doubt_all(&self) {
+        self.doubted.store(self.queue.message_id().0, Ordering::SeqCst);
     }
 
     fn convert(&self, message: &Waiting, directory: &Directory) -> Converted {
@@ -224,13 +279,15 @@ impl InboundConversion {
             );
             return Delivery::GiveUp(reason);
         }
+        // An attempt that failed may have come that far, too.
+        let may_be_there = recipient.attempts > 0 || message.id.0 <= self.doubted.load(Ordering::SeqCst);
         let delivered = self
             .queue
             .content(message.id)
             .map_err(|e| e.to_string())
             .and_then(|content| {
                 self.mailboxes
-                    .deliver(message, recipient, mailbox, content)
+                    .deliver(message, recipient, mailbox, may_be_there, content)
                     .map_err(|e| e.to_string())
             });
         match delivered {
@@ -254,6 +311,20 @@ impl InboundConversion {
             Some(next) => Delivery::Later(reason, next),
             None => Delivery::GiveUp(reason),
         }
+    }
+}
+
+/// What will be delivered again.
+fn tell_of_the_unrecorded(unrecorded: &[Arc<Converted>]) {
+    let is_delivered = |message: &&Arc<Converted>| {
+        let mut deliveries = message.deliveries.iter();
+        deliveries.any(|(_, delivery)| matches!(delivery, Delivery::Delivered(_)))
+    };
+    for message in unrecorded.iter().filter(is_delivered) {
+        log::warn!(
+            "id={} is in a mailbox, and that is not recorded: if it is not found there again, it may come twice",
+            message.id
+        );
     }
 }
 

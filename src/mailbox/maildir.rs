@@ -1,14 +1,18 @@
 //! A recipient's Maildir: takes a message down in `tmp`, brings it to the disk, moves it to `new`.
 //!
 //! A message has the same file name each time it is delivered to the same recipient, so that a delivery that
-//! is repeated after a crash finds what it has done. Every failure is one to try later. Never holds more than
-//! some buffers of the message, and never shows a reader a file that is not whole.
+//! is repeated finds what it has done, also where somebody has read the message since. Every failure is one to
+//! try later. Never holds more than some buffers of the message, and never shows a reader a file that is not
+//! whole.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use memchr::memchr;
 
@@ -19,6 +23,9 @@ use crate::work_queue::id::MessageId;
 
 /// How much of the message is in memory, in octets.
 const BUFFER: usize = 32 * 1024;
+
+/// The clock of a file system, a remote one among them, is behind that of the machine by no more than this.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 /// One message for one recipient.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +46,8 @@ pub struct Delivery<'a> {
     pub hostname: &'a str,
     /// The content may be any octets, and is kept as it is (RFC 3030 3).
     pub binary: bool,
+    /// It may have been delivered before, and been moved to `cur` since.
+    pub may_be_there: bool,
 }
 
 /// Why a message was not delivered. Always worth another try.
@@ -80,19 +89,25 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirE
 impl Delivery<'_> {
     /// Delivers `content` (lines with CRLF, which become LF, unless it is binary) under Return-Path (RFC 5321 4.4)
     /// and Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the
-    /// Maildir where it is missing. Does nothing if the message is in `new` already.
+    /// Maildir where it is missing. Does nothing if the message is there already.
     ///
     /// # Errors
     /// Whatever the system refuses, with the path. Nothing stays in `tmp`.
     pub fn deliver(&self, content: impl Read) -> Result<PathBuf, MaildirError> {
         let maildir = place(self.template, self.mailbox);
         let name = self.file_name();
-        let new = maildir.join("new");
+        let (new, cur) = (maildir.join("new"), maildir.join("cur"));
         let (arriving, arrived) = (maildir.join("tmp").join(&name), new.join(&name));
+        // A crash may have come between the move and its way to the disk.
         if arrived.symlink_metadata().is_ok() {
-            // The crash may have come between the move and its way to the disk.
             sync_directory(&new)?;
             return Ok(arrived);
+        }
+        if self.may_be_there
+            && let Some(read) = self.find_read(&cur, &name).map_err(refused("read", &cur))?
+        {
+            sync_directory(&cur)?;
+            return Ok(read);
         }
         create(&maildir)?;
         self.write(&arriving, content)
@@ -104,6 +119,29 @@ impl Delivery<'_> {
         reach(CrashPoint::LetterMoved);
         sync_directory(&new)?;
         Ok(arrived)
+    }
+
+    /// The message in `cur`, where readers move what they have seen, with a colon and flags behind its name.
+    fn find_read(&self, cur: &Path, name: &str) -> io::Result<Option<PathBuf>> {
+        let changed = match cur.metadata().and_then(|cur| cur.modified()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            changed => changed?,
+        };
+        // There may be very much in it, but nothing that came after its last change.
+        let arrived = u64::try_from(self.id.arrived().0).unwrap_or(0);
+        if changed + CLOCKS_DIFFER < UNIX_EPOCH + Duration::from_micros(arrived) {
+            return Ok(None);
+        }
+        let is_it = |other: &OsStr| {
+            let flags = other.as_bytes().strip_prefix(name.as_bytes());
+            flags.is_some_and(|flags| flags.is_empty() || flags.starts_with(b":"))
+        };
+        let mut entries = fs::read_dir(cur)?;
+        let found = entries.find_map(|entry| match entry {
+            Ok(entry) => is_it(&entry.file_name()).then(|| Ok(entry.path())),
+            Err(error) => Some(Err(error)),
+        });
+        found.transpose()
     }
 
     /// `seconds.ID_number.hostname`: unique, and the same when the delivery is repeated.
@@ -277,6 +315,7 @@ mod tests {
                 number,
                 hostname: "mx:1/2",
                 binary: false,
+                may_be_there: false,
             }
         }
 
@@ -355,6 +394,34 @@ mod tests {
         assert!(fs::read_to_string(&first).unwrap().ends_with("first\n"));
         world.delivery(1).deliver(&b"second\r\n"[..]).unwrap();
         assert_eq!(world.names("new").len(), 2);
+    }
+
+    #[test]
+    fn a_message_that_somebody_has_read_since_is_found_in_cur() {
+        for flags in ["", ":2,", ":2,FS"] {
+            let world = world();
+            let again = Delivery {
+                may_be_there: true,
+                ..world.delivery(0)
+            };
+            let first = again.deliver(&b"x\r\n"[..]).unwrap();
+            let cur = world.maildir().join("cur");
+            let read = cur.join(format!("{}{flags}", again.file_name()));
+            // Its name is the beginning of this one's.
+            fs::write(cur.join(format!("{}.other:2,S", again.file_name())), "").unwrap();
+            fs::rename(&first, &read).unwrap();
+            // Whatever the time is here: read some seconds after it had arrived.
+            let changed = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_795_458_001 + seconds);
+            File::open(&cur).unwrap().set_modified(changed(5)).unwrap();
+            assert_eq!(again.deliver(&b"x\r\n"[..]).unwrap(), read);
+            assert!(world.names("new").is_empty() && world.names("tmp").is_empty());
+            // It is not looked for where it can not be, nor where it has never been delivered.
+            assert_eq!(world.delivery(0).deliver(&b"x\r\n"[..]).unwrap(), first);
+            fs::remove_file(&first).unwrap();
+            let earlier = UNIX_EPOCH + Duration::from_secs(1_795_457_000);
+            File::open(&cur).unwrap().set_modified(earlier).unwrap();
+            assert_eq!(again.deliver(&b"x\r\n"[..]).unwrap(), first);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Mailboxes {
 
 impl Mailboxes {
     /// Puts `content` of a message into the mailbox that takes the mail of its recipient, on the disk when this
-    /// returns; where.
+    /// returns; where. Once, even if it `may_be_there` since a time of which the queue knows nothing.
     ///
     /// # Errors
     /// When it could not be stored: nothing of it is in the mailbox then.
@@ -31,6 +31,7 @@ impl Mailboxes {
         message: &Waiting,
         recipient: &WaitingRecipient,
         mailbox: &Mailbox,
+        may_be_there: bool,
         content: impl Read,
     ) -> Result<PathBuf, MaildirError> {
         Delivery {
@@ -42,6 +43,7 @@ impl Mailboxes {
             number: recipient.n.into(),
             hostname: &self.hostname,
             binary: message.binary,
+            may_be_there,
         }
         .deliver(content)
     }

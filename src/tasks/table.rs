@@ -24,7 +24,7 @@ const STACK: usize = 512 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How much longer those are waited for that have to record what became of messages.
-const LAST_RECORDS: Duration = Duration::from_millis(2500);
+pub const LAST_RECORDS: Duration = Duration::from_millis(2500);
 
 /// What handlers of one kind do with what the controller gives them.
 type Serve<J> = Box<dyn Fn(J, &Desk) + Send + Sync>;

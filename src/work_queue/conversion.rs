@@ -1,7 +1,7 @@
 //! What the two conversion tasks ask of the queue: the messages that wait for them, and what became of
 //! each.
 
-use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -160,18 +160,37 @@ impl WorkQueue {
     /// # Errors
     /// When it could not be recorded: the messages wait as before.
     pub fn converted(&self, messages: Vec<Converted>) -> Result<usize, QueueError> {
-        self.converted_and_kick(messages, Vec::new())
+        let mut messages: Vec<_> = messages.into_iter().map(Arc::new).collect();
+        self.converted_and_kick(&mut messages, &[])
     }
 
-    /// The same; `kicks` ring as soon as it is recorded.
+    /// The same; `kicks` ring as soon as it is recorded. What is recorded is taken out of `messages`, and what never will
+    /// be, too: that message is held, or waits as before.
     ///
     /// # Errors
-    /// When it could not be recorded: the messages wait as before.
+    /// When not all could be recorded. What is left of `messages` can be later, and waits as before.
     pub fn converted_and_kick(
         &self,
-        messages: Vec<Converted>,
-        kicks: Vec<Bell>,
+        messages: &mut Vec<Arc<Converted>>,
+        kicks: &[Bell],
     ) -> Result<usize, QueueError> {
+        match self.record_converted(messages, kicks) {
+            Ok(told) => {
+                messages.clear();
+                Ok(told)
+            }
+            Err(error) if error.is_about_all() => Err(error),
+            // Where the rows of one message can not be written the others' can.
+            Err(_) => one_by_one(
+                messages,
+                |message| self.record_converted(slice::from_ref(message), kicks),
+                |id| self.hold_damaged(vec![id]),
+            ),
+        }
+    }
+
+    /// Records it, or nothing of it.
+    fn record_converted(&self, messages: &[Arc<Converted>], kicks: &[Bell]) -> Result<usize, QueueError> {
         let only_passed_on = messages
             .iter()
             .flat_map(|message| &message.deliveries)
@@ -182,40 +201,19 @@ impl WorkQueue {
         } else {
             Durability::Synced
         };
-        let messages = Arc::new(messages);
-        let record = |some: Range<usize>| -> Result<usize, QueueError> {
-            let messages = Arc::clone(&messages);
-            let record = move |ledger: &mut Ledger<'_>| {
-                let told = messages[some.clone()]
-                    .iter()
-                    .map(|message| converted(ledger, message));
-                let told = told.sum::<Result<usize, QueueError>>()?;
-                reach(CrashPoint::ConversionWritten);
-                Ok(told)
-            };
-            let told = self
-                .store
-                .write_and_kick(durability, kicks.clone(), record)
-                .wait()?;
-            reach(CrashPoint::ConversionCommitted);
+        let messages = messages.to_vec();
+        let record = move |ledger: &mut Ledger<'_>| {
+            let told = messages.iter().map(|message| converted(ledger, message));
+            let told = told.sum::<Result<usize, QueueError>>()?;
+            reach(CrashPoint::ConversionWritten);
             Ok(told)
         };
-        match record(0..messages.len()) {
-            Err(error) if error.is_damage() => {}
-            recorded => return recorded,
-        }
-        // Where the rows of one message can not be written the others' can. That one must not be delivered for ever.
-        let (mut told, mut trouble) = (0, None);
-        for (n, message) in messages.iter().enumerate() {
-            match record(n..n + 1) {
-                Ok(more) => told += more,
-                Err(error) => {
-                    log::error!("id={} what became of it can not be recorded: {error}", message.id);
-                    trouble = self.hold_damaged(vec![message.id]).err().or(trouble);
-                }
-            }
-        }
-        trouble.map_or(Ok(told), Err)
+        let told = self
+            .store
+            .write_and_kick(durability, kicks.to_vec(), record)
+            .wait()?;
+        reach(CrashPoint::ConversionCommitted);
+        Ok(told)
     }
 
     /// Records what omsgcnv did, in one transaction.
@@ -368,6 +366,46 @@ fn with_recipients(
         Ok(None) => Err(message.id),
         Err(error) => Ok(Err(error)),
     }
+}
+
+/// Records each of `messages` on its own, after that failed for all of them together. What never can be recorded is held,
+/// for it must not be delivered for ever; what may be later stays in `messages`.
+fn one_by_one(
+    messages: &mut Vec<Arc<Converted>>,
+    record: impl Fn(&Arc<Converted>) -> Result<usize, QueueError>,
+    hold: impl Fn(MessageId) -> Result<(), QueueError>,
+) -> Result<usize, QueueError> {
+    let (mut told, mut trouble) = (0, None::<QueueError>);
+    messages.retain(|message| {
+        // None of the others would fare better.
+        if trouble.as_ref().is_some_and(QueueError::is_about_all) {
+            return true;
+        }
+        let error = match record(message) {
+            Ok(more) => {
+                told += more;
+                return false;
+            }
+            Err(error) if error.is_about_all() => error,
+            Err(error) => {
+                log::error!("id={} what became of it can not be recorded: {error}", message.id);
+                // A disk that does not give back a page may do so later, and nobody has to look at the message for that.
+                let held = if error.is_unreadable() {
+                    Err(error)
+                } else {
+                    hold(message.id)
+                };
+                match held {
+                    Ok(()) => return false,
+                    Err(error) => error,
+                }
+            }
+        };
+        let may_be_later = error.is_about_all();
+        trouble = Some(error);
+        may_be_later
+    });
+    trouble.map_or(Ok(told), Err)
 }
 
 /// What imsgcnv did with one message: how many good ends there are to tell of.
@@ -643,4 +681,78 @@ pub(super) fn end(
         ),
     )?;
     Ok(changed > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn failed(code: i32) -> QueueError {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()
+    }
+
+    /// What is left of messages 1 to 4, which of them were held, and whether that went well, if `fails` says why one of
+    /// them can not be recorded, and `can_hold` whether it can be held.
+    fn left(fails: impl Fn(i64) -> Option<i32>, can_hold: bool) -> (Vec<i64>, Vec<i64>, Result<usize, i32>) {
+        let message = |id| {
+            Arc::new(Converted {
+                id: MessageId(id),
+                null_sender: false,
+                structure: None,
+                deliveries: Vec::new(),
+            })
+        };
+        let mut messages: Vec<_> = (1..=4).map(message).collect();
+        let held = std::cell::RefCell::new(Vec::new());
+        let told = one_by_one(
+            &mut messages,
+            |message| fails(message.id.0).map_or(Ok(1), |code| Err(failed(code))),
+            |id| {
+                held.borrow_mut().push(id.0);
+                can_hold.then_some(()).ok_or_else(|| failed(ffi::SQLITE_CORRUPT))
+            },
+        );
+        let code = |error: QueueError| match error {
+            QueueError::Database(error) => error.sqlite_extended_error_code().unwrap_or(0),
+            _ => 0,
+        };
+        (
+            messages.iter().map(|message| message.id.0).collect(),
+            held.into_inner(),
+            told.map_err(code),
+        )
+    }
+
+    #[test]
+    fn what_is_recorded_on_its_own_is_not_recorded_again_nor_is_what_never_can_be() {
+        let second = |code: i32| move |id: i64| (id == 2).then_some(code);
+        for odd in [
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CONSTRAINT_TRIGGER,
+            ffi::SQLITE_MISMATCH,
+            ffi::SQLITE_ERROR,
+        ] {
+            assert_eq!(left(second(odd), true), (vec![], vec![2], Ok(3)), "{odd}");
+            let in_vain = (vec![], vec![2], Err(ffi::SQLITE_CORRUPT));
+            assert_eq!(left(second(odd), false), in_vain, "{odd}");
+        }
+        // One page of the disk: the message is well, and nobody waits for it.
+        let unreadable = ffi::SQLITE_IOERR_READ;
+        let waits = (vec![], vec![], Err(unreadable));
+        assert_eq!(left(second(unreadable), true), waits);
+        // What is about all stays to be recorded, with what comes behind it.
+        for passes in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_READONLY,
+        ] {
+            let stays = (vec![2, 3, 4], vec![], Err(passes));
+            assert_eq!(left(second(passes), true), stays, "{passes}");
+        }
+        assert_eq!(left(|_| None, true), (vec![], vec![], Ok(4)));
+    }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rusqlite::{ErrorCode, ffi};
+
 use super::place::Loss;
 
 /// The work queue could not do what it was asked. Nothing of it was done.
@@ -100,6 +102,41 @@ impl QueueError {
         )
     }
 
+    /// Whether it is about the database as a whole, whatever was to be written: nothing else could be written either, and
+    /// all of it may be later.
+    pub(super) fn is_about_all(&self) -> bool {
+        let QueueError::Database(error) = self else {
+            return !matches!(
+                self,
+                QueueError::Panicked | QueueError::NoContent | QueueError::Cut { .. }
+            );
+        };
+        error.sqlite_error().is_some_and(|error| match error.code {
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory
+            | ErrorCode::NoLargeFileSupport
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::SchemaChanged
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OperationAborted => true,
+            ErrorCode::SystemIoFailure => !is_about_a_page(error),
+            _ => false,
+        })
+    }
+
+    /// Whether the disk does not give back some page of the database.
+    pub(super) fn is_unreadable(&self) -> bool {
+        match self {
+            QueueError::Database(error) => error.sqlite_error().is_some_and(is_about_a_page),
+            _ => false,
+        }
+    }
+
     /// Whether somebody else has the database locked.
     pub(super) fn is_locked(&self) -> bool {
         let code = match self {
@@ -131,6 +168,17 @@ impl QueueError {
             error,
         }
     }
+}
+
+/// What can not be read is a page; what can not be written may be any.
+fn is_about_a_page(error: &ffi::Error) -> bool {
+    matches!(
+        error.extended_code,
+        ffi::SQLITE_IOERR_READ
+            | ffi::SQLITE_IOERR_SHORT_READ
+            | ffi::SQLITE_IOERR_DATA
+            | ffi::SQLITE_IOERR_CORRUPTFS
+    )
 }
 
 impl From<rusqlite::Error> for QueueError {

@@ -31,6 +31,8 @@ mod lists;
 mod mending;
 mod moves;
 mod operator;
+#[cfg(test)]
+pub(crate) mod other_program;
 pub mod outcome;
 mod passage;
 mod place;

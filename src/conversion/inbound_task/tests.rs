@@ -1,6 +1,7 @@
 //! imsgcnv with a directory: aliases, accounts, and what is not here.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -10,6 +11,8 @@ use crate::accounts::Accounts;
 use crate::aliases::Aliases;
 use crate::clock::{Clock, Stamp};
 use crate::smtp::path::ReversePath;
+use crate::work_queue::other_program::OtherProgram;
+use crate::work_queue::states::State;
 use crate::work_queue::{Arrival, Content};
 
 struct World {
@@ -49,7 +52,9 @@ fn world(accounts: &str, aliases: &str) -> World {
         },
         max_hops: 100,
         poll_interval: Duration::from_secs(30),
+        doubted: AtomicI64::default(),
     };
+    task.board.begin(Task::InboundConversion);
     World { folder, task }
 }
 
@@ -99,10 +104,61 @@ impl World {
         recipients.map(|recipient| recipient.path.to_string()).collect()
     }
 
-    fn expanded(&self) -> i64 {
+    fn counted(&self, what: &str) -> i64 {
         let counters = self.task.queue.statistics().unwrap();
-        let expanded = counters.iter().find(|(name, _)| name == "Mail.Expanded");
-        expanded.map_or(0, |(_, count)| *count)
+        let counted = counters.iter().find(|(name, _)| name == what);
+        counted.map_or(0, |(_, count)| *count)
+    }
+
+    /// The files in a part of a mailbox.
+    fn files(&self, part: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.path().join("mail").join(part)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Converts what waits while another program has the database locked; `meanwhile` is done when the queue has refused
+    /// to record what was done. It is locked until then, and until the task has ended if that was told to stop.
+    fn drain_while_locked(&self, stop: &Stop, meanwhile: impl FnOnce()) -> Result<(), QueueError> {
+        let other = OtherProgram::of(&self.task.queue);
+        other.lock();
+        let is_refused = || {
+            let line = self.task.board.line(Task::InboundConversion);
+            line.is_some_and(|line| line.starts_with("Waiting for the work queue"))
+        };
+        std::thread::scope(|scope| {
+            let drains = scope.spawn(|| self.task.drain(stop));
+            while !is_refused() && !drains.is_finished() {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            meanwhile();
+            if !stop.is_given() {
+                other.unlock();
+            }
+            drains.join().unwrap()
+        })
+    }
+
+    /// Converts what waits; if that should not come to an end, it is told to stop.
+    fn drain(&self) -> Result<(), QueueError> {
+        let (stop, until) = (Stop::default(), Instant::now() + Duration::from_secs(20));
+        std::thread::scope(|scope| {
+            let drains = scope.spawn(|| self.task.drain(&stop));
+            while !drains.is_finished() {
+                if Instant::now() >= until {
+                    stop.give();
+                }
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            drains.join().unwrap()
+        })
+    }
+
+    /// Somebody reads the only message in a mailbox.
+    fn read(&self, mailbox: &str) {
+        let letter = self.files(&format!("{mailbox}/new")).remove(0);
+        let name = letter.file_name().unwrap().to_str().unwrap();
+        let folder = self.folder.path().join("mail").join(mailbox).join("cur");
+        fs::rename(&letter, folder.join(format!("{name}:2,S"))).unwrap();
     }
 }
 
@@ -115,7 +171,7 @@ fn an_alias_reaches_all_it_stands_for_in_one_go() {
     world.convert(&["boss@iris.com", "bob@lotus.com"]);
     assert_eq!(world.mail("lotus.com/bob"), ["bob@lotus.com"]);
     assert_eq!(world.mail("lotus.com/carol"), ["carol+s@lotus.com"]);
-    assert_eq!(world.expanded(), 1);
+    assert_eq!(world.counted("Mail.Expanded"), 1);
     assert_eq!(world.passed_on(), ["dave@b.example"]);
     assert!(world.task.bells.omsgcnv.heard().try_recv().is_ok());
 }
@@ -200,4 +256,73 @@ fn who_is_not_here_is_given_up_and_the_others_get_their_mail() {
     );
     assert_eq!(due.recipients[0].reason.status, EnhancedCode(5, 1, 1));
     assert_eq!(due.recipients[2].expanded_from, Some(mailbox("staff@lotus.com")));
+}
+
+#[test]
+fn what_the_queue_refuses_to_record_is_recorded_later_and_not_delivered_again() {
+    let world = world("bob:\n", "");
+    world.put(1, &["bob@lotus.com", "x@b.example"]);
+    let drained = world.drain_while_locked(&Stop::default(), || {
+        // Somebody reads it, and does not keep it.
+        let letter = world.files("lotus.com/bob/new").remove(0);
+        fs::remove_file(letter).unwrap();
+    });
+    drained.unwrap();
+    assert_eq!(world.counted("Mail.Delivered"), 1);
+    assert_eq!(world.passed_on(), ["x@b.example"]);
+    world.task.drain(&Stop::default()).unwrap();
+    assert!(world.files("lotus.com/bob/new").is_empty());
+}
+
+#[test]
+fn a_stop_is_not_kept_waiting_by_what_can_not_be_recorded_and_the_next_task_finds_that_in_the_mailbox() {
+    let world = world("bob:\n", "");
+    world.put(1, &["bob@lotus.com"]);
+    let stop = Stop::default();
+    // Were it not for the stop this would wait for ever.
+    let drained = world.drain_while_locked(&stop, || stop.give());
+    assert!(matches!(drained, Err(QueueError::Locked)), "{drained:?}");
+    assert_eq!(world.counted("Mail.Delivered"), 0);
+    world.read("lotus.com/bob");
+    world.task.drain(&Stop::default()).unwrap();
+    assert_eq!(world.counted("Mail.Delivered"), 1);
+    assert!(world.files("lotus.com/bob/new").is_empty());
+    assert_eq!(world.files("lotus.com/bob/cur").len(), 1);
+}
+
+#[test]
+fn a_task_that_is_told_to_stop_still_records_what_it_can() {
+    let world = world("bob:\n", "");
+    world.put(1, &["bob@lotus.com"]);
+    let waiting = world.task.queue.waiting_inbound(Stamp(i64::MAX), 1).unwrap();
+    let done = world.task.convert(&waiting[0], &world.task.directory.take());
+    let stop = Stop::default();
+    stop.give();
+    world.task.record(vec![done], &[], &stop).unwrap();
+    assert_eq!(world.counted("Mail.Delivered"), 1);
+}
+
+#[test]
+fn a_message_of_which_nothing_can_be_recorded_keeps_no_other_from_it_and_nobody_waits_for_it() {
+    let world = world("bob:\ncarol:\n", "");
+    let other = OtherProgram::of(&world.task.queue);
+    // Not even that it is held.
+    other.refuse_changes("bob@lotus.com", None);
+    world.put(1, &["bob@lotus.com"]);
+    world.put(1, &["carol@lotus.com"]);
+    world.drain().unwrap_err();
+    assert_eq!(world.counted("Mail.Delivered"), 1);
+    world.read("lotus.com/bob");
+    other.allow_changes();
+    world.drain().unwrap();
+    assert_eq!(world.counted("Mail.Delivered"), 2);
+    assert!(world.files("lotus.com/bob/new").is_empty());
+    // But that.
+    other.refuse_changes("bob@lotus.com", Some(State::Held));
+    world.put(1, &["bob@lotus.com"]);
+    world.put(1, &["carol@lotus.com"]);
+    world.drain().unwrap();
+    assert_eq!(world.counted("Mail.Delivered"), 3);
+    assert_eq!(world.task.queue.next_inbound_due().unwrap(), None);
+    assert_eq!(other.count(State::Held), 1);
 }
