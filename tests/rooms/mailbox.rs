@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use nix::errno::Errno;
 
 use crate::support::client::{Client, letter};
+use crate::support::shim::{Fault, SYNC, WRITE};
 use crate::support::world::{World, files};
 
 #[test]
@@ -122,4 +126,45 @@ fn what_was_read_in_a_message_can_be_asked_for_in_the_view() {
         "SELECT sender, recipient, subject, message_id, attachments, hops FROM smtp_box",
         "bsmith@univac.com|jdoe@ibm.com|Grüße|<1@univac.com>|plan.pdf|1",
     );
+}
+
+#[test]
+fn a_letter_whose_delivery_can_not_be_recorded_is_not_delivered_again_when_its_reader_takes_it_meanwhile() {
+    let mut world = World::without_mta(&["--poll-interval", "1h"]);
+    let faults = world.faults();
+    world.start();
+    let mailbox = world.mailbox("jdoe@mta.test");
+    let (new, cur) = (mailbox.join("new"), mailbox.join("cur"));
+    let deliver_while = |world: &World, calls, error| {
+        world.tell("smtpmta stop inbound conversion");
+        Client::of(world).mail("bsmith@univac.com", &["jdoe@mta.test"], &letter("Hello"));
+        faults.order(&[Fault::of(calls, error).on("queue.db")]);
+        world.tell("smtpmta start inbound conversion");
+        world.wait_for_task("imsgcnv", "Waiting for the work queue");
+        let mut letters = files(&new);
+        assert_eq!(letters.len(), 1);
+        letters.remove(0)
+    };
+    let is_through = |world: &World, read: usize| {
+        world.wait_for_sql("SELECT count(*) FROM inbound_work_queue", "0");
+        assert_eq!((files(&new).len(), files(&cur).len()), (0, read));
+    };
+    fs::remove_file(deliver_while(&world, SYNC, Errno::EIO)).unwrap();
+    faults.behave();
+    is_through(&world, 0);
+    // A stop can not wait for the disk.
+    let filed = deliver_while(&world, WRITE, Errno::ENOSPC);
+    let name = filed.file_name().unwrap().to_str().unwrap();
+    fs::rename(&filed, cur.join(format!("{name}:2,S"))).unwrap();
+    let (status, took) = world.terminate();
+    assert_eq!(status, Some(0));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(world.said_of("may come twice").len(), 1);
+    faults.behave();
+    world.start();
+    is_through(&world, 1);
+    let delivered = "SELECT count(*) FROM history WHERE event = 'delivered'";
+    assert_eq!(world.sql(delivered), "2");
+    // What lasted was told once.
+    assert_eq!(world.said_of("is recorded as soon as this has passed").len(), 2);
 }
