@@ -37,6 +37,10 @@ use housekeeping::Housekeeper;
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long after the order to stop what is to be written may wait for another program that has the queue locked: whoever
+/// brings a message then hears in time that it was not taken.
+const WRITING: Duration = Duration::from_secs(4);
+
 /// How often it is looked whether somebody has set the clock.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
 
@@ -117,7 +121,7 @@ impl Addin {
         let files = Files::read(config).map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
         let started = queue.message_id();
-        let signals = hear_signals().map_err(StartError::System)?;
+        let signals = hear_signals(queue.clone()).map_err(StartError::System)?;
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
         server::listen(&config.spool, to_addin.clone()).map_err(broken)?;
@@ -210,6 +214,7 @@ impl Addin {
     }
 
     fn stop(mut self) {
+        self.queue.hurry(WRITING);
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
         if !self.crew.stop_all(GRACE) {
@@ -229,8 +234,8 @@ impl Addin {
 }
 
 /// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
-/// task is at.
-fn hear_signals() -> io::Result<Receiver<i32>> {
+/// task is at; it may be at something that waits for the queue, so that the first one hurries that.
+fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
@@ -243,6 +248,9 @@ fn hear_signals() -> io::Result<Receiver<i32>> {
                     log::warn!("told to stop a second time: stopping at once");
                     log_book::finish();
                     std::process::exit(1);
+                }
+                if signal != SIGHUP {
+                    queue.hurry(WRITING);
                 }
                 // When the add-in task is gone a second signal still counts.
                 let _ = heard.send(signal);

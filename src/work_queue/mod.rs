@@ -33,6 +33,7 @@ mod moves;
 mod operator;
 pub mod outcome;
 mod passage;
+mod patience;
 mod place;
 mod reports;
 pub mod retry;
@@ -78,6 +79,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use id::MessageId;
@@ -107,6 +109,12 @@ impl WorkQueue {
             .wait()?;
         queue.recover()?;
         Ok(queue)
+    }
+
+    /// A stop has been ordered: whatever is to be written waits no longer for another program that has the database
+    /// locked than there is time `left`, and is refused then.
+    pub fn hurry(&self, left: Duration) {
+        self.store.hurry(left);
     }
 
     /// Finishes what has been handed in, and closes the database. Work that comes later is refused.

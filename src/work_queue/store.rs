@@ -30,6 +30,7 @@ use super::id::Stamps;
 use super::intake::{Deed, Intake, Ticket};
 use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::passage::Passage;
+use super::patience::{BUSY, Patience};
 use super::place::{Loss, Place};
 use super::schema::bring_up;
 use super::writer::{Durability, Writer};
@@ -65,8 +66,8 @@ const TRIES: usize = 20;
 /// What was given in the time before a crash is not written down; that is no more than this.
 const NOT_WRITTEN_DOWN: Duration = Duration::from_secs(60);
 
-/// How long to wait for somebody else who has locked the database.
-const BUSY: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+/// How long whatever is still to be written waits at the end for somebody else who has locked the database.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The database, its writer and its readers; and the lock that keeps a second MTA away.
 pub(super) struct Store {
@@ -77,6 +78,7 @@ pub(super) struct Store {
     last_moment: Option<Stamp>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
+    patience: Patience,
     home: Home,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
@@ -98,16 +100,17 @@ impl Store {
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
         let doubt = Doubt::of(&path);
-        let db = open_writer(&path)?;
+        let patience = Patience::default();
+        let db = open_writer(&path, &patience)?;
         let place = Arc::new(Place::of(&path).map_err(|e| QueueError::file(&path, e))?);
         sync_folder(spool).map_err(|e| QueueError::file(spool, e))?;
-        Store::start(spool, clock, db, (place, doubt), lock)
+        Store::start(spool, clock, (db, patience), (place, doubt), lock)
     }
 
     fn start(
         spool: &Path,
         clock: Clock,
-        mut db: Connection,
+        (mut db, patience): (Connection, Patience),
         (place, doubt): (Arc<Place>, Doubt),
         lock: File,
     ) -> Result<Store, QueueError> {
@@ -183,6 +186,7 @@ impl Store {
             last_moment,
             intake,
             passage: Passage::default(),
+            patience,
             home,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
@@ -317,8 +321,15 @@ impl Store {
         Ok(())
     }
 
+    /// Whatever is to be written waits no longer for somebody else who has locked the database than there is time left,
+    /// and then for a moment.
+    pub(super) fn hurry(&self, left: Duration) {
+        self.patience.end_within(left);
+    }
+
     /// Lets the writer finish what it has been given, and closes the database.
     pub(super) fn close(&self) {
+        self.hurry(LAST_PATIENCE);
         self.intake.hopper().close();
         self.readers.lock().clear();
         let writer = self.writer.lock().take();
@@ -336,12 +347,12 @@ impl Drop for Store {
     }
 }
 
-fn open_writer(path: &Path) -> Result<Connection, QueueError> {
+fn open_writer(path: &Path, patience: &Patience) -> Result<Connection, QueueError> {
     // Each connection belongs to one thread at a time, and needs no lock of its own.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    db.busy_handler(Some(patience.clone().waiter()))?;
     db.pragma_update(None, "page_size", PAGE_SIZE)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
