@@ -8,6 +8,7 @@ mod crew;
 pub mod files;
 mod housekeeping;
 mod orders;
+mod wanted;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -164,10 +165,12 @@ impl Addin {
         loop {
             self.follow_clock();
             let config = &self.invocation.config;
+            self.crew.start_wanted(config);
             if self.housekeeper.is_due(config) {
                 self.housekeeper.begin(config);
             }
-            let time = after(self.housekeeper.until_next(config).min(LOOK_AT_CLOCK));
+            let rest = self.housekeeper.until_next(config).min(LOOK_AT_CLOCK);
+            let time = after(self.crew.until_wanted().map_or(rest, |until| rest.min(until)));
             select! {
                 recv(self.requests) -> request => {
                     let Ok(request) = request else { break };
