@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, select, unbounded};
@@ -113,6 +114,8 @@ struct Addin {
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PathBuf>,
+    /// Makes up for a clock that was set back.
+    making_up: Option<JoinHandle<()>>,
 }
 
 impl Addin {
@@ -157,6 +160,7 @@ impl Addin {
             requests,
             signals,
             pid_file,
+            making_up: None,
         })
     }
 
@@ -193,27 +197,36 @@ impl Addin {
         self.stop();
     }
 
-    /// If the clock has been set back, what waits for a moment must not wait for that. A large queue takes its time, and
-    /// the operator must not wait for it.
-    fn follow_clock(&self) {
+    /// If the clock has been set back, what waits for a moment must not wait for that. A large queue takes its time, and so
+    /// does one that refuses: the operator must not wait for it. What can not be begun now is found again at the next look.
+    fn follow_clock(&mut self) {
+        if self
+            .making_up
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
+            return;
+        }
         let Some(by) = self.queue.set_back() else {
             return;
         };
-        log::warn!("the clock has been set back by {} s", by.as_secs());
         let (queue, bells) = (self.queue.clone(), self.crew.bells());
         let make_up = move || {
             match queue.make_up_for(by) {
-                Ok(moved) => log::info!("as much earlier due: {moved} recipients and messages that wait"),
-                Err(error) => log::error!("what waits may wait for longer by as much: {error}"),
+                Ok(moved) => log::info!(
+                    "due {} s earlier: {moved} recipients and messages that wait",
+                    by.as_secs()
+                ),
+                Err(error) => log::warn!("what waits is made due earlier at the next start: {error}"),
             }
             bells.kick_all();
         };
         let begun = std::thread::Builder::new()
             .name("clock".to_owned())
-            .spawn(make_up.clone());
-        if begun.is_err() {
-            make_up();
-        }
+            .spawn(make_up);
+        self.making_up = begun
+            .inspect_err(|error| log::warn!("what waits is not due earlier yet: {error}"))
+            .ok();
     }
 
     fn stop(mut self) {

@@ -99,8 +99,8 @@ impl WorkQueue {
     /// # Errors
     /// When another MTA has the spool, or the database can not be opened.
     pub fn open(spool: &Path, clock: Clock) -> Result<WorkQueue, QueueError> {
-        let store = Arc::new(Store::open(spool, clock.clone())?);
-        let watch = Arc::new(Watch::new(clock, store.last_moment()));
+        let store = Arc::new(Store::open(spool, clock)?);
+        let watch = Arc::clone(store.watch());
         let queue = WorkQueue { store, watch };
         let (before, now) = (queue.store.read(account::before)?, queue.now());
         queue

@@ -28,13 +28,13 @@ use super::hopper::Pending;
 use super::housekeeping::Gaps;
 use super::id::Stamps;
 use super::intake::{Deed, Intake, Ticket};
-use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
+use super::ledger::{self, Counts, LAST_CERTAIN, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::passage::Passage;
 use super::patience::{BUSY, Patience};
 use super::place::{Loss, Place};
 use super::schema::bring_up;
 use super::writer::{Durability, Writer};
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
 use crate::sync::{Mutex, thread};
 use crate::tasks::bell::Bell;
@@ -75,7 +75,7 @@ pub(super) struct Store {
     place: Arc<Place>,
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
-    last_moment: Option<Stamp>,
+    watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
     patience: Patience,
@@ -120,12 +120,15 @@ impl Store {
             [LAST_STAMP],
             |row| row.get(0),
         )?;
-        let last_moment = ledger::row(
-            &db,
-            "SELECT value FROM marker WHERE name = ?",
-            [LAST_MOMENT],
-            |row| row.get(0).map(Stamp),
-        )?;
+        let marked = |name: &'static str| {
+            let sql = "SELECT value FROM marker WHERE name = ?";
+            ledger::row(&db, sql, [name], |row| row.get(0).map(Stamp))
+        };
+        let (shown, certain) = (marked(LAST_MOMENT)?, marked(LAST_CERTAIN)?);
+        let last_moment = shown.map(|shown| Moment {
+            shown,
+            certain: certain.unwrap_or(shown),
+        });
         let last = Stamp(last);
         // With the clock set back nothing else tells which stamps were given since that was written down.
         let is_behind = clock.now() <= last;
@@ -134,7 +137,8 @@ impl Store {
         } else {
             Duration::ZERO
         };
-        let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
+        let watch = Arc::new(Watch::new(clock, last_moment));
+        let stamps = Arc::new(Stamps::after(last.plus(unknown), Arc::clone(&watch)));
         let intake = Arc::new(Intake::new(WAITING));
         let log_pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&log_pages);
@@ -183,7 +187,7 @@ impl Store {
             place,
             content,
             stamps,
-            last_moment,
+            watch,
             intake,
             passage: Passage::default(),
             patience,
@@ -226,9 +230,9 @@ impl Store {
         &self.stamps
     }
 
-    /// The latest that the clock is known to have shown before the database was opened.
-    pub(super) fn last_moment(&self) -> Option<Stamp> {
-        self.last_moment
+    /// The clock, and what was seen of it, before the database was opened, too.
+    pub(super) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts. That commit has
