@@ -8,12 +8,14 @@ mod crew;
 pub mod files;
 mod housekeeping;
 mod orders;
+mod wanted;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, select, unbounded};
@@ -36,6 +38,10 @@ use housekeeping::Housekeeper;
 
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long after the order to stop what is to be written may wait for another program that has the queue locked: whoever
+/// brings a message then hears in time that it was not taken.
+const WRITING: Duration = Duration::from_secs(4);
 
 /// How often it is looked whether somebody has set the clock.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
@@ -108,6 +114,8 @@ struct Addin {
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PathBuf>,
+    /// Makes up for a clock that was set back.
+    making_up: Option<JoinHandle<()>>,
 }
 
 impl Addin {
@@ -117,7 +125,7 @@ impl Addin {
         let files = Files::read(config).map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
         let started = queue.message_id();
-        let signals = hear_signals().map_err(StartError::System)?;
+        let signals = hear_signals(queue.clone()).map_err(StartError::System)?;
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
         server::listen(&config.spool, to_addin.clone()).map_err(broken)?;
@@ -152,6 +160,7 @@ impl Addin {
             requests,
             signals,
             pid_file,
+            making_up: None,
         })
     }
 
@@ -160,10 +169,12 @@ impl Addin {
         loop {
             self.follow_clock();
             let config = &self.invocation.config;
+            self.crew.start_wanted(config);
             if self.housekeeper.is_due(config) {
                 self.housekeeper.begin(config);
             }
-            let time = after(self.housekeeper.until_next(config).min(LOOK_AT_CLOCK));
+            let rest = self.housekeeper.until_next(config).min(LOOK_AT_CLOCK);
+            let time = after(self.crew.until_wanted().map_or(rest, |until| rest.min(until)));
             select! {
                 recv(self.requests) -> request => {
                     let Ok(request) = request else { break };
@@ -186,30 +197,40 @@ impl Addin {
         self.stop();
     }
 
-    /// If the clock has been set back, what waits for a moment must not wait for that. A large queue takes its time, and
-    /// the operator must not wait for it.
-    fn follow_clock(&self) {
+    /// If the clock has been set back, what waits for a moment must not wait for that. A large queue takes its time, and so
+    /// does one that refuses: the operator must not wait for it. What can not be begun now is found again at the next look.
+    fn follow_clock(&mut self) {
+        if self
+            .making_up
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
+            return;
+        }
         let Some(by) = self.queue.set_back() else {
             return;
         };
-        log::warn!("the clock has been set back by {} s", by.as_secs());
         let (queue, bells) = (self.queue.clone(), self.crew.bells());
         let make_up = move || {
             match queue.make_up_for(by) {
-                Ok(moved) => log::info!("as much earlier due: {moved} recipients and messages that wait"),
-                Err(error) => log::error!("what waits may wait for longer by as much: {error}"),
+                Ok(moved) => log::info!(
+                    "due {} s earlier: {moved} recipients and messages that wait",
+                    by.as_secs()
+                ),
+                Err(error) => log::warn!("what waits is made due earlier at the next start: {error}"),
             }
             bells.kick_all();
         };
         let begun = std::thread::Builder::new()
             .name("clock".to_owned())
-            .spawn(make_up.clone());
-        if begun.is_err() {
-            make_up();
-        }
+            .spawn(make_up);
+        self.making_up = begun
+            .inspect_err(|error| log::warn!("what waits is not due earlier yet: {error}"))
+            .ok();
     }
 
     fn stop(mut self) {
+        self.queue.hurry(WRITING);
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
         if !self.crew.stop_all(GRACE) {
@@ -229,8 +250,8 @@ impl Addin {
 }
 
 /// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
-/// task is at.
-fn hear_signals() -> io::Result<Receiver<i32>> {
+/// task is at; it may be at something that waits for the queue, so that the first one hurries that.
+fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
@@ -243,6 +264,9 @@ fn hear_signals() -> io::Result<Receiver<i32>> {
                     log::warn!("told to stop a second time: stopping at once");
                     log_book::finish();
                     std::process::exit(1);
+                }
+                if signal != SIGHUP {
+                    queue.hurry(WRITING);
                 }
                 // When the add-in task is gone a second signal still counts.
                 let _ = heard.send(signal);

@@ -70,6 +70,7 @@ mod rooms {
     mod readme;
     mod relaying;
     mod reports;
+    mod shortage;
     mod sink;
     mod soak;
     mod standing;

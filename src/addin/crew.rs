@@ -5,13 +5,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use parking_lot::Mutex;
 
 use super::StartError;
 use super::files::Files;
+use super::wanted::Wanted;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::command::Part;
@@ -62,6 +63,8 @@ pub(super) struct Crew {
     /// What each task is doing.
     pub(super) board: Board,
     running: BTreeMap<Part, Member<Handlers>>,
+    /// What should run, too, and could not be started.
+    wanted: Wanted,
     /// Handler tables whose sessions are still ending, each with the news that they have.
     ending: Vec<Ending>,
     /// The domain lists that wait and that handlers have, those of a transport that is still ending among them.
@@ -133,6 +136,7 @@ impl Crew {
             bells: Bells::default(),
             board: Board::default(),
             running: BTreeMap::new(),
+            wanted: Wanted::default(),
             ending: Vec::new(),
             dispatch: Dispatch::default(),
             bound: Vec::new(),
@@ -183,11 +187,48 @@ impl Crew {
         Ok(true)
     }
 
-    /// Stops one task, and its handlers; `None` when it is not running, `Some(false)` when its sessions need longer
-    /// than an operator waits.
+    /// The same; if it can not be started now, it is wanted, and tried again until it can.
+    pub(super) fn start_or_want(&mut self, part: Part, config: &Config) -> Result<bool, StartError> {
+        let started = self.start(part, config);
+        match &started {
+            Ok(_) => _ = self.wanted.remove(part),
+            Err(error) => {
+                if let Some(task) = part.task() {
+                    self.board.begin(task);
+                    self.board.write(task, screen::not_started(&error.to_string()));
+                }
+                if self.wanted.insert(part, error.to_string(), Instant::now()) {
+                    log::error!("{part} could not be started, and is tried again: {error}");
+                }
+            }
+        }
+        started
+    }
+
+    /// Tries again to start what could not be started, if it is time for that.
+    pub(super) fn start_wanted(&mut self, config: &Config) {
+        for part in self.wanted.due(Instant::now()) {
+            if self.start_or_want(part, config).is_ok() {
+                log::warn!("{part} has been started, after it could not be");
+            }
+        }
+    }
+
+    /// Until that is to be done; `None` where everything runs that should.
+    pub(super) fn until_wanted(&self) -> Option<Duration> {
+        self.wanted.until_next(Instant::now())
+    }
+
+    /// Stops one task, and its handlers; `None` when it is not running and should not, `Some(false)` when its sessions
+    /// need longer than an operator waits.
     pub(super) fn stop(&mut self, part: Part) -> Option<bool> {
-        let member = self.running.remove(&part)?;
         let task = part.task()?;
+        if self.wanted.remove(part) {
+            self.board.stop(task);
+            self.board.end(task);
+            return Some(true);
+        }
+        let member = self.running.remove(&part)?;
         self.board.stop(task);
         let Some(handlers) = member.handlers().cloned() else {
             // Without sessions there is nobody to wait for; its successor must not meet it.
@@ -211,6 +252,7 @@ impl Crew {
             log::error!("{task} is stopped without being waited for: {error}");
             // Who has sent a message may still hear what became of it.
             handlers.stop(OPERATORS_PATIENCE);
+            tell_end(&self.board, task);
         }
         let in_time = waiting.is_ok() && ended.recv_timeout(OPERATORS_PATIENCE).is_ok();
         self.ending.retain(is_ending);

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 
-use super::Addin;
 use super::files::Files;
+use super::{Addin, StartError};
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::screen::{self, Screen};
@@ -162,12 +162,12 @@ impl Addin {
         let mut text = String::new();
         let mut status = Exit::Done.status();
         for member in part.members() {
-            match self.crew.start(*member, &self.invocation.config) {
+            match self.crew.start_or_want(*member, &self.invocation.config) {
                 Ok(true) => text.push_str(&format!("{member} started\n")),
                 Ok(false) => text.push_str(&format!("{member} is running\n")),
                 Err(error) => {
                     status = Exit::TryLater.status();
-                    text.push_str(&format!("{member} could not be started: {error}\n"));
+                    text.push_str(&not_started(*member, &error));
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Addin {
     }
 
     /// Reads the configuration again. If it is wrong, the old one stays as a whole. What the operator has
-    /// stopped stays stopped (promise 6).
+    /// stopped stays stopped (promise 6); what runs goes on to, as soon as the system has what it takes.
     pub(super) fn refresh(&mut self) -> Answer {
         let fresh = match self.invocation.reread() {
             Ok(fresh) => fresh,
@@ -239,16 +239,23 @@ impl Addin {
         self.invocation = fresh;
         self.crew.take_files(files);
         let mut text = "the configuration has been read again\n".to_owned();
+        let mut status = Exit::Done.status();
         for member in Part::All.members() {
             if self.crew.stop(*member).is_none() {
                 continue;
             }
-            if let Err(error) = self.crew.start(*member, &self.invocation.config) {
-                text.push_str(&format!("{member} could not be started: {error}\n"));
+            if let Err(error) = self.crew.start_or_want(*member, &self.invocation.config) {
+                status = Exit::TryLater.status();
+                text.push_str(&not_started(*member, &error));
             }
         }
-        done(text)
+        Answer { status, text }
     }
+}
+
+/// The answer about a task that could not be started.
+fn not_started(part: Part, error: &StartError) -> String {
+    format!("{part} could not be started: {error}; it is tried again until it can\n")
 }
 
 fn shown(screen: &Screen, json: bool) -> String {

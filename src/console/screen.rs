@@ -44,6 +44,12 @@ pub fn listening_again_on(port: &str) -> String {
     format!("Listening again on SMTP port {port}")
 }
 
+/// What a task does that could not be started.
+#[must_use]
+pub fn not_started(error: &str) -> String {
+    format!("Not started, and tried again: {error}")
+}
+
 /// A task has been started.
 #[must_use]
 pub fn started(task: Task) -> String {

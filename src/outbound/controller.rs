@@ -97,6 +97,10 @@ impl OutboundController {
         for list in waiting {
             if let Err(error) = self.queue.end_list(list) {
                 log::error!("list {list} waits for the next start: {error}");
+                if matches!(error, QueueError::Locked) {
+                    // So do the others: each of them would be waited with as long again.
+                    break;
+                }
             }
         }
     }

@@ -206,6 +206,7 @@ pub(super) fn before(db: &Connection) -> Result<Before, QueueError> {
 /// Notes in the database that it is open, and puts the counters right.
 pub(super) fn open(ledger: &Ledger<'_>, before: &Before, now: Stamp) -> Result<(), QueueError> {
     ledger.mark(RUNNING, now)?;
+    ledger.mark_moment()?;
     match before {
         Before::Closed => Ok(()),
         Before::Counted { counted, begins } => set_counters(ledger, counted, *begins),
@@ -213,8 +214,9 @@ pub(super) fn open(ledger: &Ledger<'_>, before: &Before, now: Stamp) -> Result<(
     }
 }
 
-/// Notes that it is closed, and all counters are on the disk.
+/// Notes that it is closed, when that was, and that all counters are on the disk.
 pub(super) fn close(ledger: &mut Ledger<'_>) -> Result<(), QueueError> {
+    ledger.mark_moment()?;
     ledger.run("DELETE FROM marker WHERE name = ?", [RUNNING])?;
     Ok(())
 }

@@ -5,7 +5,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use rusqlite::Connection;
@@ -119,10 +118,6 @@ impl Book for Database {
 
     fn spare_content(&mut self, spares: bool) {
         self.spares_content = spares;
-    }
-
-    fn hurry(&mut self) {
-        let _ = self.db.busy_timeout(Duration::from_secs(1));
     }
 
     fn close(mut self, counts: &Counts) {

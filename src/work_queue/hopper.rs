@@ -93,6 +93,17 @@ impl<W> Hopper<W> {
         Some(taken)
     }
 
+    /// After the end nobody takes anything any more, although something waits, which this gives back. Before it nothing
+    /// happens.
+    pub(super) fn give_up(&self) -> Vec<W> {
+        let mut inside = self.inside.lock();
+        if !inside.closed {
+            return Vec::new();
+        }
+        inside.ended = true;
+        std::mem::take(&mut inside.waiting)
+    }
+
     /// Nobody waits for work any more: who takes it ends when there is none left.
     pub(super) fn close(&self) {
         self.inside.lock().closed = true;
@@ -186,6 +197,19 @@ mod tests {
         );
         assert_eq!(hopper.take(3, None), None);
         hopper.put(7);
+        assert_eq!(hopper.take(3, None), None);
+    }
+
+    #[test]
+    fn what_is_given_up_after_the_end_is_given_back_and_nothing_comes_behind_it() {
+        let hopper = Hopper::new(10);
+        hopper.put(0);
+        assert!(hopper.give_up().is_empty(), "it goes on");
+        hopper.put(1);
+        hopper.close();
+        assert_eq!(hopper.give_up(), [0, 1]);
+        hopper.put(2);
+        assert!(hopper.give_up().is_empty());
         assert_eq!(hopper.take(3, None), None);
     }
 

@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Stamp, Watch};
 
 /// Names a message everywhere: in the reply, the Received line, the log, the queue and the reports.
 /// Sixteen hexadecimal digits of the microsecond in which it was given.
@@ -46,28 +47,33 @@ impl FromStr for MessageId {
 /// Gives stamps that are unique and rising: the clock's microsecond, or one more than the last.
 #[derive(Debug)]
 pub struct Stamps {
-    clock: Clock,
+    watch: Arc<Watch>,
     last: AtomicI64,
 }
 
 impl Stamps {
     /// A counter that gives nothing up to and including `last`.
     #[must_use]
-    pub fn after(last: Stamp, clock: Clock) -> Stamps {
+    pub fn after(last: Stamp, watch: Arc<Watch>) -> Stamps {
         Stamps {
-            clock,
+            watch,
             last: AtomicI64::new(last.0),
         }
     }
 
     /// What the clock shows, which may be earlier than what was given before.
     pub fn moment(&self) -> Stamp {
-        self.clock.now()
+        self.watch.now()
+    }
+
+    /// How far that is certain.
+    pub fn certain(&self) -> Stamp {
+        self.watch.moment().certain
     }
 
     /// A stamp later than every other one given so far.
     pub fn next(&self) -> Stamp {
-        let now = self.clock.now().0;
+        let now = self.watch.shows().0;
         let before = self
             .last
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(after(last, now)))
@@ -92,6 +98,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::Clock;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -99,7 +106,7 @@ mod tests {
     fn stamps_and_ids_rise_and_are_unique_while_the_clock_is_set_back_and_forward() {
         let begin = Stamp(1_000_000_000_000_000);
         let clock = Clock::manual(begin);
-        let stamps = Stamps::after(begin, clock.clone());
+        let stamps = Stamps::after(begin, Arc::new(Watch::new(clock.clone(), None)));
         let mut last = begin;
         let moves = [
             begin,
@@ -125,7 +132,7 @@ mod tests {
     #[test]
     fn behind_the_last_stamp_of_all_the_clock_is_followed_again() {
         let clock = Clock::manual(Stamp(1_000_000_000_000_000));
-        let stamps = Stamps::after(Stamp(i64::MAX), clock.clone());
+        let stamps = Stamps::after(Stamp(i64::MAX), Arc::new(Watch::new(clock.clone(), None)));
         assert_eq!(stamps.next(), clock.now());
         assert!(stamps.next() > clock.now());
     }

@@ -17,6 +17,9 @@ pub(super) const LAST_STAMP: &str = "last stamp";
 /// The marker of the latest that the clock showed, as far as that was not made up for.
 pub(super) const LAST_MOMENT: &str = "last moment";
 
+/// The marker of how far the clock was certain when that was last written down.
+pub(super) const LAST_CERTAIN: &str = "last certain moment";
+
 /// Counters of `show stat`, by name.
 pub(super) type Counts = HashMap<&'static str, i64>;
 
@@ -136,11 +139,7 @@ impl<'w> Ledger<'w> {
         if !counts.is_empty() {
             // With the clock set back and the history forgotten, no ID shall be given a second time.
             self.mark(LAST_STAMP, self.now())?;
-            self.run(
-                "INSERT INTO marker (name, value) VALUES (?, ?) \
-                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                (LAST_MOMENT, self.moment().0),
-            )?;
+            self.mark_moment()?;
         }
         for (name, by) in counts {
             self.run(
@@ -150,6 +149,17 @@ impl<'w> Ledger<'w> {
             )?;
         }
         Ok(())
+    }
+
+    /// Writes down what the clock shows, and how far that is certain: the next start knows by the one whether it was set
+    /// back meanwhile, and by the other how far to believe it.
+    pub(super) fn mark_moment(&self) -> Result<(), QueueError> {
+        self.run(
+            "INSERT INTO marker (name, value) VALUES (?, ?) \
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+            (LAST_MOMENT, self.moment().0),
+        )?;
+        self.mark(LAST_CERTAIN, self.stamps.certain())
     }
 
     /// Writes down how far a task, or the clock, has come.

@@ -36,6 +36,7 @@ mod operator;
 pub(crate) mod other_program;
 pub mod outcome;
 mod passage;
+mod patience;
 mod place;
 mod reports;
 pub mod retry;
@@ -81,6 +82,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use id::MessageId;
@@ -100,8 +102,8 @@ impl WorkQueue {
     /// # Errors
     /// When another MTA has the spool, or the database can not be opened.
     pub fn open(spool: &Path, clock: Clock) -> Result<WorkQueue, QueueError> {
-        let store = Arc::new(Store::open(spool, clock.clone())?);
-        let watch = Arc::new(Watch::new(clock, store.last_moment()));
+        let store = Arc::new(Store::open(spool, clock)?);
+        let watch = Arc::clone(store.watch());
         let queue = WorkQueue { store, watch };
         let (before, now) = (queue.store.read(account::before)?, queue.now());
         queue
@@ -110,6 +112,12 @@ impl WorkQueue {
             .wait()?;
         queue.recover()?;
         Ok(queue)
+    }
+
+    /// A stop has been ordered: whatever is to be written waits no longer for another program that has the database
+    /// locked than there is time `left`, and is refused then.
+    pub fn hurry(&self, left: Duration) {
+        self.store.hurry(left);
     }
 
     /// Finishes what has been handed in, and closes the database. Work that comes later is refused.

@@ -27,6 +27,8 @@ struct Disk {
     written: Arc<Mutex<Vec<u32>>>,
     /// What commits end with, but for those that succeed.
     failures: Arc<Mutex<Vec<Failure>>>,
+    /// Somebody else has it, and keeps it.
+    is_locked: Arc<AtomicBool>,
     is_closed: Arc<Mutex<bool>>,
 }
 
@@ -54,6 +56,9 @@ impl Book for Disk {
         assert!(!*self.is_closed.lock().unwrap());
         let mut open = Vec::new();
         step();
+        if self.is_locked.load(Ordering::SeqCst) {
+            return Err(failed(rusqlite::ffi::SQLITE_BUSY));
+        }
         work(&mut open)?;
         // On its way to the disk.
         step();
@@ -78,8 +83,6 @@ impl Book for Disk {
     fn tidy_up(&mut self) {}
 
     fn spare_content(&mut self, _: bool) {}
-
-    fn hurry(&mut self) {}
 
     fn close(self, _: &Counts) {
         *self.is_closed.lock().unwrap() = true;
@@ -184,6 +187,27 @@ fn the_end_answers_all_who_came_before_it_and_turns_away_who_comes_later() {
         intake.hopper().close();
         writing.join().unwrap();
         clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}
+
+#[test]
+fn a_writer_that_is_locked_out_comes_to_its_end_although_everybody_asks_again_and_again() {
+    in_many_orders(ORDERS, Time::StandsStill, || {
+        let (intake, disk, writing) = writer(4);
+        disk.is_locked.store(true, Ordering::SeqCst);
+        let first = put(&intake, 0, vec![]);
+        intake.hopper().close();
+        let insist = |number| {
+            let intake = Arc::clone(&intake);
+            thread::spawn(
+                move || while !matches!(put(&intake, number, vec![]).wait(), Err(QueueError::Stopped)) {},
+            )
+        };
+        let clients: Vec<_> = (1..4).map(insist).collect();
+        writing.join().unwrap();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        assert!(matches!(first.wait(), Err(QueueError::Locked)));
+        assert!(disk.written.lock().unwrap().is_empty());
     });
 }
 

@@ -17,6 +17,9 @@ use crate::domain_list::list::HopId;
 /// Recipients or messages that are moved in one step: mail that arrives meanwhile waits for it.
 const STEP: usize = 100;
 
+/// How long to wait after the queue refused to do its part.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+
 /// How the clock was set: what was due later than `now` is due earlier by so much, but not before `now`.
 #[derive(Clone, Copy, Debug)]
 struct Setback {
@@ -25,8 +28,8 @@ struct Setback {
 }
 
 impl WorkQueue {
-    /// By how much the clock has been set back since this was last asked, or before the queue was opened; `None` where
-    /// there is nothing to make up for.
+    /// By how much the clock has been set back, while the queue was open and before, as far as that has not been made up
+    /// for; `None` where there is nothing to make up for.
     #[must_use]
     pub fn set_back(&self) -> Option<Duration> {
         self.watch.set_back()
@@ -34,43 +37,85 @@ impl WorkQueue {
 
     /// Makes up for a clock that was set back by so much: what waits for its next attempt or conversion, and next hops
     /// that back off, wait no longer for it. Gives how many recipients were moved in the outbound work queue, and
-    /// messages in the others.
+    /// messages in the others. What the database refuses is tried again until it is done, however long that takes: to be
+    /// called in a thread of its own, and not by two at once.
     ///
     /// # Errors
-    /// When the database refused; what was moved before stays so.
+    /// When the queue has been closed: the next start finds that there is something to make up for.
     pub fn make_up_for(&self, by: Duration) -> Result<usize, QueueError> {
-        let setback = Setback {
-            now: self.now(),
+        let noticed = self.now();
+        let setback = || Setback {
+            // Set back once more meanwhile it is earlier, and nothing may wait for longer than until then.
+            now: noticed.min(self.now()),
             by: i64::try_from(by.as_micros()).unwrap_or(i64::MAX),
         };
         let mut moved = 0;
-        for hop in self.hops_that_wait(setback.now)? {
-            self.store
-                .write(move |ledger| shorten_back_off(ledger, hop, setback))
-                .wait()?;
-            let mut from = Some((setback.now.0, i64::MAX, 0));
+        let hops = self.insist(|| self.hops_that_wait(noticed))?;
+        for hop in hops.unwrap_or_default() {
+            self.insist(|| {
+                let setback = setback();
+                self.store
+                    .write(move |ledger| shorten_back_off(ledger, hop, setback))
+                    .wait()
+            })?;
+            let mut from = Some((noticed.0, i64::MAX, 0));
             while let Some(place) = from {
-                let places = self
-                    .store
-                    .write_step(move |ledger| move_recipients(ledger, hop, place, setback))?;
+                let places = self.insist(|| {
+                    let setback = setback();
+                    self.store
+                        .write_step(move |ledger| move_recipients(ledger, hop, place, setback))
+                })?;
+                let places = places.unwrap_or_default();
                 moved += places.len();
                 from = next(&places, place);
             }
         }
         for in_box in [false, true] {
-            let mut from = Some((setback.now.0, i64::MAX));
+            let mut from = Some((noticed.0, i64::MAX));
             while let Some(place) = from {
-                let places = self
-                    .store
-                    .write_step(move |ledger| move_messages(ledger, in_box, place, setback))?;
+                let places = self.insist(|| {
+                    let setback = setback();
+                    self.store
+                        .write_step(move |ledger| move_messages(ledger, in_box, place, setback))
+                })?;
+                let places = places.unwrap_or_default();
                 moved += places.len();
                 from = next(&places, place);
             }
         }
-        self.store
-            .write(|ledger| ledger.mark(LAST_MOMENT, ledger.moment()))
-            .wait()?;
+        self.insist(|| {
+            self.store
+                .write(|ledger| ledger.mark(LAST_MOMENT, ledger.moment()))
+                .wait()
+        })?;
+        self.watch.made_up_for(by);
         Ok(moved)
+    }
+
+    /// Asks the queue until it does it: nobody can begin anew, for what was moved must not be moved once more. `None` where
+    /// that would be of no use, because something is damaged there.
+    fn insist<T>(&self, mut verb: impl FnMut() -> Result<T, QueueError>) -> Result<Option<T>, QueueError> {
+        let mut is_told = false;
+        loop {
+            match verb() {
+                Ok(done) => return Ok(Some(done)),
+                Err(QueueError::Stopped) => return Err(QueueError::Stopped),
+                Err(error) if error.is_damage() || !error.will_pass() => {
+                    log::error!(
+                        "some of what waits may wait for longer, for the clock was set back: {error}"
+                    );
+                    return Ok(None);
+                }
+                Err(error) if !is_told => {
+                    log::error!(
+                        "what waits is not due earlier yet, although the clock was set back: {error}"
+                    );
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            std::thread::park_timeout(PAUSE_AFTER_TROUBLE);
+        }
     }
 
     /// The next hops that back off until later than `now`, or for which something waits until then.

@@ -29,12 +29,13 @@ use super::hopper::Pending;
 use super::housekeeping::Gaps;
 use super::id::Stamps;
 use super::intake::{Deed, Intake, Ticket};
-use super::ledger::{self, Counts, LAST_MOMENT, LAST_STAMP, Ledger};
+use super::ledger::{self, Counts, LAST_CERTAIN, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::passage::Passage;
+use super::patience::{BUSY, Patience};
 use super::place::{Loss, Place};
 use super::schema::bring_up;
 use super::writer::{Durability, Writer};
-use crate::clock::{Clock, Stamp};
+use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
 use crate::sync::{Mutex, thread};
 use crate::tasks::bell::Bell;
@@ -66,8 +67,8 @@ const TRIES: usize = 20;
 /// What was given in the time before a crash is not written down; that is no more than this.
 const NOT_WRITTEN_DOWN: Duration = Duration::from_secs(60);
 
-/// How long to wait for somebody else who has locked the database.
-const BUSY: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+/// How long whatever is still to be written waits at the end for somebody else who has locked the database.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The database, its writer and its readers; and the lock that keeps a second MTA away.
 pub(super) struct Store {
@@ -76,9 +77,10 @@ pub(super) struct Store {
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
     broken: Arc<Broken>,
-    last_moment: Option<Stamp>,
+    watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
+    patience: Patience,
     home: Home,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
@@ -100,16 +102,17 @@ impl Store {
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
         let doubt = Doubt::of(&path);
-        let db = open_writer(&path)?;
+        let patience = Patience::default();
+        let db = open_writer(&path, &patience)?;
         let place = Arc::new(Place::of(&path).map_err(|e| QueueError::file(&path, e))?);
         sync_folder(spool).map_err(|e| QueueError::file(spool, e))?;
-        Store::start(spool, clock, db, (place, doubt), lock)
+        Store::start(spool, clock, (db, patience), (place, doubt), lock)
     }
 
     fn start(
         spool: &Path,
         clock: Clock,
-        mut db: Connection,
+        (mut db, patience): (Connection, Patience),
         (place, doubt): (Arc<Place>, Doubt),
         lock: File,
     ) -> Result<Store, QueueError> {
@@ -119,12 +122,15 @@ impl Store {
             [LAST_STAMP],
             |row| row.get(0),
         )?;
-        let last_moment = ledger::row(
-            &db,
-            "SELECT value FROM marker WHERE name = ?",
-            [LAST_MOMENT],
-            |row| row.get(0).map(Stamp),
-        )?;
+        let marked = |name: &'static str| {
+            let sql = "SELECT value FROM marker WHERE name = ?";
+            ledger::row(&db, sql, [name], |row| row.get(0).map(Stamp))
+        };
+        let (shown, certain) = (marked(LAST_MOMENT)?, marked(LAST_CERTAIN)?);
+        let last_moment = shown.map(|shown| Moment {
+            shown,
+            certain: certain.unwrap_or(shown),
+        });
         let last = Stamp(last);
         // With the clock set back nothing else tells which stamps were given since that was written down.
         let is_behind = clock.now() <= last;
@@ -133,7 +139,8 @@ impl Store {
         } else {
             Duration::ZERO
         };
-        let stamps = Arc::new(Stamps::after(last.plus(unknown), clock));
+        let watch = Arc::new(Watch::new(clock, last_moment));
+        let stamps = Arc::new(Stamps::after(last.plus(unknown), Arc::clone(&watch)));
         let intake = Arc::new(Intake::new(WAITING));
         let broken = Arc::new(Broken::default());
         let log_pages = Arc::new(AtomicI32::new(0));
@@ -186,9 +193,10 @@ impl Store {
             content,
             stamps,
             broken,
-            last_moment,
+            watch,
             intake,
             passage: Passage::default(),
+            patience,
             home,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
@@ -233,9 +241,9 @@ impl Store {
         &self.broken
     }
 
-    /// The latest that the clock is known to have shown before the database was opened.
-    pub(super) fn last_moment(&self) -> Option<Stamp> {
-        self.last_moment
+    /// The clock, and what was seen of it, before the database was opened, too.
+    pub(super) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts. That commit has
@@ -328,8 +336,15 @@ impl Store {
         Ok(())
     }
 
+    /// Whatever is to be written waits no longer for somebody else who has locked the database than there is time left,
+    /// and then for a moment.
+    pub(super) fn hurry(&self, left: Duration) {
+        self.patience.end_within(left);
+    }
+
     /// Lets the writer finish what it has been given, and closes the database.
     pub(super) fn close(&self) {
+        self.hurry(LAST_PATIENCE);
         self.intake.hopper().close();
         self.readers.lock().clear();
         let writer = self.writer.lock().take();
@@ -347,12 +362,12 @@ impl Drop for Store {
     }
 }
 
-fn open_writer(path: &Path) -> Result<Connection, QueueError> {
+fn open_writer(path: &Path, patience: &Patience) -> Result<Connection, QueueError> {
     // Each connection belongs to one thread at a time, and needs no lock of its own.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY)?;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    db.busy_handler(Some(patience.clone().waiter()))?;
     db.pragma_update(None, "page_size", PAGE_SIZE)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;

@@ -59,9 +59,6 @@ pub(super) trait Book: 'static {
     /// Content whose message leaves stays, from now on: the book is damaged where it is.
     fn spare_content(&mut self, spares: bool);
 
-    /// What is still to be written must not wait for long.
-    fn hurry(&mut self);
-
     /// Writes `counts` down, and that it is closed: both or neither. Nothing more is written.
     fn close(self, counts: &Counts);
 }
@@ -159,7 +156,7 @@ pub(super) struct Writer<B: Book> {
 }
 
 impl<B: Book> Writer<B> {
-    /// Writes until the hopper is closed and empty, then closes the book.
+    /// Writes until the hopper is closed and empty, or closed and the book locked; then closes the book.
     pub(super) fn run(mut self) {
         // Everybody waits for it.
         go_first();
@@ -177,8 +174,10 @@ impl<B: Book> Writer<B> {
             }
             match done {
                 Ok(()) => answer(group),
-                // Whoever has it locked has it locked for all; each would wait as long again.
+                // Whoever has it locked has it locked for all; each would wait as long again. At the end nobody may ask
+                // again and again for it.
                 Err(error) if error.is_locked() => {
+                    group.extend(self.intake.hopper().give_up());
                     log::error!("{error}; {} pieces of work refused", group.len());
                     group.into_iter().for_each(|work| work.failed(QueueError::Locked));
                 }
@@ -191,8 +190,6 @@ impl<B: Book> Writer<B> {
             }
         }
         let counts = std::mem::take(&mut *self.intake.uncounted().lock());
-        // It is only about counters.
-        self.book.hurry();
         self.book.close(&counts);
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, letter};
 use crate::support::other_clock::OtherClock;
-use crate::support::sink::{Sink, Stage};
+use crate::support::sink::{Rule, Sink, Stage};
 use crate::support::traffic::{Account, next_hop, under_load};
 use crate::support::world::{PATIENCE, World};
 
@@ -128,5 +128,84 @@ fn mail_flows_on_while_the_clock_is_set() {
     );
     world.wait_for_sql("SELECT count(*) FROM message WHERE left_at IS NULL", "0");
     account.balance(&world, &sink);
+    assert_eq!(world.terminate().0, Some(0));
+}
+
+#[test]
+fn a_clock_that_is_wrong_at_the_start_ends_nothing_and_nobody_hears_that_mail_is_late() {
+    let (late, good) = (Sink::start(), Sink::start());
+    late.on(Stage::Rcpt, "450 4.2.1 later");
+    good.obey(Rule::say(Stage::Rcpt, "550 5.1.1 no such user").only_for("gone@good.test"));
+    let routes = [("late.test", &late), ("good.test", &good)]
+        .map(|(domain, sink)| format!("{domain}={}", sink.address()));
+    let flags = [
+        "--route",
+        &routes[0],
+        "--route",
+        &routes[1],
+        "--retry-schedule",
+        "1h",
+        "--expire",
+        "12h",
+        "--delay-warning",
+        "4h",
+    ];
+    let Some((mut world, clock)) = world_and_clock(&flags) else {
+        return;
+    };
+    let mut client = Client::of(&world);
+    for number in 0..WAITING {
+        client.mail(
+            "bsmith@mta.test",
+            &[&format!("{number}@late.test")],
+            &letter("waits"),
+        );
+    }
+    let all_wait = |world: &World, attempts: usize| {
+        let sql = format!(
+            "SELECT count(*) FROM outbound_work_queue WHERE attempts = {attempts} AND state = 'WQ_PENDING_XMIT'"
+        );
+        world.wait_for_sql(&sql, &WAITING.to_string());
+    };
+    all_wait(&world, 1);
+    assert_eq!(world.terminate().0, Some(0));
+    clock.set("+1d");
+    let mut bounced = 0;
+    // As far as anybody can tell the MTA was away for a day. Then it crashes, and knows no better.
+    for _ in 0..2 {
+        world.start();
+        world
+            .daemon()
+            .wait_for_word(" s more than when the work queue was last in use");
+        // All of it was due by this clock, once.
+        all_wait(&world, 2);
+        let mut client = Client::of(&world);
+        let arrived = good.look(|seen| seen.accepted().count());
+        client.mail("bsmith@mta.test", &["jdoe@good.test"], &letter("flows"));
+        good.wait_for(|seen| seen.accepted().count() == arrived + 1, PATIENCE);
+        // When drt has made a second report, it is through with its round after the first.
+        for _ in 0..2 {
+            client.mail("bsmith@mta.test", &["gone@good.test"], &letter("bounces"));
+            bounced += 1;
+            let letters = world.wait_for_letters("bsmith@mta.test", bounced);
+            assert_eq!(letters.len(), bounced);
+        }
+        all_wait(&world, 2);
+        let ended = "SELECT count(*) FROM history WHERE event IN ('given up', 'delay notice')";
+        assert_eq!(world.sql(ended), bounced.to_string());
+        world.kill();
+    }
+    clock.set("+0");
+    world.start();
+    // What was put off by the other clock does not wait for a day.
+    world.wait_for_sql(
+        "SELECT count(*) FROM recipient WHERE state = 2 AND next_attempt > (strftime('%s', 'now') + 4200) * 1000000",
+        "0",
+    );
+    all_wait(&world, 2);
+    assert_eq!(world.letters("bsmith@mta.test").len(), bounced);
+    late.behave();
+    assert_eq!(world.ask("queue retry").status, 0);
+    late.wait_for(|seen| seen.accepted().count() == WAITING, PATIENCE);
     assert_eq!(world.terminate().0, Some(0));
 }

@@ -833,3 +833,49 @@ fn the_parts_are_stopped_and_started_in_every_order_while_mail_flows() {
         account.not_taken.len()
     );
 }
+
+#[test]
+fn a_stop_does_not_wait_for_another_program_that_keeps_the_queue_locked() {
+    let sink = hanging_at(Stage::Dot);
+    let mut world = World::load(&["--relay-host", &sink.address().to_string()]);
+    let mut client = Client::of(&world);
+    let sent = ["first@ibm.com", "second@ibm.com", "third@ibm.com"];
+    for (place, to) in sent.iter().enumerate() {
+        client.mail("bsmith@univac.com", &[to], &letter(to));
+        let hang = |seen: &State| seen.live().filter(|one| one.hangs_at == Some(Stage::Dot)).count();
+        sink.wait_for(|seen| hang(seen) == place + 1, PATIENCE);
+    }
+    world.tell("stop inbound conversion");
+    let (here, coming) = ("jdoe@mta.test", "coming@ibm.com");
+    client.mail("bsmith@univac.com", &[here], &letter(here));
+    let commands = format!("MAIL FROM:<bsmith@univac.com>\r\nRCPT TO:<{coming}>\r\nDATA\r\n");
+    client.send(commands.as_bytes()).unwrap();
+    (0..3).for_each(|_| _ = client.reply());
+    let other = Connection::open(world.spool().join("queue.db")).unwrap();
+    other.busy_timeout(PATIENCE).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Outcomes, a letter that is in its mailbox, and one that comes: nothing of it can be recorded.
+    sink.release();
+    sink.wait_for(|seen| seen.accepted().count() == sent.len(), PATIENCE);
+    world.tell("start inbound conversion");
+    world.wait_for_letters(here, 1);
+    client.send(&stuffed(&letter(coming))).unwrap();
+    let mut reply = String::new();
+    let ended = world.end(|mta| {
+        mta.signal(SIGTERM);
+        reply = client.reply();
+    });
+    is_stopped(ended, "the queue is locked");
+    assert!(reply.starts_with("451 4.3.0 "), "{reply}");
+    drop(other);
+    world.start();
+    drain(&world);
+    let arrived = Account::arrived(&sink);
+    for to in sent {
+        // That a host took it is recorded nowhere.
+        assert!(matches!(arrived.get(to), Some(1 | 2)), "{to}: {arrived:?}");
+    }
+    assert_eq!(arrived.get(coming), None);
+    assert_eq!(world.letters(here).len(), 1);
+    assert_eq!(world.terminate().0, Some(0));
+}

@@ -35,7 +35,13 @@ impl World {
     }
 
     fn stop_and_start(&mut self) {
+        self.stop_and_start_after(|_| ());
+    }
+
+    /// The same; this happens to the clock meanwhile.
+    fn stop_and_start_after(&mut self, happens: impl FnOnce(&Clock)) {
         self.queue.close();
+        happens(&self.clock);
         let other = tempfile::tempdir().unwrap();
         let parked = WorkQueue::open(other.path(), self.clock.clone()).unwrap();
         drop(std::mem::replace(&mut self.queue, parked));
@@ -299,4 +305,164 @@ fn over_a_restart_ids_and_history_go_on_rising_and_what_waits_waits_no_longer() 
     // And over a second one nothing is made up for twice.
     world.stop_and_start();
     assert_eq!(world.follow(), None);
+}
+
+/// Another program has the queue locked: nothing can be written.
+fn lock(world: &World) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(world.folder.path().join("queue.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[test]
+fn what_can_not_be_made_up_for_while_the_queue_is_locked_is_made_up_for_as_soon_as_it_is_not() {
+    let world = World::new();
+    world.put_off();
+    world.set_back(DAY);
+    let by = world.queue.set_back().unwrap();
+    let other = lock(&world);
+    std::thread::scope(|scope| {
+        let making_up = scope.spawn(|| world.queue.make_up_for(by));
+        // Each of these is refused after a while, and so is what was handed in before.
+        for _ in 0..2 {
+            let refused = world.queue.store.write(|_| Ok(())).wait();
+            assert!(matches!(refused, Err(QueueError::Locked)), "{refused:?}");
+        }
+        assert!(!making_up.is_finished());
+        assert_eq!(world.queue.set_back(), Some(DAY));
+        drop(other);
+        assert_eq!(making_up.join().unwrap().unwrap(), 1);
+    });
+    assert_eq!(world.queue.set_back(), None);
+    assert!(world.claim(&[0], 0).is_empty());
+    world.clock.advance(6 * MINUTE);
+    assert_eq!(world.claim(&[0], 0)[0].messages, 1);
+}
+
+#[test]
+fn what_was_made_up_for_before_the_queue_refused_is_not_made_up_for_twice() {
+    let world = World::new();
+    for _ in 0..150 {
+        world.put("a@example.org", &["x@lotus.com"]);
+        world.clock.advance(Duration::from_millis(1));
+    }
+    world.convert();
+    let due = world.queue.now().plus(30 * MINUTE);
+    world.sql_run(&format!("UPDATE recipient SET next_attempt = {}", due.0));
+    // Of the second hundred one can not be written.
+    world.sql_run(
+        "CREATE TRIGGER refuses BEFORE UPDATE ON recipient \
+         WHEN old.message = (SELECT id FROM message ORDER BY id LIMIT 1 OFFSET 120) \
+         BEGIN SELECT raise(ABORT, 'no'); END",
+    );
+    world.set_back(DAY);
+    let by = world.queue.set_back().unwrap();
+    let earlier = format!(
+        "SELECT count(*) FROM recipient WHERE next_attempt = {}",
+        due.minus(DAY).0
+    );
+    std::thread::scope(|scope| {
+        let making_up = scope.spawn(|| world.queue.make_up_for(by));
+        while world.sql(&earlier) != "100" {
+            assert!(!making_up.is_finished());
+            std::thread::yield_now();
+        }
+        // Time enough to be refused many times.
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(300) {
+            world.queue.store.write(|_| Ok(())).wait().unwrap();
+        }
+        world.sql_run("DROP TRIGGER refuses");
+        assert_eq!(making_up.join().unwrap().unwrap(), 150);
+    });
+    assert_eq!(world.sql(&earlier), "150");
+    assert_eq!(world.queue.set_back(), None);
+}
+
+#[test]
+fn what_was_not_made_up_for_before_the_end_is_made_up_for_at_the_next_start() {
+    let mut world = World::new();
+    world.put_off();
+    world.set_back(DAY);
+    assert_eq!(world.queue.set_back(), Some(DAY));
+    world.stop_and_start();
+    assert_eq!(world.follow(), Some(1));
+    assert_eq!(world.queue.set_back(), None);
+    world.clock.advance(6 * MINUTE);
+    assert_eq!(world.claim(&[0], 0).len(), 1);
+}
+
+/// Nobody is told that anything is late.
+fn nothing_is_late(world: &World) {
+    let cutoff = world.queue.moment().certain.minus(4 * 60 * MINUTE);
+    assert!(world.queue.delayed(cutoff).unwrap().0.is_empty());
+}
+
+#[test]
+fn a_start_with_a_clock_that_is_far_ahead_ends_nothing_for_an_hour_and_mail_flows() {
+    let mut world = World::new();
+    world.put_off();
+    world.stop_and_start_after(|clock| clock.set(clock.now().plus(10 * DAY)));
+    let expire = |world: &World| world.expire(5 * DAY);
+    assert_eq!(expire(&world), 0);
+    nothing_is_late(&world);
+    // What is due by the clock is tried, and what is new goes out.
+    let new = world.put("a@example.org", &["x@ibm.com"]);
+    world.convert();
+    for list in world.claim(&[0, 1], 0) {
+        let id = world.queue.list_messages(list.id).unwrap()[0].id;
+        let outcome = if id == new { delivered() } else { later() };
+        let settled = world.settle(&list, id, vec![(0, outcome)]);
+        assert_eq!(settled.given_up, 0);
+        world.queue.end_list(list.id).unwrap();
+    }
+    assert_eq!(world.states(), "WQ_PENDING_XMIT:1 WQ_TRANSMITTED:1");
+    // Whoever starts again in that hour knows no better, and waits for an hour again.
+    world.clock.advance(59 * MINUTE);
+    assert_eq!(expire(&world), 0);
+    world.stop_and_start();
+    assert_eq!(expire(&world), 0);
+    world.clock.advance(59 * MINUTE);
+    assert_eq!(expire(&world), 0);
+    nothing_is_late(&world);
+    world.clock.advance(MINUTE);
+    assert_eq!(expire(&world), 1);
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_at_the_start_and_is_put_right_has_ended_nothing() {
+    let mut world = World::new();
+    let id = world.put_off();
+    world.stop_and_start_after(|clock| clock.set(clock.now().plus(10 * DAY)));
+    world.put_off_again(id);
+    world.clock.advance(30 * MINUTE);
+    assert_eq!(world.expire(DAY), 0);
+    world.set_back(10 * DAY);
+    assert_eq!(world.follow(), Some(1));
+    assert_eq!(world.expire(DAY), 0);
+    nothing_is_late(&world);
+    world.clock.advance(6 * MINUTE);
+    assert_eq!(world.claim(&[0], 0).len(), 1);
+}
+
+#[test]
+fn a_queue_that_was_closed_for_long_goes_on_at_once_and_ends_what_is_too_old_after_an_hour() {
+    let mut world = World::new();
+    world.put_off();
+    world.stop_and_start_after(|clock| clock.advance(3 * DAY));
+    let list = world.claim(&[0], 0).remove(0);
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!(world.expire(2 * DAY), 0);
+    world.clock.advance(60 * MINUTE);
+    assert_eq!(world.expire(2 * DAY), 1);
+}
+
+#[test]
+fn a_start_after_a_moment_doubts_nothing() {
+    let mut world = World::new();
+    world.put_off();
+    world.clock.advance(3 * DAY);
+    world.stop_and_start_after(|clock| clock.advance(MINUTE));
+    assert_eq!(world.queue.moment(), Moment::from(world.clock.now()));
+    assert_eq!(world.expire(2 * DAY), 1);
 }

@@ -225,6 +225,11 @@ impl Machine {
         self.world.queue.now()
     }
 
+    /// After a crash in which much time passed it is not certain how much that was, for an hour.
+    fn moment(&self) -> Moment {
+        self.world.queue.moment()
+    }
+
     fn note(&mut self, what: impl std::fmt::Debug) {
         self.story.push(format!("{what:?}"));
     }

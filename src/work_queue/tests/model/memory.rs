@@ -1,8 +1,8 @@
 //! What the queue should hold, as plain values: each message, each list and each next hop, and what every verb makes of
 //! them.
 //!
-//! Never looks into the database, and never asks the code under test; only the retry policy, which has tests of its
-//! own, is asked for moments.
+//! Never looks into the database, and never asks the code under test; only the retry policy and the clock's watch, which
+//! have tests of their own, are asked for moments.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -354,7 +354,7 @@ impl Memory {
         hop.retry_at
     }
 
-    pub(super) fn settle(&mut self, settlement: &Settlement, now: Stamp) -> Settled {
+    pub(super) fn settle(&mut self, settlement: &Settlement, now: Moment) -> Settled {
         let mut settled = Settled::default();
         let (list, id) = (settlement.list, settlement.id);
         let name = self.lists.get(&list).map(|list| list.hop.clone());
@@ -368,7 +368,7 @@ impl Memory {
                 .iter()
                 .any(|(_, outcome)| matches!(outcome, Outcome::TryLater(_)))
             {
-                self.fail(list, &settlement.retry, now);
+                self.fail(list, &settlement.retry, now.shown);
             }
         }
         let null_sender = settlement.null_sender;
@@ -409,9 +409,9 @@ impl Memory {
         settled
     }
 
-    pub(super) fn back_off(&mut self, list: ListId, retry: &RetryPolicy, now: Stamp) -> Settled {
+    pub(super) fn back_off(&mut self, list: ListId, retry: &RetryPolicy, now: Moment) -> Settled {
         let mut settled = Settled::default();
-        let retry_at = self.fail(list, retry, now);
+        let retry_at = self.fail(list, retry, now.shown);
         for (id, n) in self.on(list) {
             let null_sender = self.messages[&id].null_sender;
             let member = self.member(id, n);
@@ -419,7 +419,7 @@ impl Memory {
             match retry.next_attempt(id.arrived(), member.attempts, now) {
                 Some(next) => {
                     (member.state, member.list) = (State::PendingXmit, None);
-                    member.next = if retry_at.is_some() { now } else { next };
+                    member.next = if retry_at.is_some() { now.shown } else { next };
                     settled.deferred += 1;
                 }
                 None => {

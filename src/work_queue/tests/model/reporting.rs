@@ -4,7 +4,7 @@ use super::*;
 
 impl Machine {
     pub(super) fn expire(&mut self) {
-        let expected = self.memory.expire(self.now().minus(EXPIRE), LEASE);
+        let expected = self.memory.expire(self.moment().certain.minus(EXPIRE), LEASE);
         assert_eq!(self.world.expire(EXPIRE), expected, "given up for their age");
     }
 
@@ -85,7 +85,7 @@ impl Machine {
     }
 
     pub(super) fn forget(&mut self) {
-        let left = self.audit.left_before(self.now().minus(DAY));
+        let left = self.audit.left_before(self.moment().certain.minus(DAY));
         for id in &left {
             let message = self.memory.messages.remove(id).expect("it was there");
             assert!(

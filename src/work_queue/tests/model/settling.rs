@@ -45,7 +45,7 @@ impl Machine {
 
     pub(super) fn record(&mut self, settlement: Arc<Settlement>) {
         self.note((settlement.list, settlement.id, &settlement.outcomes));
-        let expected = self.memory.settle(&settlement, self.now());
+        let expected = self.memory.settle(&settlement, self.moment());
         let settled = self.world.queue.settle(Arc::clone(&settlement)).wait().unwrap();
         assert_eq!(settled, expected);
         self.settled = Some(settlement);
@@ -76,7 +76,7 @@ impl Machine {
             reason: why(),
             retry: policy(),
         };
-        let expected = self.memory.back_off(list, &policy(), self.now());
+        let expected = self.memory.back_off(list, &policy(), self.moment());
         assert_eq!(self.world.queue.back_off(&silence).unwrap(), expected);
         if !dice.one_in(4) {
             self.memory.end_list(list);
