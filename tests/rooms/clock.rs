@@ -130,6 +130,11 @@ fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
 }
 
 #[test]
+fn what_waits_neither_bounces_nor_waits_for_longer_when_the_mta_is_restarted_while_the_clock_is_ahead() {
+    what_waits_is_left_alone(&SETTINGS[..2], true);
+}
+
+#[test]
 fn mail_flows_on_while_the_clock_is_set() {
     let sink = next_hop();
     let flags = [
