@@ -1,10 +1,12 @@
 //! The queue.db of somebody who is no friend, with mail in every state: any value in any column of any row, of any type,
 //! or octets of the file itself. Whatever the queue is asked then, and whatever it is asked to do, comes to an end without
-//! a panic, and what is shown of it is clean; and the message whose rows nobody has touched flows.
+//! a panic, and what is shown of it is clean; housekeeping leaves nothing behind that `verify` says it mends; and the
+//! message whose rows nobody has touched flows.
 //!
-//! Where the input begins with 0xFD the tables have lost their types, and what is sound need not flow. Parts follow each
-//! other, with 0xFE between them. One of rows is table, column, row and type in an octet each, and the
-//! value behind them; where the first octet is 0xFF it is of the file: a place in three octets, and what is put there.
+//! Where the input begins with 0xFC housekeeping comes before the tasks, too. Where it begins, or goes on, with 0xFD the
+//! tables have lost their types, and what is sound need not flow. Parts follow each other, with 0xFE between them. One of
+//! rows is table, column, row and type in an octet each, and the value behind them; where the first octet is 0xFF it is of
+//! the file: a place in three octets, and what is put there.
 
 #![no_main]
 
@@ -19,7 +21,7 @@ use libfuzzer_sys::fuzz_target;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use smtpmta::clock::{Clock, Stamp};
-use smtpmta::console::screen;
+use smtpmta::console::{screen, verdict};
 use smtpmta::domain_list::next_hop::NextHop;
 use smtpmta::domain_list::pace::Unlimited;
 use smtpmta::outbound::outcome::{Outcome, Reason};
@@ -28,12 +30,15 @@ use smtpmta::smtp::reply::EnhancedCode;
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::retry::RetryPolicy;
 use smtpmta::work_queue::{
-    Arrival, Claim, Content, Converted, Delivery, HopId, Origin, QueueError, Retry, Round, Routed,
-    Settlement, Silence, Terms, Way, WorkQueue,
+    Arrival, Claim, Content, Converted, Delivery, Finding, HopId, Kind, Mended, Origin, QueueError, Retry,
+    Round, Routed, Settlement, Silence, Terms, Verdict, Way, WorkQueue, verify,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// So often housekeeping may come until nothing is left for it.
+const HOUSEKEEPINGS: usize = 4;
 
 /// What may be changed, how a row of it is found, and of which message it is.
 const TABLES: [(&str, &str, &str); 9] = [
@@ -65,6 +70,7 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
     let db = Connection::open(&file).expect("it is there");
     db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE")
         .expect("it is one file");
+    assert!(judged(&spool).is_some_and(|found| found.is_in_order()));
     let strict = fs::read(&file).expect("it can be read");
     // Whoever makes a database of his own does not keep to our types.
     let statements = "PRAGMA writable_schema = ON; \
@@ -93,19 +99,27 @@ static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let spool = folder("spool");
     let file = spool.join("queue.db");
-    let (template, is_loose, data) = match data.strip_prefix(&[0xFD]) {
-        Some(data) => (&TEMPLATE.loose, true, data),
-        None => (&TEMPLATE.strict, false, data),
+    let (mends_first, data) = begins(data, 0xFC);
+    let (is_loose, data) = begins(data, 0xFD);
+    let template = if is_loose {
+        &TEMPLATE.loose
+    } else {
+        &TEMPLATE.strict
     };
     fs::write(&file, damaged(template, data)).expect("a database can be written");
     change(&file, data);
+    judged(&spool);
     match WorkQueue::open(&spool, clock()) {
         Ok(queue) => {
-            use_it(
-                &queue,
-                !is_loose && parts(data).all(|part| part.first() != Some(&0xFF)),
-            );
+            let is_whole = !is_loose && parts(data).all(|part| part.first() != Some(&0xFF));
+            if mends_first {
+                mend(&queue, is_whole);
+            }
+            use_it(&queue, is_whole);
+            mend(&queue, is_whole);
+            look(&queue);
             queue.close();
+            judged(&spool);
         }
         Err(error) => _ = check(Err::<(), _>(error)),
     }
@@ -246,6 +260,14 @@ fn claim(handlers: &[usize], waiting_room: usize) -> Claim {
     }
 }
 
+/// Whether the input begins so, and what is behind that.
+fn begins(data: &[u8], octet: u8) -> (bool, &[u8]) {
+    match data.strip_prefix(&[octet]) {
+        Some(data) => (true, data),
+        None => (false, data),
+    }
+}
+
 fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.split(|octet| *octet == 0xFE)
 }
@@ -328,7 +350,7 @@ fn check<T>(answer: Result<T, QueueError>) -> Option<T> {
         Err(error) => {
             assert!(!matches!(error, QueueError::Panicked), "a verb panicked");
             let told = error.to_string();
-            assert!(!told.is_empty());
+            assert!(!told.is_empty() && !told.contains(char::is_control), "{told:?}");
             if std::env::var_os("TELL").is_some() {
                 eprintln!("{told}");
             }
@@ -342,6 +364,37 @@ fn shown(screen: &screen::Screen) {
     let text = &screen.text;
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     let _ = screen.json.to_string();
+}
+
+/// What `smtpmta verify` says of the queue in this folder.
+fn judged(spool: &Path) -> Option<Verdict> {
+    let found = check(verify(spool, true))?;
+    shown(&verdict::verdict(&found));
+    Some(found)
+}
+
+/// Housekeeping comes again and again, and then all is right, or put aside, of which `verify` says that it will be.
+fn mend(queue: &WorkQueue, is_whole: bool) {
+    let is_through = || check(queue.mend()).is_none_or(|mended| mended == Mended::default());
+    let is_through = (0..HOUSEKEEPINGS).any(|_| is_through());
+    if !is_whole {
+        return;
+    }
+    assert!(is_through, "there is no end of mending");
+    let found = judged(queue.spool()).expect("the tables can be read");
+    let of = |kinds: &'static [Kind]| {
+        let findings = found.findings.iter();
+        findings.filter(|finding| kinds.contains(&finding.kind))
+    };
+    // It goes by the contents: a message without one is put aside when its turn comes.
+    let is_found = |finding: &&Finding| {
+        let mut lost = of(&[Kind::Content]);
+        lost.all(|lost| !finding.place.starts_with(&lost.place))
+    };
+    let left: Vec<_> = of(&[Kind::Rows, Kind::Kept, Kind::NextHop])
+        .filter(is_found)
+        .collect();
+    assert!(left.is_empty(), "{left:#?}");
 }
 
 /// All that the tasks and the operator do with a queue.
@@ -405,7 +458,6 @@ fn use_it(queue: &WorkQueue, is_whole: bool) {
     check(queue.forget(Duration::ZERO));
     check(queue.sweep(queue.message_id()));
     check(queue.compact());
-    look(queue);
 }
 
 fn look(queue: &WorkQueue) {

@@ -333,7 +333,7 @@ pub fn retried(messages: usize) -> Screen {
 }
 
 /// What a row of the queue holds may be damaged, and a line must stay one.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 

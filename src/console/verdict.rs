@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::screen::{Screen, Table};
+use super::screen::{Screen, Table, clean};
 use crate::work_queue::states::State;
 use crate::work_queue::{Account, Entry, Finding, Verdict};
 
@@ -15,6 +15,7 @@ pub fn verdict(verdict: &Verdict) -> Screen {
     for finding in &verdict.findings {
         let Finding { kind, place, what } = finding;
         let note = if kind.is_harmless() { "note: " } else { "" };
+        let (place, what) = (clean(place), clean(what));
         let _ = writeln!(text, "{note}{place}: {what}; {}", kind.advice());
     }
     for (kind, more) in &verdict.more {
@@ -111,7 +112,7 @@ fn sentences(account: &Account) -> Vec<String> {
         }
         more => format!(
             "The account does not balance: there are {} more than came in.",
-            -more
+            more.saturating_neg()
         ),
     });
     if account.forgotten > 0 {
@@ -216,6 +217,16 @@ mod tests {
              and 7 more of the kind rows\n\
              5 messages, 3 of them in the queue, 9 recipients, 1 next hops: not in order\n"
         );
+        let hostile = Finding {
+            kind: Kind::Database,
+            place: "queue.db".to_owned(),
+            what: "row 1 missing from index \u{1b}[2J".to_owned(),
+        };
+        let told = verdict(&Verdict {
+            findings: vec![hostile],
+            ..Verdict::default()
+        });
+        assert!(!told.text.contains('\u{1b}'), "{:?}", told.text);
         let harmless = Verdict {
             findings: seen.findings[1..].to_vec(),
             ..Verdict::default()

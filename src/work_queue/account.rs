@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
+use super::damage::text_in;
 use super::error::QueueError;
 use super::inspection::Census;
 use super::ledger::{Counts, Ledger, row, rows};
@@ -97,19 +98,18 @@ impl Account {
     /// Draws the account up, after a walk through all messages in the same transaction that counted these.
     pub(super) fn of(db: &Connection, census: &Census) -> Result<Account, QueueError> {
         let counters: HashMap<String, i64> = rows(db, "SELECT name, value FROM statistic", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok((text_in(row, 0).unwrap_or_default(), row.get(1)?))
         })?
         .into_iter()
         .collect();
         let counter = |name: &str| counters.get(name).copied().unwrap_or(0);
         let lines = ENTRIES.map(|(entry, counted, forgotten)| Line {
             entry,
-            rows: counter(forgotten)
-                + match entry {
-                    Entry::Accepted => census.accepted,
-                    Entry::OfAliases => census.of_aliases,
-                    Entry::End(state) => census.of(state),
-                },
+            rows: counter(forgotten).saturating_add(match entry {
+                Entry::Accepted => census.accepted,
+                Entry::OfAliases => census.of_aliases,
+                Entry::End(state) => census.of(state),
+            }),
             counted: counter(counted),
         });
         let waiting = [
@@ -123,28 +123,25 @@ impl Account {
             waiting: waiting.map(|state| census.of(state)).iter().sum(),
             held: census.of(State::Held),
             dead: census.of(State::Dead),
-            forgotten: ENTRIES[..2]
-                .iter()
-                .map(|(_, _, forgotten)| counter(forgotten))
-                .sum(),
+            forgotten: ENTRIES[..2].iter().fold(0_i64, |sum, (_, _, forgotten)| {
+                sum.saturating_add(counter(forgotten))
+            }),
             crashes: counter(CRASHES),
             is_open: is_running(db)?,
         })
     }
 
-    /// How many came in, less all that are accounted for; by the rows and by the counters.
+    /// How many came in, less all that are accounted for; by the rows and by the counters. Numbers that somebody else
+    /// wrote may be any: it stays at the far end rather than wrapping.
     #[must_use]
     pub fn missing(&self) -> (i64, i64) {
         let here = self.waiting + self.held + self.dead;
         let sum = |of: fn(&Line) -> i64| {
-            let signed = |line: &Line| {
-                if matches!(line.entry, Entry::End(_)) {
-                    -of(line)
-                } else {
-                    of(line)
-                }
+            let add = |sum: i64, line: &Line| match line.entry {
+                Entry::End(_) => sum.saturating_sub(of(line)),
+                Entry::Accepted | Entry::OfAliases => sum.saturating_add(of(line)),
             };
-            self.lines.iter().map(signed).sum::<i64>() - here
+            self.lines.iter().fold(0_i64, add).saturating_sub(here)
         };
         (sum(|line| line.rows), sum(|line| line.counted))
     }
@@ -289,12 +286,12 @@ fn set_counters(ledger: &Ledger<'_>, counted: &Counts, begins: bool) -> Result<(
                 // Each of those that ended had come in.
                 Entry::Accepted => forgotten_before,
                 Entry::OfAliases => 0,
-                Entry::End(_) => (value(counter)? - here).max(0),
+                Entry::End(_) => value(counter)?.saturating_sub(here).max(0),
             };
-            forgotten_before += before;
+            forgotten_before = before.saturating_add(forgotten_before);
             set(ledger, forgotten, before)?;
         }
-        set(ledger, counter, here + value(forgotten)?)?;
+        set(ledger, counter, value(forgotten)?.saturating_add(here))?;
     }
     set(ledger, CRASHES, 0)
 }

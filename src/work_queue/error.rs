@@ -1,6 +1,6 @@
 //! What can go wrong with the work queue, in the operator's words.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -198,8 +198,19 @@ impl From<rusqlite::Error> for QueueError {
     }
 }
 
+/// Lets no control through: a name in the database, or of a file, may be of somebody who is no friend.
+struct Clean<'w, W>(&'w mut W);
+
+impl<W: fmt::Write> fmt::Write for Clean<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut signs = text.chars().filter(|sign| !sign.is_control());
+        signs.try_for_each(|sign| self.0.write_char(sign))
+    }
+}
+
 impl fmt::Display for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Clean(f);
         match self {
             QueueError::Database(error) => write!(f, "queue.db: {error}"),
             QueueError::File { path, error } => write!(f, "{}: {error}", path.display()),
@@ -229,3 +240,21 @@ impl fmt::Display for QueueError {
 }
 
 impl std::error::Error for QueueError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_by_somebody_who_is_no_friend_is_told_without_controls() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        let error = db.prepare("SELECT * FROM \"no\u{1b}[2J such\"").unwrap_err();
+        let told = QueueError::from(error).to_string();
+        assert!(
+            told.starts_with("queue.db: no such table: no[2J such"),
+            "{told:?}"
+        );
+        let file = QueueError::file(Path::new("content/\u{1b}[2J"), io::ErrorKind::NotFound.into());
+        assert_eq!(file.to_string(), "content/[2J: entity not found");
+    }
+}

@@ -253,7 +253,8 @@ pub(super) fn histories(
         }
     }
     for seen in seen {
-        census.accepted += seen.accepted.unwrap_or(seen.sum.named);
+        let accepted = seen.accepted.unwrap_or(seen.sum.named);
+        census.accepted = census.accepted.saturating_add(accepted);
         if let Some(lost) = seen.accepted.and_then(|accepted| seen.sum.lost(accepted)) {
             tell(Finding::of(Kind::Lost, seen.row.id, lost));
         }

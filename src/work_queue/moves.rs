@@ -154,7 +154,7 @@ pub(super) fn hop_fault(db: &Connection, hop: i64) -> Result<Option<String>, Que
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
     )?;
     let (count, first, next, _) = counted.unwrap_or_default();
-    let latest = next.map(|next| next.max(retry_at.unwrap_or(next)));
+    let latest = next.map(|next| next.max(retry_at.unwrap_or(0)));
     Ok(if waiting != count {
         Some(format!(
             "waiting is {waiting}, and recipients that wait for it: {count}"

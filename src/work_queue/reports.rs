@@ -136,15 +136,16 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn delayed(&self, cutoff: Stamp) -> Result<(Vec<Due>, Stamp, bool), QueueError> {
-        let (found, reached) = self.store.read(|db| {
+        let (found, reached, is_more) = self.store.read(|db| {
             let (ids, reached) = walk(db, marker(db, DELAY)?, cutoff)?;
+            let is_more = ids.len() == STEP;
             // Whatever keeps it, on the wire or put aside: it is late all the same.
             let late = |state: State, _| IN_THE_QUEUE.contains(&state);
-            Ok((dues(db, ids, late)?, reached))
+            Ok((dues(db, ids, late)?, reached, is_more))
         })?;
         let mut dues = self.those_that_are_sound(found)?;
         dues.retain(|due| !due.recipients.is_empty() && due.reverse_path.0.is_some());
-        Ok((dues, reached, reached < cutoff))
+        Ok((dues, reached, is_more))
     }
 
     /// Puts reports into SMTP.BOX, and ends what ends with them, in one transaction; `delay` is
@@ -402,7 +403,8 @@ fn marker(db: &Connection, name: &'static str) -> Result<Stamp, QueueError> {
     Ok(Stamp(reached.unwrap_or(0)))
 }
 
-/// The next messages of a walk in the order of arrival, and how far it has come with them.
+/// The next messages of a walk in the order of arrival, and how far it has come with them: to the last message that there
+/// is, and no further. Where the clock is set back none that comes later lies behind that.
 fn walk(db: &Connection, from: Stamp, cutoff: Stamp) -> Result<(Vec<MessageId>, Stamp), QueueError> {
     let ids = ledger::rows(
         db,
@@ -423,7 +425,11 @@ fn walk(db: &Connection, from: Stamp, cutoff: Stamp) -> Result<(Vec<MessageId>, 
     ids.retain(|id| id.arrived() > from);
     let reached = match ids.last() {
         Some(last) if ids.len() == STEP => last.arrived(),
-        _ => cutoff.max(from),
+        _ => {
+            let last = "SELECT max(id) FROM message WHERE id <= ?";
+            let last: Option<Option<i64>> = ledger::row(db, last, [cutoff.0], |row| row.get(0))?;
+            last.flatten().map_or(from, |last| Stamp(last).max(from))
+        }
     };
     Ok((ids, reached))
 }

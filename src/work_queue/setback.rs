@@ -71,15 +71,16 @@ impl WorkQueue {
             }
         }
         for in_box in [false, true] {
-            let mut from = Some((noticed.0, i64::MAX));
+            // All of them: one of whose recipients some are due may have others that are not.
+            let mut from = Some((i64::MIN, i64::MIN));
             while let Some(place) = from {
-                let places = self.insist(|| {
+                let step = self.insist(|| {
                     let setback = setback();
                     self.store
                         .write_step(move |ledger| move_messages(ledger, in_box, place, setback))
                 })?;
-                let places = places.unwrap_or_default();
-                moved += places.len();
+                let (places, some) = step.unwrap_or_default();
+                moved += some;
                 from = next(&places, place);
             }
         }
@@ -169,13 +170,14 @@ fn move_recipients(
     Ok(places)
 }
 
-/// The next messages that wait for their conversion, in SMTP.BOX or in the inbound work queue; where they were.
+/// The next messages that wait for their conversion, in SMTP.BOX or in the inbound work queue; where they were, and of how
+/// many something is due earlier now.
 fn move_messages(
     ledger: &mut Ledger<'_>,
     in_box: bool,
     from: (i64, i64),
     Setback { now, by }: Setback,
-) -> Result<Vec<(i64, i64)>, QueueError> {
+) -> Result<(Vec<(i64, i64)>, usize), QueueError> {
     let sql = match in_box {
         false => {
             "SELECT inbound_due, id FROM message WHERE inbound_due IS NOT NULL AND (inbound_due, id) > (?, ?) \
@@ -188,13 +190,17 @@ fn move_messages(
     };
     let places: Vec<(i64, i64)> =
         ledger.rows(sql, (from.0, from.1, STEP), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut moved = 0;
     for (_, id) in &places {
-        ledger.run(
+        let changed = ledger.run(
             "UPDATE recipient SET next_attempt = max(?1, next_attempt - ?2) \
              WHERE message = ?3 AND state = 1 AND in_box = ?4 AND next_attempt > ?1",
             (now.0, by, id, in_box),
         )?;
-        refresh_conversion_due(ledger, MessageId(*id))?;
+        if changed > 0 {
+            refresh_conversion_due(ledger, MessageId(*id))?;
+            moved += 1;
+        }
     }
-    Ok(places)
+    Ok((places, moved))
 }

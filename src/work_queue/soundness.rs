@@ -207,10 +207,13 @@ impl RecipientRow {
             return Some("its path is none".to_owned());
         }
         let most = i64::from(u32::MAX);
+        // Where it is to be converted; otherwise nobody asks.
+        let converts = state(self.state) == Some(State::PendingConversion);
+        let in_box = if converts { self.in_box } else { 0 };
         out_of_range(&[
             ("n", self.n, 0..=most),
             ("attempts", self.attempts, 0..=most),
-            ("in_box", self.in_box, 0..=1),
+            ("in_box", in_box, 0..=1),
             ("notify", self.notify.unwrap_or(0), 0..=7),
         ])
     }
@@ -263,7 +266,7 @@ impl RecipientRow {
 impl Sum {
     /// Takes the next recipient, in the order of their numbers; says so if some are missing before it.
     pub(super) fn take(&mut self, row: &RecipientRow) -> Option<String> {
-        let missing = (row.n > self.next).then(|| match row.n - self.next {
+        let missing = (row.n > self.next).then(|| match row.n.saturating_sub(self.next) {
             1 => format!("recipient {} is missing", self.next),
             _ => format!("recipients {} to {} are missing", self.next, row.n - 1),
         });
@@ -393,7 +396,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_its_state_is_told() {
-        use State::{Held, LockedForXmit, PendingXmit, Transmitted};
+        use State::{Held, LockedForXmit, PendingConversion, PendingReport, PendingXmit, Transmitted};
         assert_eq!(said(Held, |row| row.state = 77), "there is no state 77");
         assert_eq!(
             said(PendingXmit, |row| (row.hop, row.has_hop) = (None, false)),
@@ -408,6 +411,8 @@ mod tests {
         assert!(said(Transmitted, |row| row.report_due = Some(1)).ends_with("report_due is 1"));
         assert!(said(PendingXmit, |row| row.parent = Some(0)).contains("the alias"));
         assert_eq!(said(PendingXmit, |row| row.attempts = -1), "attempts is -1");
+        assert_eq!(said(PendingConversion, |row| row.in_box = 7), "in_box is 7");
+        assert_eq!(said(PendingReport, |row| row.in_box = 7), "", "nobody asks");
         assert_eq!(said(PendingXmit, |row| row.has_path = false), "its path is none");
         assert_eq!(said(Held, |row| row.has_path = false), "", "somebody knows of it");
     }

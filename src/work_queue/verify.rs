@@ -13,6 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::account::Account;
+use super::damage::text_in;
 use super::error::QueueError;
 use super::folder::FOLDER;
 use super::id::MessageId;
@@ -250,9 +251,9 @@ impl Look<'_> {
             &self.db,
             "SELECT number, name FROM state ORDER BY number",
             [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| Ok((row.get(0)?, text_in(row, 1))),
         )?;
-        let expected = State::ALL.map(|state| (state.number(), state.name().to_owned()));
+        let expected = State::ALL.map(|state| (i64::from(state.number()), Some(state.name().to_owned())));
         if names != expected {
             wrong("the table state does not hold the states that there are".to_owned());
         }

@@ -34,12 +34,22 @@ fn world_and_clock(flags: &[&str]) -> Option<(World, OtherClock)> {
     Some((world, clock))
 }
 
-#[test]
-fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
+/// Has drt look through the queue once more.
+#[track_caller]
+fn have_drt_look(world: &World) {
+    world.tell("stop drtask");
+    world.tell("start drtask");
+    world.wait_for_task("drt", "Idle");
+}
+
+/// What becomes of mail that waits while the clock is set like this. Where the MTA `restarts`, it does so at each setting,
+/// when it has noticed that.
+fn what_waits_is_left_alone(settings: &[(&str, i64, bool)], restarts: bool) {
     let (late, good) = (Sink::start(), Sink::start());
     late.on(Stage::Rcpt, "450 4.2.1 later");
     let routes = [("late.test", &late), ("good.test", &good)]
         .map(|(domain, sink)| format!("{domain}={}", sink.address()));
+    // A day ahead all that waits is too late, by the clock.
     let flags = [
         "--route",
         &routes[0],
@@ -49,6 +59,10 @@ fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
         "1h",
         "--poll-interval",
         "1s",
+        "--expire",
+        "12h",
+        "--delay-warning",
+        "4h",
     ];
     let Some((mut world, clock)) = world_and_clock(&flags) else {
         return;
@@ -61,34 +75,42 @@ fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
             &letter("waits"),
         );
     }
-    let tried = |attempts: usize| {
+    let tried = |world: &World, attempts: usize| {
         let sql =
             format!("SELECT count(*) FROM outbound_work_queue WHERE attempts = {attempts} AND list IS NULL");
         world.wait_for_sql(&sql, &WAITING.to_string());
     };
-    tried(1);
-    let (began, used) = (Instant::now(), world.daemon().processor_time());
+    tried(&world, 1);
+    let (mut began, mut used) = (Instant::now(), world.daemon().processor_time());
     let mut attempts = 1;
-    for (setting, ahead, makes_due) in SETTINGS {
+    for &(setting, ahead, makes_due) in settings {
         let connections = late.look(|seen| seen.sessions.len());
         clock.set(setting);
         attempts += usize::from(makes_due);
-        tried(attempts);
+        tried(&world, attempts);
         // An hour and its tenth, and the time that the test itself takes.
         let far = format!(
             "SELECT count(*) FROM recipient WHERE state = 2 \
              AND next_attempt > (strftime('%s', 'now') + {ahead} + 4200) * 1000000"
         );
         world.wait_for_sql(&far, "0");
+        if restarts {
+            assert_eq!(world.terminate().0, Some(0));
+            world.start();
+            client = Client::of(&world);
+            (began, used) = (Instant::now(), world.daemon().processor_time());
+        }
         // And mail flows on, in the session that was there before, and in a new one.
         for client in [&mut client, &mut Client::of(&world)] {
             let arrived = good.look(|seen| seen.accepted().count());
             client.mail("bsmith@mta.test", &["jdoe@good.test"], &letter("flows"));
             good.wait_for(|seen| seen.accepted().count() == arrived + 1, PATIENCE);
         }
+        have_drt_look(&world);
         let more = late.look(|seen| seen.sessions.len()) - connections;
         assert!(more <= CONNECTIONS, "{setting}: {more} connections");
-        tried(attempts);
+        tried(&world, attempts);
+        assert_eq!(world.sql(&far), "0", "{setting}");
     }
     let (took, used) = (began.elapsed(), world.daemon().processor_time() - used);
     assert!(used < took / 4 + Duration::from_secs(1), "{used:?} of {took:?}");
@@ -100,6 +122,16 @@ fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
     assert_eq!(world.ask("queue retry").status, 0);
     late.wait_for(|seen| seen.accepted().count() == WAITING, PATIENCE);
     assert_eq!(world.terminate().0, Some(0));
+}
+
+#[test]
+fn what_waits_neither_bounces_nor_waits_for_longer_when_the_clock_is_set() {
+    what_waits_is_left_alone(&SETTINGS, false);
+}
+
+#[test]
+fn what_waits_neither_bounces_nor_waits_for_longer_when_the_mta_is_restarted_while_the_clock_is_ahead() {
+    what_waits_is_left_alone(&SETTINGS[..2], true);
 }
 
 #[test]

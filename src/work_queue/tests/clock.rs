@@ -95,6 +95,24 @@ fn what_was_due_and_not_yet_listed_is_due_still_in_its_order() {
 }
 
 #[test]
+fn what_comes_after_a_clock_that_was_wrong_for_long_is_late_and_expires_at_its_time() {
+    let world = World::new();
+    // No message has come so far, and all walks have been made.
+    let cutoff = world.queue.now().minus(4 * 60 * MINUTE);
+    let (.., reached, _) = world.queue.delayed(cutoff).unwrap();
+    world.queue.report(Vec::new(), Some(reached)).unwrap();
+    assert_eq!(world.expire(5 * DAY), 0);
+    world.set_back(30 * DAY);
+    world.follow();
+    let id = world.put_off();
+    world.clock.advance(5 * 60 * MINUTE);
+    let cutoff = world.queue.now().minus(4 * 60 * MINUTE);
+    assert_eq!(world.queue.delayed(cutoff).unwrap().0[0].id, id);
+    world.clock.advance(5 * DAY);
+    assert_eq!(world.expire(5 * DAY), 1);
+}
+
+#[test]
 fn a_clock_that_is_set_back_by_a_moment_is_waited_for() {
     let world = World::new();
     world.put("a@example.org", &["x@lotus.com"]);
@@ -172,6 +190,29 @@ fn a_conversion_that_was_put_off_waits_no_longer_either() {
     assert_eq!(waiting(), (0, 0));
     world.clock.advance(MINUTE);
     assert_eq!(waiting(), (1, 1));
+}
+
+#[test]
+fn what_was_put_off_waits_no_longer_either_beside_another_recipient_that_is_due() {
+    let world = World::new();
+    let id = world.put("a@example.org", &["x@example.org", "y@example.org"]);
+    let full = Reason::here(EnhancedCode(4, 2, 2), "the disk is full");
+    let converted = |n, delivery| Converted {
+        id,
+        null_sender: false,
+        structure: None,
+        deliveries: vec![(n, delivery)],
+    };
+    let due = world.queue.now().plus(5 * MINUTE);
+    let put_off = converted(0, Delivery::Later(full, due));
+    world.queue.converted(vec![put_off]).unwrap();
+    world.set_back(DAY);
+    assert_eq!(world.follow(), Some(1));
+    let delivered = converted(1, Delivery::Delivered("in a mailbox".to_owned()));
+    world.queue.converted(vec![delivered]).unwrap();
+    world.clock.advance(5 * MINUTE);
+    let waiting = world.queue.waiting_inbound(world.queue.now(), 10).unwrap();
+    assert_eq!(waiting[0].recipients[0].n, 0);
 }
 
 #[test]

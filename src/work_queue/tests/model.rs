@@ -11,9 +11,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::states::State;
+use crate::work_queue::structure::Structure;
 use audit::Audit;
 use memory::Memory;
 
+mod adversity;
 mod arriving;
 mod audit;
 mod listing;
@@ -73,6 +75,7 @@ const STEPS: [Duration; 7] = [
 /// What is done next. How, is up to the dice that go with it.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
+    /// A session brings a message; what only passes through comes further at once, as far as the tasks run.
     Put,
     /// imsgcnv, or omsgcnv, takes what waits, and is slow.
     LookInbound,
@@ -99,8 +102,10 @@ enum Deed {
     /// Housekeeping.
     Forget,
     Sweep,
+    Mend,
     /// The world.
     Wait,
+    SetBack,
     Crash,
     Restart,
 }
@@ -129,7 +134,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(ReportSuccesses),
         1 => Just(Forget),
         1 => Just(Sweep),
+        2 => Just(Mend),
         6 => Just(Wait),
+        2 => Just(SetBack),
         1 => Just(Crash),
         1 => Just(Restart),
     ]
@@ -257,7 +264,9 @@ impl Machine {
             Deed::ReportSuccesses => self.report(false, dice),
             Deed::Forget => self.forget(),
             Deed::Sweep => self.sweep(),
+            Deed::Mend => self.mend(dice),
             Deed::Wait => self.world.clock.advance(STEPS[dice.below(STEPS.len())]),
+            Deed::SetBack => self.set_back(dice),
             Deed::Crash => self.restart(false),
             Deed::Restart => self.restart(true),
         }
@@ -296,7 +305,7 @@ impl Machine {
             queue,
             clock,
         };
-        self.memory.restart();
+        self.memory.restart(self.now());
         self.converting.clear();
         self.routing.clear();
         self.audit.look_closely(&self.world.queue, &self.memory);

@@ -2,6 +2,24 @@
 
 use super::*;
 
+/// What the conversion tasks have left for a message that comes.
+#[derive(Clone, Copy, Debug)]
+struct Aids {
+    /// imsgcnv runs; whether the message is only to be passed on, as far as it can see.
+    read: Option<bool>,
+    /// omsgcnv runs; whether it can tell where each recipient goes.
+    route: Option<bool>,
+}
+
+impl Aids {
+    fn thrown(dice: &mut Dice) -> Aids {
+        Aids {
+            read: dice.one_in(2).then(|| !dice.one_in(4)),
+            route: dice.one_in(2).then(|| !dice.one_in(4)),
+        }
+    }
+}
+
 impl Machine {
     /// Content as it comes: one in eight too large for the database.
     pub(super) fn content(&self, mut writer: ContentWriter, dice: &mut Dice) -> Content {
@@ -35,9 +53,48 @@ impl Machine {
             .iter()
             .map(|to| to.notify.map(|notify| notify.bits()));
         let to: Vec<_> = to.iter().zip(bits).map(|((to, _), bits)| (*to, bits)).collect();
-        self.memory.put(id, null_sender, in_box, &to);
-        self.note((id, &to));
-        self.world.queue.put(arrival).unwrap();
+        let (aids, relay) = (Aids::thrown(dice), self.relay.load(Ordering::SeqCst));
+        self.note((id, &to, aids));
+        let is_small = arrival.content.size <= THRESHOLD as u64;
+        let passes = is_small && !in_box && aids.read == Some(true);
+        let goes_out = passes && aids.route == Some(true);
+        self.memory.put(id, null_sender, in_box || passes, &to);
+        if goes_out {
+            let way = |(n, (path, _)): (u32, &(&str, _))| (n, Way::Hop(next_hop(&mailbox(path), relay)));
+            let ways: Vec<_> = (0..).zip(&to).map(way).collect();
+            self.memory.route(id, &ways, self.now());
+        }
+        let bring = move |queue: &WorkQueue, osesctl: Bell| {
+            let _imsgcnv = aids.read.map(|passes| {
+                queue.attend_inbound(Bell::default(), move |_, _| passes.then(Structure::default))
+            });
+            let _omsgcnv = aids
+                .route
+                .map(|knows| queue.attend_box(osesctl, move |path| knows.then(|| next_hop(path, relay))));
+            queue.put(arrival).unwrap();
+        };
+        match goes_out {
+            true => self.kick_osesctl(dice, bring),
+            false => bring(&self.world.queue, Bell::default()),
+        }
+    }
+
+    /// Does something for which osesctl's bell rings; at times a pass of Domain List Processing goes with it.
+    fn kick_osesctl(&mut self, dice: &mut Dice, act: impl FnOnce(&WorkQueue, Bell)) {
+        let bell = Bell::default();
+        if !dice.one_in(3) {
+            return act(&self.world.queue, bell);
+        }
+        let claim = self.terms(dice);
+        let (deputy, made) = deputize(&self.world, &bell, {
+            let claim = claim.clone();
+            move || Some(claim.clone())
+        });
+        act(&self.world.queue, bell);
+        drop(deputy);
+        let claimed = made.recv().expect("its bell has rung");
+        let now = self.now();
+        self.is_listed(&claim, claimed, now);
     }
 
     pub(super) fn look_inbound(&mut self) {
@@ -110,7 +167,7 @@ impl Machine {
         );
     }
 
-    /// omsgcnv records what it did; at times a pass of Domain List Processing goes with it.
+    /// omsgcnv records what it did.
     pub(super) fn route(&mut self, dice: &mut Dice) {
         if self.routing.is_empty() {
             self.look_in_box();
@@ -141,19 +198,8 @@ impl Machine {
                 null_sender: waiting.reverse_path.0.is_none(),
             });
         }
-        if !dice.one_in(3) {
-            return self.world.queue.routed(routed).unwrap();
-        }
-        let (claim, bell) = (self.terms(dice), Bell::default());
-        let (deputy, made) = deputize(&self.world, &bell, {
-            let claim = claim.clone();
-            move || Some(claim.clone())
+        self.kick_osesctl(dice, |queue, osesctl| {
+            queue.routed_and_kick(routed, vec![osesctl]).unwrap();
         });
-        self.world.queue.routed_and_kick(routed, vec![bell]).unwrap();
-        drop(deputy);
-        let claimed = made.recv().expect("its bell has rung");
-        // It has the moment from the queue's own clock, which may be ahead of ours.
-        let latest = self.world.queue.message_id().arrived();
-        self.is_listed(&claim, claimed, latest);
     }
 }

@@ -170,7 +170,8 @@ impl Audit {
         for (step, message, n, was, is_now) in moves {
             self.seen = step;
             let is_legal = match (was, is_now) {
-                (None, Some(first)) => first == State::PendingConversion,
+                // What only passes through has made its first moves as it came.
+                (None, Some(first)) => matches!(first, State::PendingConversion | State::PendingXmit),
                 (Some(was), Some(is_now)) => was.may_become(is_now),
                 (Some(last), None) => last.is_end(),
                 (None, None) => false,

@@ -14,7 +14,7 @@ pub(super) struct Memory {
     pub(super) messages: BTreeMap<MessageId, Message>,
     pub(super) lists: BTreeMap<ListId, List>,
     pub(super) hops: BTreeMap<String, Hop>,
-    /// Up to this moment senders have been told of what is late.
+    /// Up to the message that arrived then senders have been told of what is late.
     told_until: Stamp,
     /// Puts what happens in order.
     tick: u64,
@@ -322,18 +322,20 @@ impl Memory {
         self.lists.get_mut(&list).expect("a list that waits").handler = Some(handler);
     }
 
-    pub(super) fn end_list(&mut self, list: ListId) {
+    /// What is on it goes back. It was due when the list was made, and is still, however the clock was set since.
+    pub(super) fn end_list(&mut self, list: ListId, now: Stamp) {
         for (id, n) in self.on(list) {
             let member = self.member(id, n);
             (member.state, member.list) = (State::PendingXmit, None);
+            member.next = member.next.min(now);
         }
         self.lists.remove(&list);
     }
 
     /// A crash, or a stop: nobody has anything in hand.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self, now: Stamp) {
         for list in self.lists.keys().copied().collect::<Vec<_>>() {
-            self.end_list(list);
+            self.end_list(list, now);
         }
     }
 
@@ -433,9 +435,40 @@ impl Memory {
 
     pub(super) fn hold_listed(&mut self, list: ListId, id: MessageId) {
         for (_, n) in self.on(list).into_iter().filter(|(on, _)| *on == id) {
-            let member = self.member(id, n);
-            (member.state, member.list) = (State::Held, None);
+            self.hold(id, n);
         }
+    }
+
+    /// A recipient is put aside.
+    pub(super) fn hold(&mut self, id: MessageId, n: u32) {
+        let member = self.member(id, n);
+        (member.state, member.list) = (State::Held, None);
+    }
+
+    /// What is due later than `now` is due earlier by so much, but not before `now`. Gives how many recipients that were
+    /// which wait for their next hop, and how many messages which wait for a conversion.
+    pub(super) fn make_up_for(&mut self, by: Duration, now: Stamp) -> usize {
+        let sooner = |at: Stamp| if at > now { at.minus(by).max(now) } else { at };
+        for hop in self.hops.values_mut() {
+            hop.retry_at = hop.retry_at.map(sooner);
+        }
+        let mut moved = 0;
+        for message in self.messages.values_mut() {
+            let mut conversions = [false; 2];
+            for member in &mut message.recipients {
+                let converts = member.state == State::PendingConversion;
+                if member.next <= now || !(converts || member.waits()) {
+                    continue;
+                }
+                member.next = sooner(member.next);
+                match converts {
+                    true => conversions[usize::from(member.in_box)] = true,
+                    false => moved += 1,
+                }
+            }
+            moved += conversions.into_iter().filter(|moved| *moved).count();
+        }
+        moved
     }
 
     /// How many messages an operator's `queue retry` made due.
@@ -500,7 +533,10 @@ impl Memory {
             (id.arrived() > self.told_until && id.arrived() <= cutoff && is_late).then_some(*id)
         };
         let late: Vec<MessageId> = self.messages.iter().filter_map(late).collect();
-        self.told_until = self.told_until.max(cutoff);
+        // Whoever comes later is none of these, however the clock is set.
+        if let Some((last, _)) = self.messages.range(..=MessageId(cutoff.0)).next_back() {
+            self.told_until = self.told_until.max(last.arrived());
+        }
         late
     }
 

@@ -101,7 +101,8 @@ impl Machine {
 
     pub(super) fn sweep(&mut self) {
         let needed = self.audit.files();
-        let swept = self.world.queue.sweep(self.world.queue.message_id()).unwrap();
+        // Nothing is on its way in, however late its name says that it was begun: the clock may have been set back since.
+        let swept = self.world.queue.sweep(MessageId(i64::MAX)).unwrap();
         assert_eq!(swept.kept, needed.len());
         let folder = fs::read_dir(self.world.folder.path().join("content")).unwrap();
         let mut there: Vec<_> = folder

@@ -57,7 +57,7 @@ impl Machine {
             return;
         };
         self.note(list);
-        self.memory.end_list(list);
+        self.memory.end_list(list, self.now());
         self.world.queue.end_list(list).unwrap();
         if dice.one_in(3) {
             self.world.queue.end_list(list).unwrap();
@@ -79,7 +79,7 @@ impl Machine {
         let expected = self.memory.back_off(list, &policy(), self.moment());
         assert_eq!(self.world.queue.back_off(&silence).unwrap(), expected);
         if !dice.one_in(4) {
-            self.memory.end_list(list);
+            self.memory.end_list(list, self.now());
             self.world.queue.end_list(list).unwrap();
         }
     }
