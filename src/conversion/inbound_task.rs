@@ -114,11 +114,10 @@ impl InboundConversion {
             let passed_on = any(|d| matches!(d, Delivery::PassOn));
             let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
             let kicks = passed_on.then(|| self.bells.omsgcnv.clone());
-            let recorded = self.record(converted, kicks.as_slice(), stop);
-            if given_up || !matches!(recorded, Ok(0)) {
+            let to_tell = self.record(converted, kicks.as_slice(), stop)?;
+            if given_up || to_tell > 0 {
                 self.bells.drt.kick();
             }
-            recorded?;
         }
         Ok(())
     }
@@ -140,8 +139,11 @@ impl InboundConversion {
                 }
                 Err(error) => error,
             };
+            let is_locked = matches!(error, QueueError::Locked);
             let is_in_vain = unrecorded.is_empty() || matches!(error, QueueError::Stopped);
             if !is_in_vain {
+                // What has rung until now brings no news.
+                let _ = self.bells.imsgcnv.heard().try_recv();
                 if refused_at.is_none() {
                     refused_at = Some(Instant::now());
                     let many = unrecorded.len();
@@ -151,13 +153,17 @@ impl InboundConversion {
                     self.board
                         .write(Task::InboundConversion, "Waiting for the work queue");
                 }
-                stop.pause_after_trouble();
+                // Whoever has it locked has been waited for already, and a stop would have to wait for that again. When
+                // somebody could bring a message it is locked no longer.
+                if is_locked {
+                    self.bells.imsgcnv.rest(stop, self.poll_interval);
+                } else {
+                    stop.pause_after_trouble();
+                }
             }
             if stop.is_given() && until.is_none() {
                 until = Some(Instant::now() + LAST_RECORDS);
             }
-            // Whoever has it locked has been waited for already, for as long as a stop may take.
-            let is_locked = matches!(error, QueueError::Locked);
             let is_over = until.is_some_and(|until| is_locked || Instant::now() >= until);
             if is_in_vain || is_over {
                 self.doubt_all();

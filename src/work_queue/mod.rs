@@ -32,8 +32,6 @@ mod lists;
 mod mending;
 mod moves;
 mod operator;
-#[cfg(test)]
-pub(crate) mod other_program;
 pub mod outcome;
 mod passage;
 mod patience;
@@ -78,7 +76,7 @@ pub use soundness::Kind;
 pub use verify::{Verdict, verify};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

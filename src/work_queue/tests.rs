@@ -27,6 +27,7 @@ mod deputy;
 mod expansion;
 mod mending;
 mod model;
+pub(crate) mod other_program;
 mod passage;
 mod plans;
 mod too_late;

@@ -12,8 +12,8 @@ use crate::accounts::Accounts;
 use crate::aliases::Aliases;
 use crate::clock::{Clock, Stamp};
 use crate::smtp::path::ReversePath;
-use crate::work_queue::other_program::OtherProgram;
 use crate::work_queue::states::State;
+use crate::work_queue::tests::other_program::OtherProgram;
 use crate::work_queue::{Arrival, Content, THRESHOLD};
 
 struct World {
@@ -161,6 +161,8 @@ impl World {
             meanwhile();
             if !stop.is_given() {
                 other.unlock();
+                // As a message does that comes now.
+                self.task.bells.imsgcnv.kick();
             }
             drains.join().unwrap()
         })

@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::WorkQueue;
-use super::states::State;
+use crate::work_queue::WorkQueue;
+use crate::work_queue::states::State;
 
 /// The database as somebody else has it.
 pub(crate) struct OtherProgram(Connection);
