@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// It is passed over for no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1024);
 
+/// How often it is looked further for messages that can be read, at once.
+pub(super) const MOST_LOOKS: usize = 20;
+
 /// So many messages are told of, one by one.
 const MOST_TOLD: usize = 1000;
 

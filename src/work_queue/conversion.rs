@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 
 use super::WorkQueue;
 use super::arrival::Origin;
-use super::broken::Broken;
+use super::broken::{Broken, MOST_LOOKS};
 use super::content::{Content, Home};
 use super::damage::{mailbox_in, number_in, reverse_path_in};
 use super::error::QueueError;
@@ -289,15 +289,22 @@ impl WorkQueue {
 impl WorkQueue {
     fn waiting(&self, stage: Stage, now: Stamp, limit: usize) -> Result<Vec<Waiting>, QueueError> {
         let broken = self.store.broken();
-        let found = self.store.read(|db| waiting(db, stage, now, limit, broken))?;
-        let any = !found.messages.is_empty() || !found.damaged.is_empty();
-        self.hold_damaged(found.damaged)?;
-        self.pass_over(found.unreadable);
-        // Where nothing can be read it is not for what is passed over.
-        if let Some(error) = found.trouble.filter(|_| !any) {
+        let mut trouble = None;
+        let mut messages = Vec::new();
+        for _ in 0..MOST_LOOKS {
+            let found = self.store.read(|db| waiting(db, stage, now, limit, broken))?;
+            let is_through = found.unreadable.is_empty();
+            self.hold_damaged(found.damaged)?;
+            self.pass_over(found.unreadable);
+            trouble = found.trouble.or(trouble);
+            messages = found.messages;
+            if is_through || !messages.is_empty() {
+                break;
+            }
+        }
+        if let Some(error) = trouble.filter(|_| messages.is_empty()) {
             return Err(error);
         }
-        let messages = found.messages;
         // Whatever its row says: none of its recipients waits.
         let idle = messages.iter().filter(|message| message.recipients.is_empty());
         self.mend_messages(idle.map(|message| message.id).collect(), &mut Mended::default())?;

@@ -3,6 +3,7 @@
 
 use super::WorkQueue;
 use super::arrival::{Arrival, put};
+use super::broken::MOST_LOOKS;
 use super::conversion::refresh_conversion_due;
 use super::damage::{hold, sift};
 use super::due::{Concerned, Due, Dues, due, dues};
@@ -90,7 +91,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn awaiting_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
         let broken = self.store.broken();
-        let found = self.store.read(|db| {
+        self.those_to_be_read(|db| {
             let ids = ledger::rows(
                 db,
                 "SELECT DISTINCT message FROM recipient WHERE state = 4 ORDER BY message LIMIT ?",
@@ -100,8 +101,7 @@ impl WorkQueue {
             dues(db, broken.without(ids, limit), |state, success| {
                 state == State::PendingReport || success.is_some()
             })
-        })?;
-        self.those_that_are_sound(found)
+        })
     }
 
     /// Up to `limit` messages with recipients whose good end the sender wants to hear of, and has not yet.
@@ -110,7 +110,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn awaiting_success_report(&self, limit: usize) -> Result<Vec<Due>, QueueError> {
         let broken = self.store.broken();
-        let found = self.store.read(|db| {
+        self.those_to_be_read(|db| {
             let ids = ledger::rows(
                 db,
                 "SELECT DISTINCT message FROM recipient WHERE report_due IS NOT NULL AND state <> 4 \
@@ -119,8 +119,23 @@ impl WorkQueue {
                 |row| row.get(0).map(MessageId),
             )?;
             dues(db, broken.without(ids, limit), |_, success| success.is_some())
-        })?;
-        self.those_that_are_sound(found)
+        })
+    }
+
+    /// What there is to tell by `look`, which looks further where all that it came to can not be read.
+    fn those_to_be_read(
+        &self,
+        look: impl Fn(&Connection) -> Result<Dues, QueueError>,
+    ) -> Result<Vec<Due>, QueueError> {
+        for _ in 0..MOST_LOOKS {
+            let found = self.store.read(&look)?;
+            let is_through = found.unreadable.is_empty();
+            let dues = self.those_that_are_sound(found)?;
+            if is_through || !dues.is_empty() {
+                return Ok(dues);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// What there is to tell; what is damaged is put aside.

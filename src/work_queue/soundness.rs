@@ -50,7 +50,7 @@ impl Kind {
     pub fn advice(self) -> &'static str {
         match self {
             Kind::Database => {
-                "stop the MTA, copy the spool, and save what can be read with sqlite3 and its .recover"
+                "stop the MTA, copy the spool, and save what can be read: see smtpmta-queue(5), DAMAGE"
             }
             Kind::Schema => "start the MTA of this version on it, which upgrades it, and verify it again",
             Kind::Rows => "tell housekeeping puts the message aside",
