@@ -52,8 +52,9 @@ impl WorkQueue {
             self.mend_messages(broken, &mut mended)?;
             self.pass_over(unreadable);
             match ids.last() {
-                Some(last) => after = *last,
-                None => break,
+                Some(last) if *last > after => after = *last,
+                // In a damaged database what lies before may be found again, and for ever.
+                _ => break,
             }
         }
         let hops: Vec<i64> = self

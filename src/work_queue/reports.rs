@@ -442,8 +442,11 @@ fn walk(db: &Connection, from: Stamp, cutoff: Stamp) -> Result<(Vec<MessageId>, 
         Some(last) if ids.len() == STEP => last.arrived(),
         _ => {
             let last = "SELECT max(id) FROM message WHERE id <= ?";
-            let last: Option<Option<i64>> = ledger::row(db, last, [cutoff.0], |row| row.get(0))?;
-            last.flatten().map_or(from, |last| Stamp(last).max(from))
+            match ledger::row(db, last, [cutoff.0], |row| row.get::<_, Option<i64>>(0)) {
+                // The page that it stands on is broken.
+                Err(error) if error.is_damage() => ids.last().map_or(from, |last| last.arrived()),
+                last => last?.flatten().map_or(from, |last| Stamp(last).max(from)),
+            }
         }
     };
     Ok((ids, reached))

@@ -303,7 +303,8 @@ impl Look<'_> {
             self.verdict.messages += seen.len() as u64;
             self.verdict.in_queue += seen.iter().filter(|seen| !seen.row.has_left).count() as u64;
             self.verdict.recipients = u64::try_from(census.all()).unwrap_or_default();
-            if is_last {
+            // In a damaged database what lies before may be found again, and for ever.
+            if is_last || reached <= after {
                 return Ok(());
             }
             after = reached;
@@ -352,8 +353,9 @@ impl Look<'_> {
             }
             self.verdict.next_hops += ids.len() as u64;
             match ids.last() {
-                Some(last) => after = *last,
-                None => return Ok(()),
+                Some(last) if *last > after => after = *last,
+                // In a damaged database what lies before may be found again, and for ever.
+                _ => return Ok(()),
             }
         }
     }
