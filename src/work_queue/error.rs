@@ -72,14 +72,13 @@ impl QueueError {
     }
 
     /// Whether the same may succeed later: the disk is full, the database is locked, descriptors are short.
-    /// What is missing or met an error in the program stays so.
+    /// What is missing, is not what it should be or met an error in the program stays so.
     #[must_use]
     pub fn will_pass(&self) -> bool {
         match self {
-            QueueError::Database(rusqlite::Error::QueryReturnedNoRows)
-            | QueueError::NoContent
-            | QueueError::Panicked
-            | QueueError::Cut { .. } => false,
+            QueueError::NoContent | QueueError::Panicked | QueueError::Cut { .. } => false,
+            // Otherwise SQLite did what it was asked to, and it is about what a row holds.
+            QueueError::Database(error) => error.sqlite_error().is_some(),
             QueueError::File { error, .. } => error.kind() != io::ErrorKind::NotFound,
             _ => true,
         }
