@@ -297,9 +297,7 @@ mod tests {
             } else {
                 drop(writer);
             }
-            let nursery = folder.path().join("new-0000000000000008");
-            assert_eq!(fs::read_dir(nursery).unwrap().count(), 0);
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::sync::{Condvar, Mutex};
 
@@ -25,15 +25,17 @@ pub(super) struct ContentFolder {
     path: PathBuf,
     turns: Mutex<Turns>,
     over: Condvar,
-    /// Where files are begun at present, and how many were begun there.
-    nursery: Mutex<Option<(Arc<Nursery>, usize)>>,
+    /// Whether files are begun in nurseries.
+    scatters: bool,
+    /// Where files are begun at present, as long as there are any, and how many were begun there.
+    nursery: Mutex<(Weak<Nursery>, usize)>,
 }
 
 /// A folder in the folder in which files are written, until they get their place. It goes when they have gone.
 ///
 /// ext4 puts a file near the folder in which it is made, and one without a journal walks past all those that were removed
-/// there in the last minutes: where large mail comes and goes that would be most of its work. So there is a new folder
-/// for a while, somewhere else on the disk.
+/// there in the last minutes: where large mail comes and goes that would be most of its work. So there it is a new folder
+/// each time, somewhere else on the disk. Other file systems have no need of it.
 #[derive(Debug)]
 struct Nursery(PathBuf);
 
@@ -50,16 +52,16 @@ pub(super) struct Draft {
     /// The file, open for writing.
     pub(super) file: File,
     path: Option<PathBuf>,
-    _nursery: Arc<Nursery>,
+    nursery: Option<Arc<Nursery>>,
 }
 
 impl Draft {
     /// Gives the file its place.
     pub(super) fn place(mut self, at: &Path) -> io::Result<()> {
-        if let Some(path) = &self.path {
+        if let (Some(path), Some(_)) = (&self.path, &self.nursery) {
             fs::rename(path, at)?;
-            self.path = None;
         }
+        self.path = None;
         Ok(())
     }
 }
@@ -100,7 +102,16 @@ impl ContentFolder {
             path: spool.join(FOLDER),
             turns: Mutex::default(),
             over: Condvar::new(),
+            scatters: false,
             nursery: Mutex::default(),
+        }
+    }
+
+    /// The same, which is there: its files are begun in nurseries if the file system scatters folders.
+    pub(super) fn scattered(self) -> ContentFolder {
+        ContentFolder {
+            scatters: scatter(&self.path),
+            ..self
         }
     }
 
@@ -109,18 +120,9 @@ impl ContentFolder {
     /// # Errors
     /// When it can not be made.
     pub(super) fn begin(&self, name: &str) -> io::Result<Draft> {
-        match self.begin_in(self.nursery(name)?, name) {
-            // Somebody has tidied up.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                *self.nursery.lock() = None;
-                self.begin_in(self.nursery(name)?, name)
-            }
-            begun => begun,
-        }
-    }
-
-    fn begin_in(&self, nursery: Arc<Nursery>, name: &str) -> io::Result<Draft> {
-        let path = nursery.0.join(name);
+        let nursery = self.scatters.then(|| self.nursery(name)).transpose()?;
+        let folder = nursery.as_deref().map_or(&self.path, |nursery| &nursery.0);
+        let path = folder.join(name);
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -129,24 +131,25 @@ impl ContentFolder {
         Ok(Draft {
             file,
             path: Some(path),
-            _nursery: nursery,
+            nursery,
         })
     }
 
     /// Where a file called `name` may be begun.
     fn nursery(&self, name: &str) -> io::Result<Arc<Nursery>> {
         let mut current = self.nursery.lock();
-        if let Some((nursery, born)) = &mut *current
+        let (nursery, born) = &mut *current;
+        if let Some(nursery) = nursery.upgrade()
             && *born < MOST_BORN
+            && nursery.0.exists()
         {
             *born += 1;
-            return Ok(Arc::clone(nursery));
+            return Ok(nursery);
         }
-        scatter(&self.path);
         let path = self.path.join(format!("{NURSERY}{name}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         let nursery = Arc::new(Nursery(path));
-        *current = Some((Arc::clone(&nursery), 1));
+        *current = (Arc::downgrade(&nursery), 1);
         Ok(nursery)
     }
 
@@ -191,21 +194,25 @@ impl ContentFolder {
     }
 }
 
-/// Asks the file system to put the folders in this one far from each other, where it knows how to. Nothing depends on it.
+/// Asks the file system to put the folders in this one far from each other; whether it knows how to.
 #[cfg(target_os = "linux")]
-fn scatter(folder: &Path) {
+fn scatter(folder: &Path) -> bool {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-    if let Ok(folder) = File::open(folder)
-        && let Ok(flags) = ioctl_getflags(&folder)
-        && !flags.contains(IFlags::TOPDIR)
-    {
-        let _ = ioctl_setflags(&folder, flags | IFlags::TOPDIR);
-    }
+    let ask = |folder: File| {
+        let flags = ioctl_getflags(&folder)?;
+        if !flags.contains(IFlags::TOPDIR) {
+            ioctl_setflags(&folder, flags | IFlags::TOPDIR)?;
+        }
+        Ok(())
+    };
+    File::open(folder).and_then(ask).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn scatter(_: &Path) {}
+fn scatter(_: &Path) -> bool {
+    false
+}
 
 #[cfg(test)]
 mod tests {
@@ -268,26 +275,30 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn a_file_has_no_place_before_it_is_given_one_and_nothing_is_left_of_one_that_gets_none() {
+    /// A folder of a spool, whose files are begun in nurseries or not.
+    fn folder(scatters: bool) -> (tempfile::TempDir, ContentFolder) {
         let spool = tempfile::tempdir().unwrap();
         let folder = ContentFolder::below(spool.path());
         fs::create_dir(folder.path()).unwrap();
-        let draft = folder.begin("1").unwrap();
-        assert_eq!(names(folder.path()), ["new-1"]);
-        draft.place(&folder.path().join("1")).unwrap();
-        drop(folder.begin("2").unwrap());
-        assert_eq!(names(&folder.path().join("new-1")), [""; 0]);
-        let path = folder.path().to_owned();
-        drop(folder);
-        assert_eq!(names(&path), ["1"]);
+        (spool, ContentFolder { scatters, ..folder })
+    }
+
+    #[test]
+    fn a_file_gets_its_place_and_nothing_is_left_of_one_that_gets_none() {
+        for (scatters, begun) in [(true, "new-1"), (false, "1")] {
+            let (_spool, folder) = folder(scatters);
+            let draft = folder.begin("1").unwrap();
+            assert_eq!(names(folder.path()), [begun]);
+            draft.place(&folder.path().join("1")).unwrap();
+            assert_eq!(names(folder.path()), ["1"]);
+            drop(folder.begin("2").unwrap());
+            assert_eq!(names(folder.path()), ["1"]);
+        }
     }
 
     #[test]
     fn files_are_begun_somewhere_else_from_time_to_time_and_where_that_was_tidied_up() {
-        let spool = tempfile::tempdir().unwrap();
-        let folder = ContentFolder::below(spool.path());
-        fs::create_dir(folder.path()).unwrap();
+        let (_spool, folder) = folder(true);
         let first = folder.begin("first").unwrap();
         for number in 1..MOST_BORN {
             drop(folder.begin(&number.to_string()).unwrap());
@@ -301,10 +312,10 @@ mod tests {
             ["new-second"],
             "the first has gone with its last file"
         );
-        drop(second);
-        fs::remove_dir(folder.path().join("new-second")).unwrap();
+        fs::remove_dir_all(folder.path().join("new-second")).unwrap();
         let _third = folder.begin("third").unwrap();
         assert_eq!(names(folder.path()), ["new-third"]);
+        drop(second);
     }
 
     #[test]

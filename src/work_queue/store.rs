@@ -150,7 +150,7 @@ impl Store {
             Ok(())
         }))?;
         let (sweeper, discarded) = bounded::<Vec<String>>(WAITING);
-        let content = Arc::new(ContentFolder::below(spool));
+        let content = Arc::new(ContentFolder::below(spool).scattered());
         let folder = content.path().to_owned();
         let sweeping = std::thread::Builder::new()
             .name("wq-sweeper".to_owned())

@@ -6,7 +6,7 @@
 //! reverse path and in its lines, by which its frames are found.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
 
@@ -265,13 +265,26 @@ impl Record<'_> {
         let words = format!("Message received OK. {id}\r\n");
         let reply = self.only(&words, |call| call.on.starts_with("TCP:") && call.holds(&words));
         let commit = self.commit_of(&format!("from-{mark}@"));
-        let file = self.spool.join("content").join(id);
         if sent.size() > THRESHOLD {
+            let folder = self.spool.join("content");
+            let place = folder.join(id).display().to_string();
+            // It may be written elsewhere, and get its place when it is whole.
+            let moved = self
+                .calls
+                .iter()
+                .find(|call| call.name.starts_with("rename") && call.holds(&place));
+            let begun = |call: &&Call| {
+                let path = Path::new(&call.on);
+                call.writes() && path.starts_with(&folder) && path.ends_with(id)
+            };
+            let file = self.calls.iter().find(begun).map(|call| PathBuf::from(&call.on));
+            let file = file.unwrap_or_else(|| panic!("{mark}: its file is not written"));
             let written = self.written(&file, sent);
             let synced = self.synced(&file, written);
-            let named = self.synced(&self.spool.join("content"), written);
+            let placed = moved.map_or(written, |call| call.done().unwrap());
+            let named = self.synced(&folder, placed);
             assert!(
-                synced.is_some_and(|at| at < commit.began),
+                synced.is_some_and(|at| at < moved.map_or(commit.began, |call| call.began)),
                 "{mark}: its file is not on the disk"
             );
             assert!(
