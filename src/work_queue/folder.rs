@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use super::content::remove;
 use crate::sync::{Condvar, Mutex};
 
 /// The folder of the content files, below the spool.
@@ -68,16 +69,13 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Some(path) = &self.path
-            && let Err(error) = fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("content {}: can not be removed: {error}", path.display());
+        if let Some(path) = &self.path {
+            remove(path);
         }
     }
 }
 
-/// When the nursery of this name was made: its name is `new-`, and that of the first file in it.
+/// The name of the file that was begun first in the nursery of this name; `None` where it is no name of a nursery.
 pub(super) fn first_born(name: &str) -> Option<&str> {
     name.strip_prefix(NURSERY)
 }

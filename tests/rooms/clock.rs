@@ -42,31 +42,24 @@ fn have_drt_look(world: &World) {
     world.wait_for_task("drt", "Idle");
 }
 
-/// What becomes of mail that waits while the clock is set like this. Where the MTA `restarts`, it does so at each setting,
-/// when it has noticed that.
-fn what_waits_is_left_alone(settings: &[(&str, i64, bool)], restarts: bool) {
-    let (late, good) = (Sink::start(), Sink::start());
-    late.on(Stage::Rcpt, "450 4.2.1 later");
-    let routes = [("late.test", &late), ("good.test", &good)]
-        .map(|(domain, sink)| format!("{domain}={}", sink.address()));
-    // A day ahead all that waits is too late, by the clock.
-    let flags = [
+/// A world whose clock can be set, with mail that waits for a host which puts it off, and another host that takes all. A
+/// day ahead what waits is too late, by the clock.
+fn world_in_which_mail_waits(more: &[&str]) -> Option<(World, OtherClock, [Sink; 2])> {
+    let hops = [Sink::start(), Sink::start()];
+    hops[0].on(Stage::Rcpt, "450 4.2.1 later");
+    let route = |domain: &str, sink: &Sink| format!("{domain}={}", sink.address());
+    let routes = [route("late.test", &hops[0]), route("good.test", &hops[1])];
+    let mut flags = vec![
         "--route",
         &routes[0],
         "--route",
         &routes[1],
         "--retry-schedule",
         "1h",
-        "--poll-interval",
-        "1s",
-        "--expire",
-        "12h",
-        "--delay-warning",
-        "4h",
     ];
-    let Some((mut world, clock)) = world_and_clock(&flags) else {
-        return;
-    };
+    flags.extend(["--expire", "12h", "--delay-warning", "4h"]);
+    flags.extend(more);
+    let (world, clock) = world_and_clock(&flags)?;
     let mut client = Client::of(&world);
     for number in 0..WAITING {
         client.mail(
@@ -75,6 +68,16 @@ fn what_waits_is_left_alone(settings: &[(&str, i64, bool)], restarts: bool) {
             &letter("waits"),
         );
     }
+    Some((world, clock, hops))
+}
+
+/// What becomes of mail that waits while the clock is set like this. Where the MTA `restarts`, it does so at each setting,
+/// when it has noticed that.
+fn what_waits_is_left_alone(settings: &[(&str, i64, bool)], restarts: bool) {
+    let Some((mut world, clock, [late, good])) = world_in_which_mail_waits(&["--poll-interval", "1s"]) else {
+        return;
+    };
+    let mut client = Client::of(&world);
     let tried = |world: &World, attempts: usize| {
         let sql =
             format!("SELECT count(*) FROM outbound_work_queue WHERE attempts = {attempts} AND list IS NULL");
@@ -169,34 +172,10 @@ fn mail_flows_on_while_the_clock_is_set() {
 
 #[test]
 fn a_clock_that_is_wrong_at_the_start_ends_nothing_and_nobody_hears_that_mail_is_late() {
-    let (late, good) = (Sink::start(), Sink::start());
-    late.on(Stage::Rcpt, "450 4.2.1 later");
-    good.obey(Rule::say(Stage::Rcpt, "550 5.1.1 no such user").only_for("gone@good.test"));
-    let routes = [("late.test", &late), ("good.test", &good)]
-        .map(|(domain, sink)| format!("{domain}={}", sink.address()));
-    let flags = [
-        "--route",
-        &routes[0],
-        "--route",
-        &routes[1],
-        "--retry-schedule",
-        "1h",
-        "--expire",
-        "12h",
-        "--delay-warning",
-        "4h",
-    ];
-    let Some((mut world, clock)) = world_and_clock(&flags) else {
+    let Some((mut world, clock, [late, good])) = world_in_which_mail_waits(&[]) else {
         return;
     };
-    let mut client = Client::of(&world);
-    for number in 0..WAITING {
-        client.mail(
-            "bsmith@mta.test",
-            &[&format!("{number}@late.test")],
-            &letter("waits"),
-        );
-    }
+    good.obey(Rule::say(Stage::Rcpt, "550 5.1.1 no such user").only_for("gone@good.test"));
     let all_wait = |world: &World, attempts: usize| {
         let sql = format!(
             "SELECT count(*) FROM outbound_work_queue WHERE attempts = {attempts} AND state = 'WQ_PENDING_XMIT'"
