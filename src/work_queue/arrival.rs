@@ -264,11 +264,23 @@ pub(super) fn put(
             ),
         )?;
     }
-    ledger.record(id, None, "accepted", &arrival.story())?;
-    if structure.is_some() {
-        ledger.record(id, None, "converted", PASSED_ON)?;
+    let accepted = arrival.story();
+    match (structure, ways.story()) {
+        (Some(_), Some(routed)) => {
+            let story = [
+                ("accepted", &*accepted),
+                ("converted", PASSED_ON),
+                ("routed", routed),
+            ];
+            ledger.record_first(id, story)?;
+        }
+        (converted, _) => {
+            ledger.record(id, None, "accepted", &accepted)?;
+            if converted.is_some() {
+                ledger.record(id, None, "converted", PASSED_ON)?;
+            }
+        }
     }
-    ways.record(ledger, id)?;
     ledger.count("SMTP.MessagesProcessed", 1);
     let recipients = i64::try_from(arrival.recipients.len()).unwrap_or(0);
     ledger.count("Mail.AcceptedRecipients", recipients);

@@ -630,6 +630,11 @@ impl Ways {
         Ok(number)
     }
 
+    /// Them, if there are any.
+    pub(super) fn story(&self) -> Option<&str> {
+        (!self.story.is_empty()).then_some(self.story.as_str())
+    }
+
     fn tell(&mut self, name: &str) {
         if self.story.len() < MOST_TOLD && !self.story.split(", ").any(|told| told == name) {
             self.story.push_str(if self.story.is_empty() { "" } else { ", " });
@@ -638,11 +643,10 @@ impl Ways {
     }
 
     /// Tells of them, if there are any.
-    pub(super) fn record(self, ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
-        if !self.story.is_empty() {
-            ledger.record(id, None, "routed", &self.story)?;
-        }
-        Ok(())
+    fn record(&self, ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+        self.story().map_or(Ok(()), |story| {
+            ledger.record(id, None, "routed", story).map(|_| ())
+        })
     }
 }
 

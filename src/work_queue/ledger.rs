@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Connection, Params, Row, params};
 
 use super::broken::Broken;
 use super::error::QueueError;
@@ -122,6 +122,31 @@ impl<'w> Ledger<'w> {
                 return Ok(stamp);
             }
         }
+    }
+
+    /// The first rows of history of message `id`, which comes just now: what happened to it as a whole, in order. In one
+    /// statement they cost hardly more than one of them. There are no others yet whose stamps they could meet.
+    pub(super) fn record_first(
+        &self,
+        id: MessageId,
+        [first, second, third]: [(&'static str, &str); 3],
+    ) -> Result<(), QueueError> {
+        self.run(
+            "INSERT INTO event (message, stamp, what, text) VALUES (?1, ?2, ?3, ?4), (?1, ?5, ?6, ?7), (?1, ?8, ?9, ?10)",
+            params![
+                id.0,
+                self.stamps.next().0,
+                first.0,
+                first.1,
+                self.stamps.next().0,
+                second.0,
+                second.1,
+                self.stamps.next().0,
+                third.0,
+                third.1,
+            ],
+        )?;
+        Ok(())
     }
 
     /// Adds to a counter of `show stat`.

@@ -80,6 +80,7 @@ fn drags(sql: &str, step: &str) -> Option<String> {
         let table = scan.split(' ').next().unwrap();
         !SMALL.contains(&table)
             && !table.starts_with('(')
+            && !scan.ends_with("-ROW VALUES CLAUSE")
             && !EXCEPTIONAL.iter().any(|index| scan.ends_with(index))
     } else {
         step.starts_with("USE TEMP B-TREE") && !sql.contains("message = ?") && !sql.contains("FROM next_hop")
