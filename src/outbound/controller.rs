@@ -225,9 +225,16 @@ impl OutboundController {
             let Some(mut list) = next else {
                 break;
             };
-            if let Err(error) = self.queue.lock_list(list.id, number) {
-                self.dispatch.with(|turns| turns.put_back(list, now));
-                return Err(error);
+            match self.queue.lock_list(list.id, number) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.dispatch.with(|turns| turns.end(&list, now));
+                    continue;
+                }
+                Err(error) => {
+                    self.dispatch.with(|turns| turns.put_back(list, now));
+                    return Err(error);
+                }
             }
             list.handler = Some(number);
             if !self.hand_over(list) {

@@ -20,6 +20,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1024);
 /// How often it is looked further for messages that can be read, at once.
 pub(super) const MOST_LOOKS: usize = 20;
 
+/// How often those are forgotten that have not been found broken again.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// So many messages are told of, one by one.
 const MOST_TOLD: usize = 1000;
 
@@ -34,12 +37,34 @@ enum Until {
 
 /// The messages that are passed over.
 #[derive(Default)]
-pub(super) struct Broken(Mutex<BTreeMap<MessageId, Until>>);
+pub(super) struct Broken(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    messages: BTreeMap<MessageId, Until>,
+    swept_at: Option<Instant>,
+}
+
+impl Known {
+    /// Forgets those that could be looked at again for as long as they would be passed over the next time: they have
+    /// gone, or can be read by now.
+    fn sweep(&mut self, now: Instant) {
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= SWEEP_EVERY;
+        if self.messages.is_empty() || !self.swept_at.is_none_or(is_due) {
+            return;
+        }
+        self.swept_at = Some(now);
+        self.messages.retain(|_, until| match until {
+            Until::Moment(until, pause) => now < *until + *pause,
+            Until::TheEnd => true,
+        });
+    }
+}
 
 impl Broken {
     /// Passes over a message that can not be read just now; whether somebody should hear of it.
     pub(super) fn pass_over(&self, id: MessageId) -> bool {
-        let mut known = self.0.lock();
+        let known = &mut self.0.lock().messages;
         let (pause, is_new) = match known.get(&id) {
             None => (PAUSE, true),
             Some(Until::Moment(_, pause)) => (*pause, false),
@@ -52,12 +77,12 @@ impl Broken {
 
     /// Passes over a message of which something was done that can not be recorded, and must not be done again.
     pub(super) fn pass_over_for_good(&self, id: MessageId) {
-        self.0.lock().insert(id, Until::TheEnd);
+        self.0.lock().messages.insert(id, Until::TheEnd);
     }
 
     /// Whether it is to be passed over now.
     pub(super) fn holds(&self, id: MessageId) -> bool {
-        match self.0.lock().get(&id) {
+        match self.0.lock().messages.get(&id) {
             None => false,
             Some(Until::Moment(until, _)) => Instant::now() < *until,
             Some(Until::TheEnd) => true,
@@ -66,7 +91,9 @@ impl Broken {
 
     /// How many messages there are that were passed over: among so many more, what is looked for is found.
     pub(super) fn count(&self) -> usize {
-        self.0.lock().len()
+        let mut known = self.0.lock();
+        known.sweep(Instant::now());
+        known.messages.len()
     }
 
     /// Those of `ids` that are not passed over, at most `limit`.
@@ -94,10 +121,26 @@ mod tests {
         assert_eq!((broken.holds(first), broken.count()), (true, 2));
         // Its time is over.
         let over = Until::Moment(Instant::now(), PAUSE * 4);
-        broken.0.lock().insert(first, over);
+        broken.0.lock().messages.insert(first, over);
         assert_eq!(broken.without(vec![first, second, third], 9), [first, third]);
         assert_eq!(broken.without(vec![first, second, third], 1), [first]);
         assert!(!broken.pass_over(first), "it is told once");
         assert!(broken.holds(first));
+    }
+
+    #[test]
+    fn what_is_not_found_again_is_forgotten() {
+        let broken = Broken::default();
+        let [first, second, third] = [1, 2, 3].map(MessageId);
+        assert!(broken.pass_over(first) && broken.pass_over(second));
+        broken.pass_over_for_good(third);
+        assert_eq!(broken.count(), 3);
+        let later = Instant::now() + SWEEP_EVERY;
+        let known = &mut *broken.0.lock();
+        known.messages.insert(second, Until::Moment(later, PAUSE));
+        known.sweep(later - PAUSE);
+        assert_eq!(known.messages.len(), 3, "it was looked through a moment ago");
+        known.sweep(later);
+        assert_eq!(known.messages.keys().copied().collect::<Vec<_>>(), [second, third]);
     }
 }

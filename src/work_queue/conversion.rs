@@ -281,6 +281,10 @@ impl WorkQueue {
                 let id = messages[n].0.id;
                 trouble = self.pass_over_unrecorded(id, error).err().or(trouble);
             }
+            // None of the others would fare better; what is in a file of its own is left to the sweep.
+            if trouble.as_ref().is_some_and(QueueError::is_about_all) {
+                break;
+            }
         }
         trouble.map_or(Ok(()), Err)
     }

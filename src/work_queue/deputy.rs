@@ -9,7 +9,7 @@ use super::WorkQueue;
 use super::error::QueueError;
 use super::intake::{Deputized, Ticket};
 use super::ledger::Ledger;
-use super::lists::{Claim, Claimed, make_lists};
+use super::lists::{Claim, Claimed, first_due, make_lists};
 use crate::clock::Stamp;
 use crate::tasks::bell::Bell;
 
@@ -50,7 +50,7 @@ impl WorkQueue {
             let claimed = make_lists(ledger, &claim, now)?;
             let hand_out = Arc::clone(&hand_out);
             Ok(Deputized {
-                is_through: first_due(ledger)?.is_none_or(|due| due >= wakes),
+                is_through: first_due(ledger, now)?.is_none_or(|due| due >= wakes),
                 then: Some(Box::new(move || hand_out(claimed))),
             })
         };
@@ -59,10 +59,4 @@ impl WorkQueue {
             ticket: self.store.deputize(bell, Arc::new(deed)),
         }
     }
-}
-
-/// When the first next hop falls due.
-fn first_due(ledger: &Ledger<'_>) -> Result<Option<Stamp>, QueueError> {
-    let sql = "SELECT due FROM next_hop WHERE due IS NOT NULL ORDER BY due LIMIT 1";
-    ledger.row(sql, [], |row| row.get(0).map(Stamp))
 }

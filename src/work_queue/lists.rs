@@ -36,6 +36,9 @@ const READ_AT_ONCE: usize = 4;
 /// How often it is tried to make lists in one pass, where pages of the database are broken.
 const MOST_CLAIMS: usize = 100;
 
+/// So many next hops are looked at for messages on broken pages, and more only until there is one.
+const MOST_HOPS_AT_ONCE: usize = 100;
+
 /// What one pass of Domain List Processing may do.
 #[derive(Clone)]
 pub struct Claim {
@@ -149,7 +152,11 @@ impl WorkQueue {
             let sql = "SELECT id FROM next_hop WHERE due IS NOT NULL AND due <= ? ORDER BY due, used_at";
             let hops: Vec<i64> = ledger::rows(db, sql, [now.0], |row| row.get(0))?;
             let mut chosen = Vec::new();
-            for hop in hops {
+            for (looked_at, hop) in hops.into_iter().enumerate() {
+                // Without those that were found the pass may come to its end.
+                if looked_at >= MOST_HOPS_AT_ONCE && !chosen.is_empty() {
+                    break;
+                }
                 // The index alone is read.
                 let sql = "SELECT message FROM recipient \
                      WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? \
@@ -190,16 +197,25 @@ impl WorkQueue {
         self.store.write_as(MOVE, make).wait().map(|(list, _)| list)
     }
 
-    /// Gives a list that waited to handler `handler`: from this commit on its rows are locked.
+    /// Gives a list that waited to handler `handler`: from this commit on its rows are locked. A list that stands on a
+    /// page that is broken is taken apart instead; whether it was given.
     ///
     /// # Errors
     /// When the database refused: the list waits as before.
-    pub fn lock_list(&self, list: ListId, handler: usize) -> Result<(), QueueError> {
-        self.store
-            .write_as(MOVE, move |ledger| lock_list(ledger, list, handler))
-            .wait()?;
-        reach(CrashPoint::LockCommitted);
-        Ok(())
+    pub fn lock_list(&self, list: ListId, handler: usize) -> Result<bool, QueueError> {
+        let lock = move |ledger: &mut Ledger<'_>| lock_list(ledger, list, handler);
+        match self.store.write_as(MOVE, lock).wait() {
+            Err(error) if error.is_damage() => {
+                log::error!("list {list} can not be given to a handler, and is taken apart: {error}");
+                self.end_list(list)?;
+                Ok(false)
+            }
+            locked => {
+                locked?;
+                reach(CrashPoint::LockCommitted);
+                Ok(true)
+            }
+        }
     }
 
     /// The messages of a list that are not settled yet, in their order.
@@ -412,7 +428,7 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             .tokens
             .free(hop, &next_hop)
             .min(claim.terms.list_messages);
-        if most == 0 {
+        if most == 0 || !has_sound(ledger, hop, now)? {
             continue;
         }
         let lingering = claim.lingering.get(&hop).copied();
@@ -451,6 +467,43 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
         });
     }
     Ok((chosen, gathering))
+}
+
+/// Whether some of what is due for a next hop is not passed over; or nothing is due after all, which is to be noted. The
+/// index alone is read.
+fn has_sound(ledger: &Ledger<'_>, hop: HopId, now: Stamp) -> Result<bool, QueueError> {
+    let broken = ledger.broken();
+    if broken.count() == 0 {
+        return Ok(true);
+    }
+    let mut statement = ledger.db().prepare_cached(
+        "SELECT message FROM recipient \
+         WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n",
+    )?;
+    let mut due = statement.query((hop.0, now.0))?;
+    let mut is_nothing_due = true;
+    while let Some(row) = due.next()? {
+        if !broken.holds(MessageId(row.get(0)?)) {
+            return Ok(true);
+        }
+        is_nothing_due = false;
+    }
+    Ok(is_nothing_due)
+}
+
+/// When the first next hop falls due, but for those of which all is passed over.
+pub(super) fn first_due(ledger: &Ledger<'_>, now: Stamp) -> Result<Option<Stamp>, QueueError> {
+    let mut statement = ledger
+        .db()
+        .prepare_cached("SELECT id, due FROM next_hop WHERE due IS NOT NULL ORDER BY due")?;
+    let mut hops = statement.query([])?;
+    while let Some(row) = hops.next()? {
+        let due = Stamp(row.get(1)?);
+        if has_sound(ledger, HopId(row.get(0)?), due.max(now))? {
+            return Ok(Some(due));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether what is due for a next hop is enough for a list of `most` messages: then there is nothing to gather for.

@@ -198,6 +198,10 @@ impl WorkQueue {
             if let Err(error) = write(n..n + 1, None) {
                 trouble = self.pass_over_unrecorded(notice.about, error).err().or(trouble);
             }
+            // None of the others would fare better.
+            if trouble.as_ref().is_some_and(QueueError::is_about_all) {
+                break;
+            }
         }
         match (trouble, delay) {
             (Some(error), _) => Err(error),

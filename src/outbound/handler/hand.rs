@@ -161,7 +161,8 @@ impl<'h> Hand<'h> {
             Some(More::List(next)) => {
                 let id = next.id;
                 self.list = next;
-                self.ask(|queue| queue.lock_list(id, number))
+                let given = self.ask(|queue| queue.lock_list(id, number));
+                given.filter(|given| *given).map(drop)
             }
             Some(More::Gathered) => {
                 let terms = &self.handler.terms;

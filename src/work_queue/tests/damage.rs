@@ -322,6 +322,48 @@ fn messages_on_a_page_that_breaks_while_they_are_on_lists_keep_no_others_from_be
 }
 
 #[test]
+fn next_hops_of_which_all_is_passed_over_keep_no_others_from_getting_their_turn() {
+    let world = World::new();
+    for n in 0..MANY {
+        let to = format!("{}@d{n}.example", "x".repeat(60));
+        world.put("a@example.org", &[to.as_str()]);
+    }
+    world.convert();
+    world.queue.close();
+    let world = with_a_broken_page(&world, "recipient", middle);
+    let mut carried = HashSet::new();
+    carry(&world, &mut carried);
+    are_most("recipient", "sent", carried.len());
+    let passed_over = world.queue.store.broken().count();
+    assert!(
+        carried.len() + passed_over >= MANY,
+        "{} were sent, and {passed_over} are passed over",
+        carried.len()
+    );
+    forget(&world);
+}
+
+#[test]
+fn a_list_that_can_not_be_given_to_its_handler_is_taken_apart() {
+    let world = ManuallyDrop::new(World::new());
+    let (first, second) = two(&world);
+    world.convert();
+    let list = world.claim(&[], 1).remove(0);
+    // Where history should be there is something else.
+    world.sql_run(
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'content') \
+         WHERE name = 'event'; \
+         PRAGMA schema_version = 1000",
+    );
+    assert!(!world.queue.lock_list(list.id, 0).unwrap());
+    assert!(world.queue.lists().unwrap().is_empty());
+    assert_eq!(state(&world, first), "WQ_HELD");
+    assert_eq!(state(&world, second), "WQ_PENDING_XMIT");
+    forget(&world);
+}
+
+#[test]
 fn messages_on_a_broken_page_keep_nobody_from_being_told_of_the_others() {
     let world = many();
     world.convert();
