@@ -67,6 +67,9 @@ impl WorkQueue {
                     ledger.write_counts(&sums)?;
                     Ok(ids.len())
                 })?;
+            if step > 0 {
+                reach(CrashPoint::ForgettingCommitted);
+            }
             forgotten += step;
             if step < STEP {
                 break;
@@ -92,9 +95,11 @@ impl WorkQueue {
                         (hop, cutoff.0),
                     )?;
                 }
+                reach(CrashPoint::HopForgettingWritten);
                 Ok(())
             };
             self.store.write_step(forget)?;
+            reach(CrashPoint::HopForgettingCommitted);
         }
         Ok(())
     }

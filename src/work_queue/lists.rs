@@ -324,9 +324,11 @@ impl WorkQueue {
                 if held > 0 {
                     ledger.record(id, None, "held", &reason)?;
                 }
+                reach(CrashPoint::ListedHoldWritten);
                 Ok(())
             })
             .wait()
+            .inspect(|()| reach(CrashPoint::ListedHoldCommitted))
     }
 
     /// When the next recipient falls due after `after`, of those that are on no list.
