@@ -271,19 +271,19 @@ impl WorkQueue {
             return committed;
         }
         // What only gets a next hop can get it again.
-        let mut trouble = None;
+        let mut trouble = None::<QueueError>;
         for (n, adopted) in adopted.into_iter().enumerate() {
-            let committed = record(n..n + 1);
+            let recorded = match trouble.as_ref().is_some_and(QueueError::is_about_all) {
+                // It would fare no better: nothing of it was recorded with the others.
+                true => None,
+                false => Some(record(n..n + 1)),
+            };
             if let Some(adopted) = adopted {
-                adopted.settle(&committed);
+                adopted.settle(recorded.as_ref().unwrap_or(&committed));
             }
-            if let Err(error) = committed {
+            if let Some(Err(error)) = recorded {
                 let id = messages[n].0.id;
                 trouble = self.pass_over_unrecorded(id, error).err().or(trouble);
-            }
-            // None of the others would fare better; what is in a file of its own is left to the sweep.
-            if trouble.as_ref().is_some_and(QueueError::is_about_all) {
-                break;
             }
         }
         trouble.map_or(Ok(()), Err)
