@@ -37,6 +37,7 @@ mod rooms {
     mod backoff;
     mod bad_configs;
     mod bounded;
+    mod by_hand;
     mod clock;
     mod console;
     mod contents;

@@ -12,7 +12,9 @@ use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
 use crate::domain_list::next_hop::NextHop;
 use crate::log_book;
-use crate::work_queue::{QueueError, Retry, WorkQueue};
+use crate::tasks::bell::Bell;
+use crate::work_queue::id::MessageId;
+use crate::work_queue::{ByHand, QueueError, Retry, WorkQueue};
 
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
@@ -30,6 +32,10 @@ impl Addin {
             // A large queue takes its time: the others must not wait for it.
             Ok(Command::Retry(what)) => {
                 self.retry(what, request);
+                return false;
+            }
+            Ok(Command::ByHand(deed, ids)) => {
+                self.by_hand(deed, ids, request);
                 return false;
             }
             Ok(Command::List(rows)) => {
@@ -115,6 +121,24 @@ impl Addin {
             let messages = retried?;
             let exit = if messages > 0 { Exit::Done } else { Exit::Refused };
             Ok((exit, screen::retried(messages)))
+        });
+    }
+
+    /// Does this to messages; what goes on is converted anew.
+    fn by_hand(&self, deed: ByHand, ids: Vec<MessageId>, request: &Request) {
+        let (by, kicks) = (request.by.clone(), self.crew.conversion_bells());
+        self.aside("queue-by-hand", request, move |queue| {
+            let done = queue.do_by_hand(deed, &ids, &by);
+            if deed == ByHand::Release {
+                kicks.iter().for_each(Bell::kick);
+            }
+            let done = done?;
+            let exit = if done.recipients > 0 {
+                Exit::Done
+            } else {
+                Exit::Refused
+            };
+            Ok((exit, screen::done_by_hand(deed, done)))
         });
     }
 

@@ -663,10 +663,12 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list [--limit N] | retry [--hop NAME | ID ...]",
+        "list [--limit N] | retry [--hop NAME | ID ...] | hold|release|delete|undelete ID ...",
         true,
-        "List what is in the work queues, the oldest first. Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
-         that, or these, or all.",
+        "List what is in the work queues, the oldest first. Make messages that wait in the outbound work queue due now: \
+         those for a next hop, whose back-off ends with that, or these, or all. Put messages aside, let those that were \
+         put aside go on, remove messages without a word to anybody, or bring those back: not what a session handler \
+         has in hand.",
     ),
     now(
         "verify",
@@ -705,13 +707,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
 static QUEUE_VERBS: [(&str, bool); 12] = [
     ("retry", true),
     ("list", true),
+    ("hold", true),
+    ("release", true),
+    ("delete", true),
+    ("undelete", true),
     ("show", false),
     ("age", false),
-    ("hold", false),
-    ("release", false),
     ("bounce", false),
-    ("delete", false),
-    ("undelete", false),
     ("route", false),
     ("export", false),
     ("import", false),
@@ -726,12 +728,15 @@ pub fn has_queue_verb(verb: &str) -> bool {
 /// Why a word behind `queue`, or none, is no verb that can be used.
 #[must_use]
 pub fn queue_verb_refused(verb: Option<&str>) -> String {
+    let there = QUEUE_VERBS.iter().filter(|(_, available)| *available);
+    let there: Vec<&str> = there.map(|(verb, _)| *verb).collect();
+    let there = there.join(", ");
     match verb {
-        None => "queue: expected a verb behind it: list, retry".to_owned(),
+        None => format!("queue: expected a verb behind it: {there}"),
         Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {
-            format!("queue {verb}: this verb is not available in this version; there are list and retry")
+            format!("queue {verb}: this verb is not available in this version; there are {there}")
         }
-        Some(verb) => format!("queue: {}: no such verb; there are list and retry", quoted(verb)),
+        Some(verb) => format!("queue: {}: no such verb; there are {there}", quoted(verb)),
     }
 }
 

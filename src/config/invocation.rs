@@ -565,14 +565,18 @@ mod tests {
         for (args, expected) in [
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
-                &["queue", "hold"],
-                "queue hold: this verb is not available in this version; there are list and retry",
+                &["queue", "bounce"],
+                "queue bounce: this verb is not available in this version; there are retry, list, hold, release, \
+                 delete, undelete",
             ),
             (
                 &["queue", "dance"],
-                "queue: \"dance\": no such verb; there are list and retry",
+                "queue: \"dance\": no such verb; there are retry, list, hold, release, delete, undelete",
             ),
-            (&["queue"], "queue: expected a verb behind it: list, retry"),
+            (
+                &["queue"],
+                "queue: expected a verb behind it: retry, list, hold, release, delete, undelete",
+            ),
             (
                 &["sendmail", "-t"],
                 "sendmail: this command is not available in this version",

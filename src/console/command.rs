@@ -5,8 +5,8 @@ use std::fmt;
 use crate::config::exit::Exit;
 use crate::config::flags;
 use crate::tasks::Task;
-use crate::work_queue::Retry;
 use crate::work_queue::id::MessageId;
+use crate::work_queue::{ByHand, Retry};
 
 /// A command, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Command {
     Housekeeping,
     /// `queue retry …`.
     Retry(Retry),
+    /// `queue hold`, `release`, `delete` or `undelete`, for these messages.
+    ByHand(ByHand, Vec<MessageId>),
     /// `queue list`, with at most so many rows.
     List(usize),
 }
@@ -266,7 +268,35 @@ fn queue(words: &[&str]) -> Result<Command, Refusal> {
         ["retry", rest @ ..] => retry(rest),
         ["list"] => Ok(Command::List(USUAL_LIST)),
         ["list", rest @ ..] => limit("queue list", rest).map(Command::List),
+        [verb, rest @ ..] if by_hand_verb(verb).is_some() => by_hand(verb, rest),
         _ => refuse(&flags::queue_verb_refused(words.first().copied())),
+    }
+}
+
+/// What the verb behind `queue` does to messages that are named, if it does that.
+fn by_hand_verb(verb: &str) -> Option<ByHand> {
+    Some(match verb {
+        "hold" => ByHand::Hold,
+        "release" => ByHand::Release,
+        "delete" => ByHand::Delete,
+        "undelete" => ByHand::Undelete,
+        _ => return None,
+    })
+}
+
+/// `queue hold`, `release`, `delete` or `undelete`, with IDs: never for everything.
+fn by_hand(verb: &str, words: &[&str]) -> Result<Command, Refusal> {
+    let id = |word: &&str| match word.parse::<MessageId>() {
+        Ok(id) => Ok(id),
+        Err(_) => refuse(&format!(
+            "queue {verb}: {}: expected the ID of a message",
+            shown(word)
+        )),
+    };
+    let ids = words.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+    match (by_hand_verb(verb), ids.is_empty()) {
+        (Some(deed), false) => Ok(Command::ByHand(deed, ids)),
+        _ => refuse(&format!("queue {verb}: expected IDs of messages behind it")),
     }
 }
 
@@ -399,14 +429,18 @@ mod tests {
             Ok(Retry::Messages(vec![MessageId(0x0003_8D7E_A4C6_8000)]))
         );
         for (line, refusal) in [
-            ("queue", "queue: expected a verb behind it: list, retry"),
             (
-                "queue hold x",
-                "queue hold: this verb is not available in this version; there are list and retry",
+                "queue",
+                "queue: expected a verb behind it: retry, list, hold, release, delete, undelete",
+            ),
+            (
+                "queue bounce x",
+                "queue bounce: this verb is not available in this version; there are retry, list, hold, release, \
+                 delete, undelete",
             ),
             (
                 "queue dance",
-                "queue: \"dance\": no such verb; there are list and retry",
+                "queue: \"dance\": no such verb; there are retry, list, hold, release, delete, undelete",
             ),
             (
                 "queue retry --hop",
@@ -422,6 +456,31 @@ mod tests {
             ),
         ] {
             assert_eq!(retry(line), Err(refusal.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_done_to_messages_by_hand_is_done_to_those_that_are_named_and_to_no_others() {
+        let id = MessageId(0x0003_8D7E_A4C6_8000);
+        for (verb, deed) in [
+            ("hold", ByHand::Hold),
+            ("RELEASE", ByHand::Release),
+            ("delete", ByHand::Delete),
+            ("undelete", ByHand::Undelete),
+        ] {
+            assert_eq!(
+                parse(&format!("queue {verb} 00038D7EA4C68000 00038d7ea4c68000")),
+                Ok(Command::ByHand(deed, vec![id, id]))
+            );
+            let verb = verb.to_lowercase();
+            for (words, refusal) in [
+                ("", "expected IDs of messages behind it"),
+                ("00038D7EA4C68000 x", "x: expected the ID of a message"),
+                ("--hop a.example", "--hop: expected the ID of a message"),
+            ] {
+                let refusal = Refusal::Usage(format!("queue {verb}: {refusal}"));
+                assert_eq!(parse(&format!("queue {verb} {words}")), Err(refusal));
+            }
         }
     }
 

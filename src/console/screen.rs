@@ -9,7 +9,7 @@ use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
-use crate::work_queue::{HopRow, ListRow, Listing, QueueRow};
+use crate::work_queue::{ByHand, Done, HopRow, ListRow, Listing, QueueRow};
 
 /// An answer as text, and as JSON for programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -332,6 +332,42 @@ pub fn retried(messages: usize) -> Screen {
     }
 }
 
+/// `queue hold` and its like: how many recipients of how many messages that was done to.
+#[must_use]
+pub fn done_by_hand(deed: ByHand, done: Done) -> Screen {
+    let Done {
+        messages,
+        recipients,
+        in_hand,
+    } = done;
+    let (matching, word) = match deed {
+        ByHand::Hold => ("waits", "put aside"),
+        ByHand::Release => ("is held", "released"),
+        ByHand::Delete => ("is in the queue", "removed"),
+        ByHand::Undelete => ("was removed", "brought back, and held"),
+    };
+    let counted = |number: usize, one: &str| match number {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
+    let mut text = match recipients {
+        0 => format!("nothing that {matching} matched\n"),
+        _ => format!(
+            "{} of {} {word}\n",
+            counted(recipients, "recipient"),
+            counted(messages, "message")
+        ),
+    };
+    if in_hand > 0 {
+        let in_hand = counted(in_hand, "recipient");
+        let _ = writeln!(text, "{in_hand} in the hands of session handlers: left as before");
+    }
+    Screen {
+        text,
+        json: json!({ "messages": messages, "recipients": recipients, "in_hand": in_hand }),
+    }
+}
+
 /// What a row of the queue holds may be damaged, and a line must stay one.
 pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
@@ -478,6 +514,22 @@ mod tests {
             listing(&Listing::default(), Stamp(0)).text,
             "There is nothing in the work queues.\n"
         );
+    }
+
+    #[test]
+    fn what_was_done_by_hand_is_counted_and_so_is_what_was_left_alone() {
+        let done = |recipients, in_hand| Done {
+            messages: 1,
+            recipients,
+            in_hand,
+        };
+        assert_eq!(
+            done_by_hand(ByHand::Delete, done(2, 1)).text,
+            "2 recipients of 1 message removed\n1 recipient in the hands of session handlers: left as before\n"
+        );
+        let nothing = done_by_hand(ByHand::Release, Done::default());
+        assert_eq!(nothing.text, "nothing that is held matched\n");
+        assert_eq!(nothing.json["recipients"], 0);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub use inspection::Finding;
 pub use listing::{Listing, MailRow, Standing};
 pub use lists::{Claim, Claimed, Terms};
 pub use mending::Mended;
-pub use operator::Retry;
+pub use operator::{ByHand, Done, Retry};
 pub use passage::Attendance;
 pub use place::Loss;
 pub use reports::{News, Notice, Round, Telling};
