@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Queue { words, json } => ask(&invocation.config.spool, "queue", words, *json),
+        Command::About { verb, words, json } => ask(&invocation.config.spool, verb, words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
             Ok(line) => print(&line),

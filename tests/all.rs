@@ -76,6 +76,7 @@ mod rooms {
     mod soak;
     mod standing;
     mod stop_and_start;
+    mod tracing;
     mod upgrade;
     mod verify;
 }

@@ -677,13 +677,19 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Look through the work queues in DIR, or in the spool, while the MTA runs or not, and say what is not in order; \
          with --account also whether everything that was accepted is accounted for.",
     ),
-    later(
+    now(
         "trace",
-        "ID|ADDRESS",
+        "ID|ADDRESS [--limit N]",
         true,
-        "Show everything that happened to a message.",
+        "Show everything that is known of a message, from who brought it to where it went; or of the last messages, 10 \
+         or N, that are from or for an address, or have it for their Message-ID.",
     ),
-    later("why", "ID", true, "Say what a message waits for."),
+    now(
+        "why",
+        "ID",
+        true,
+        "Say in a sentence what a message waits for, since when, until when, and what would free it.",
+    ),
     later(
         "route",
         "ADDRESS",

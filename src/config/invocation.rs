@@ -58,6 +58,15 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `trace` and `why`: the words behind them, never none; and whether the answer is to be JSON.
+    About {
+        /// The verb.
+        verb: &'static str,
+        /// What it is about.
+        words: Vec<String>,
+        /// `--json`.
+        json: bool,
+    },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
     /// `verify`: look a work queue through.
@@ -529,6 +538,16 @@ mod tests {
             json: true,
         };
         assert_eq!(asked(&["queue", "list", "--json", "--limit", "50"]).command, list);
+        let about = |verb, words: &[&str]| Command::About {
+            verb,
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            json: false,
+        };
+        assert_eq!(asked(&["why", "x"]).command, about("why", &["x"]));
+        assert_eq!(
+            asked(&["trace", "--limit=5", "a@b.example"]).command,
+            about("trace", &["a@b.example", "--limit", "5"])
+        );
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);

@@ -29,6 +29,12 @@ pub enum Command {
     ByHand(ByHand, Vec<MessageId>),
     /// `queue list`, with at most so many rows.
     List(usize),
+    /// `trace ID`.
+    Trace(MessageId),
+    /// `trace` of the last messages, so many, that have to do with an address or a Message-ID.
+    Find(String, usize),
+    /// `why ID`.
+    Why(MessageId),
 }
 
 /// How many rows an answer may have.
@@ -53,6 +59,9 @@ impl Limit {
         }
     }
 }
+
+/// Messages that `trace` tells of unless `--limit` says how many.
+pub const USUAL_TRACES: usize = 10;
 
 /// Rows of `queue list` unless `--limit` says how many.
 pub const USUAL_LIST: usize = 100;
@@ -214,6 +223,12 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
     match words {
         ["quit" | "exit"] => Ok(Command::Quit),
         ["queue", verb @ ..] => queue(verb),
+        ["trace", rest @ ..] => trace(rest),
+        ["why", id] => match id.parse() {
+            Ok(id) => Ok(Command::Why(id)),
+            Err(_) => refuse(&format!("why: {}: expected the ID of a message", shown(id))),
+        },
+        ["why", ..] => refuse("why: expected the ID of one message behind it"),
         ["refresh"] => Ok(Command::Refresh),
         ["housekeeping"] => Ok(Command::Housekeeping),
         ["start", part @ ..] => part_named(part).map(Command::Start),
@@ -226,9 +241,9 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
         ["refresh" | "housekeeping" | "quit" | "exit", .., extra] => {
             refuse(&format!("{}: expected nothing more", shown(extra)))
         }
-        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, queue, quit"),
+        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, queue, trace, why, quit"),
         [word, ..] => refuse(&format!(
-            "{}: not a command; expected show, start, stop, refresh, housekeeping, queue or quit",
+            "{}: not a command; expected show, start, stop, refresh, housekeeping, queue, trace, why or quit",
             shown(word)
         )),
     }
@@ -259,6 +274,18 @@ fn limit(command: &str, words: &[&str]) -> Result<usize, Refusal> {
             shown(&words.join(" ")),
             if command == "show" { ", or --all" } else { "" }
         )),
+    }
+}
+
+/// `trace`, with an ID, an address or a Message-ID; of the latter two perhaps with `--limit N`.
+fn trace(words: &[&str]) -> Result<Command, Refusal> {
+    match words {
+        [] => refuse("trace: expected the ID of a message, an address or a Message-ID behind it"),
+        [what] => Ok(match what.parse() {
+            Ok(id) => Command::Trace(id),
+            Err(_) => Command::Find((*what).to_owned(), USUAL_TRACES),
+        }),
+        [what, rest @ ..] => limit("trace", rest).map(|rows| Command::Find((*what).to_owned(), rows)),
     }
 }
 
@@ -481,6 +508,30 @@ mod tests {
                 let refusal = Refusal::Usage(format!("queue {verb}: {refusal}"));
                 assert_eq!(parse(&format!("queue {verb} {words}")), Err(refusal));
             }
+        }
+    }
+
+    #[test]
+    fn a_message_is_traced_by_its_id_and_found_by_an_address_or_its_message_id() {
+        let id = MessageId(0x0003_8D7E_A4C6_8000);
+        let find = |what: &str, rows| Ok(Command::Find(what.to_owned(), rows));
+        assert_eq!(parse("trace 00038D7EA4C68000"), Ok(Command::Trace(id)));
+        assert_eq!(parse("why 00038d7ea4c68000"), Ok(Command::Why(id)));
+        assert_eq!(parse("trace Ann@B.example"), find("ann@b.example", USUAL_TRACES));
+        assert_eq!(parse("trace <1@b.example> --limit 3"), find("<1@b.example>", 3));
+        for (line, refusal) in [
+            (
+                "trace",
+                "trace: expected the ID of a message, an address or a Message-ID behind it",
+            ),
+            (
+                "trace a b",
+                "trace: b: expected --limit with a number from 1 to 10000",
+            ),
+            ("why", "why: expected the ID of one message behind it"),
+            ("why x", "why: x: expected the ID of a message"),
+        ] {
+            assert_eq!(parse(line), Err(Refusal::Usage(refusal.to_owned())), "{line}");
         }
     }
 

@@ -379,7 +379,7 @@ fn age(now: Stamp, then: Stamp) -> String {
 }
 
 /// How long until then; a dash where there is nothing to wait for.
-fn until(now: Stamp, then: Option<Stamp>) -> String {
+pub(super) fn until(now: Stamp, then: Option<Stamp>) -> String {
     match then {
         None => "-".to_owned(),
         Some(then) if then <= now => "now".to_owned(),

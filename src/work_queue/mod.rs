@@ -48,6 +48,7 @@ mod soundness;
 pub mod states;
 mod store;
 pub mod structure;
+mod trace;
 mod verify;
 mod writer;
 
@@ -73,6 +74,7 @@ pub use place::Loss;
 pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
 pub use soundness::Kind;
+pub use trace::{Event, Trace, Whereabouts};
 pub use verify::{Verdict, verify};
 
 #[cfg(test)]
