@@ -223,7 +223,8 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
         "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
         [id.0],
         |row| {
-            let (n, hop): (u32, Option<i64>) = (row.get(0)?, row.get(2)?);
+            // However its row is damaged, it can be removed.
+            let (n, hop): (i64, Option<i64>) = (row.get(0)?, row.get(2)?);
             Ok((n, state(row.get(1)?), hop.map(HopId), row.get::<_, bool>(3)?))
         },
     )?;
@@ -258,7 +259,7 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
         if let (State::PendingXmit, Some(hop), false) = (state, hop, is_listed) {
             *waited.entry(hop).or_default() += 1;
         }
-        ledger.record(id, Some(n), deed.word(), &format!("by {by}"))?;
+        ledger.record(id, u32::try_from(n).ok(), deed.word(), &format!("by {by}"))?;
         done.recipients += 1;
     }
     if done.recipients == 0 {
