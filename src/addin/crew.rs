@@ -160,11 +160,6 @@ impl Crew {
         self.bells.osesctl.clone()
     }
 
-    /// The doorbells of imsgcnv and omsgcnv.
-    pub(super) fn conversion_bells(&self) -> [Bell; 2] {
-        [self.bells.imsgcnv.clone(), self.bells.omsgcnv.clone()]
-    }
-
     /// The doorbells of all tasks.
     pub(super) fn bells(&self) -> Bells {
         self.bells.clone()

@@ -15,7 +15,6 @@ use crate::console::trace;
 use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
 use crate::log_book;
-use crate::tasks::bell::Bell;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{ByHand, QueueError, Retry, Trace, WorkQueue};
 
@@ -167,13 +166,18 @@ impl Addin {
         });
     }
 
-    /// Does this to messages; what goes on is converted anew.
+    /// Does this to messages; whoever has more to do then is told.
     fn by_hand(&self, deed: ByHand, ids: Vec<MessageId>, request: &Request) {
-        let (by, kicks) = (request.by.clone(), self.crew.conversion_bells());
+        let (by, bells) = (request.by.clone(), self.crew.bells());
         self.aside("queue-by-hand", request, move |queue| {
             let done = queue.do_by_hand(deed, &ids, &by);
-            if deed == ByHand::Release {
-                kicks.iter().for_each(Bell::kick);
+            match deed {
+                ByHand::Release => {
+                    bells.imsgcnv.kick();
+                    bells.omsgcnv.kick();
+                }
+                ByHand::Bounce => bells.drt.kick(),
+                ByHand::Hold | ByHand::Delete | ByHand::Undelete => {}
             }
             let done = done?;
             let exit = if done.recipients > 0 {

@@ -663,12 +663,12 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list [--limit N] | retry [--hop NAME | ID ...] | hold|release|delete|undelete ID ...",
+        "list [--limit N] | retry [--hop NAME | ID ...] | hold|bounce|release|delete|undelete ID ...",
         true,
         "List what is in the work queues, the oldest first. Make messages that wait in the outbound work queue due now: \
-         those for a next hop, whose back-off ends with that, or these, or all. Put messages aside, let those that were \
-         put aside go on, remove messages without a word to anybody, or bring those back: not what a session handler \
-         has in hand.",
+         those for a next hop, whose back-off ends with that, or these, or all. Put messages aside, return them \
+         to their senders, let those that were put aside go on, remove messages without a word to anybody, or bring those \
+         back: not what a session handler has in hand.",
     ),
     now(
         "verify",
@@ -714,12 +714,12 @@ static QUEUE_VERBS: [(&str, bool); 12] = [
     ("retry", true),
     ("list", true),
     ("hold", true),
+    ("bounce", true),
     ("release", true),
     ("delete", true),
     ("undelete", true),
     ("show", false),
     ("age", false),
-    ("bounce", false),
     ("route", false),
     ("export", false),
     ("import", false),

@@ -25,7 +25,7 @@ pub enum Command {
     Housekeeping,
     /// `queue retry …`.
     Retry(Retry),
-    /// `queue hold`, `release`, `delete` or `undelete`, for these messages.
+    /// `queue hold`, `bounce`, `release`, `delete` or `undelete`, for these messages.
     ByHand(ByHand, Vec<MessageId>),
     /// `queue list`, with at most so many rows.
     List(usize),
@@ -304,6 +304,7 @@ fn queue(words: &[&str]) -> Result<Command, Refusal> {
 fn by_hand_verb(verb: &str) -> Option<ByHand> {
     Some(match verb {
         "hold" => ByHand::Hold,
+        "bounce" => ByHand::Bounce,
         "release" => ByHand::Release,
         "delete" => ByHand::Delete,
         "undelete" => ByHand::Undelete,
@@ -311,7 +312,7 @@ fn by_hand_verb(verb: &str) -> Option<ByHand> {
     })
 }
 
-/// `queue hold`, `release`, `delete` or `undelete`, with IDs: never for everything.
+/// One of these, with IDs: never for everything.
 fn by_hand(verb: &str, words: &[&str]) -> Result<Command, Refusal> {
     let id = |word: &&str| match word.parse::<MessageId>() {
         Ok(id) => Ok(id),
@@ -458,16 +459,16 @@ mod tests {
         for (line, refusal) in [
             (
                 "queue",
-                "queue: expected a verb behind it: retry, list, hold, release, delete, undelete",
+                "queue: expected a verb behind it: retry, list, hold, bounce, release, delete, undelete",
             ),
             (
-                "queue bounce x",
-                "queue bounce: this verb is not available in this version; there are retry, list, hold, release, \
-                 delete, undelete",
+                "queue age x",
+                "queue age: this verb is not available in this version; there are retry, list, hold, \
+                 bounce, release, delete, undelete",
             ),
             (
                 "queue dance",
-                "queue: \"dance\": no such verb; there are retry, list, hold, release, delete, undelete",
+                "queue: \"dance\": no such verb; there are retry, list, hold, bounce, release, delete, undelete",
             ),
             (
                 "queue retry --hop",
@@ -491,6 +492,7 @@ mod tests {
         let id = MessageId(0x0003_8D7E_A4C6_8000);
         for (verb, deed) in [
             ("hold", ByHand::Hold),
+            ("bounce", ByHand::Bounce),
             ("RELEASE", ByHand::Release),
             ("delete", ByHand::Delete),
             ("undelete", ByHand::Undelete),

@@ -342,6 +342,10 @@ pub fn done_by_hand(deed: ByHand, done: Done) -> Screen {
     } = done;
     let (matching, word) = match deed {
         ByHand::Hold => ("waits", "put aside"),
+        ByHand::Bounce => (
+            "waits or is held",
+            "given up: drt tells the sender, if there is one",
+        ),
         ByHand::Release => ("is held", "released"),
         ByHand::Delete => ("is in the queue", "removed"),
         ByHand::Undelete => ("was removed", "brought back, and held"),

@@ -10,12 +10,14 @@ use super::conversion::refresh_conversion_due;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{Change, Place, refresh_due, settle_if_done, waiting_behind};
+use super::moves::{Change, Place, give_up, refresh_due, settle_if_done, waiting_behind};
+use super::outcome::Reason;
 use super::reports::expire_again;
 use super::soundness::state;
 use super::states::State;
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
+use crate::smtp::reply::EnhancedCode;
 
 /// What shall be tried again now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Retry {
 pub enum ByHand {
     /// What waits, for conversion or for its next hop, is put aside.
     Hold,
+    /// What waits, or was put aside, is given up: drt tells the sender, or the message is dead.
+    Bounce,
     /// What was put aside goes on: it is converted, and routed, once more.
     Release,
     /// What is in the queue, whatever for, is removed. Nobody is told, and the content stays until housekeeping forgets
@@ -181,6 +185,9 @@ impl ByHand {
     fn concerns(self, state: State) -> bool {
         match self {
             ByHand::Hold => matches!(state, State::PendingConversion | State::PendingXmit),
+            ByHand::Bounce => {
+                matches!(state, State::PendingConversion | State::PendingXmit | State::Held)
+            }
             ByHand::Release => state == State::Held,
             ByHand::Delete => !state.is_end() && state != State::LockedForXmit,
             ByHand::Undelete => state == State::Removed,
@@ -191,6 +198,7 @@ impl ByHand {
     fn leads_to(self) -> State {
         match self {
             ByHand::Hold | ByHand::Undelete => State::Held,
+            ByHand::Bounce => State::PendingReport,
             ByHand::Release => State::PendingConversion,
             ByHand::Delete => State::Removed,
         }
@@ -200,6 +208,7 @@ impl ByHand {
     fn word(self) -> &'static str {
         match self {
             ByHand::Hold => "held",
+            ByHand::Bounce => "returned",
             ByHand::Release => "released",
             ByHand::Delete => "removed",
             ByHand::Undelete => "brought back",
@@ -219,6 +228,8 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
     if deed == ByHand::Undelete && !has_content(ledger, id)? {
         return Ok(Done::default());
     }
+    let null_sender = "SELECT reverse_path = '' FROM message WHERE id = ?";
+    let null_sender = ledger.row(null_sender, [id.0], |row| row.get(0))?.unwrap_or(true);
     let recipients = ledger.rows(
         "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
         [id.0],
@@ -232,15 +243,23 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
     let mut waited = BTreeMap::<HopId, usize>::new();
     for (n, state, hop, is_listed) in recipients {
         let Some(state) = state else { continue };
-        if state == State::LockedForXmit && matches!(deed, ByHand::Hold | ByHand::Delete) {
+        if state == State::LockedForXmit && matches!(deed, ByHand::Hold | ByHand::Bounce | ByHand::Delete) {
             done.in_hand += 1;
         }
         if !deed.concerns(state) {
             continue;
         }
         debug_assert!(state.may_become(deed.leads_to()));
-        let now = ledger.now();
+        let (now, number) = (ledger.now(), u32::try_from(n).ok());
         match deed {
+            ByHand::Bounce => {
+                let Some(n) = number else { continue };
+                ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+                let reason = Reason::here(EnhancedCode(5, 0, 0), "an operator returned the message");
+                give_up(ledger, id, n, state, null_sender, &reason)?;
+                done.recipients += 1;
+                continue;
+            }
             ByHand::Hold | ByHand::Undelete => ledger.run(
                 "UPDATE recipient SET state = 5, list = NULL, settled_at = NULL WHERE message = ? AND n = ?",
                 (id.0, n),
@@ -259,7 +278,7 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
         if let (State::PendingXmit, Some(hop), false) = (state, hop, is_listed) {
             *waited.entry(hop).or_default() += 1;
         }
-        ledger.record(id, u32::try_from(n).ok(), deed.word(), &format!("by {by}"))?;
+        ledger.record(id, number, deed.word(), &format!("by {by}"))?;
         done.recipients += 1;
     }
     if done.recipients == 0 {
@@ -268,7 +287,7 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
     done.messages = 1;
     let removed = i64::try_from(done.recipients).unwrap_or(i64::MAX);
     match deed {
-        ByHand::Hold | ByHand::Release => {}
+        ByHand::Hold | ByHand::Bounce | ByHand::Release => {}
         ByHand::Delete => ledger.count("Mail.Removed", removed),
         ByHand::Undelete => {
             ledger.count("Mail.Removed", -removed);

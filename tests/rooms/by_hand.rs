@@ -116,6 +116,28 @@ fn what_is_removed_goes_nowhere_and_can_be_brought_back() {
 }
 
 #[test]
+fn what_is_returned_by_hand_is_told_to_its_sender() {
+    let sink = Sink::start();
+    let world = World::load(&[
+        "--relay-host",
+        &sink.address().to_string(),
+        "--local-domain",
+        "mta.test",
+    ]);
+    world.tell("smtpmta stop outbound transport");
+    let id = send(&world, &["x@a.test", "y@b.test"]);
+    does(&world, &format!("bounce {id}"), 2);
+    let report = world.wait_for_letters(SENDER, 1).remove(0);
+    let report = String::from_utf8_lossy(&report);
+    assert!(
+        report.contains("an operator returned the message") && report.contains("x@a.test"),
+        "{report}"
+    );
+    assert_eq!(state(&world, &id), "WQ_FAILED");
+    does(&world, &format!("bounce {id}"), 0);
+}
+
+#[test]
 fn what_a_session_handler_has_in_hand_is_left_to_it() {
     let sink = Sink::start();
     sink.hang_at(Stage::Rcpt);
@@ -123,7 +145,7 @@ fn what_a_session_handler_has_in_hand_is_left_to_it() {
     let id = Client::of(&world).mail(SENDER, &["x@a.test"], &letter("on the wire"));
     sink.wait_for(|seen| !seen.sessions.is_empty(), PATIENCE);
     world.wait_for_sql("SELECT state FROM outbound_work_queue", "WQ_MSG_LOCKED_FOR_XMIT");
-    for verb in ["hold", "delete"] {
+    for verb in ["hold", "bounce", "delete"] {
         let answer = world.ask(&format!("queue {verb} {id}"));
         assert_eq!(answer.status, 1, "{answer:?}");
         assert!(

@@ -94,6 +94,7 @@ enum Deed {
     /// An operator.
     Retry,
     Hold,
+    Bounce,
     Release,
     Delete,
     Undelete,
@@ -132,6 +133,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(HoldListed),
         2 => Just(Retry),
         2 => Just(Hold),
+        1 => Just(Bounce),
         3 => Just(Release),
         2 => Just(Delete),
         2 => Just(Undelete),
@@ -266,6 +268,7 @@ impl Machine {
             Deed::HoldListed => self.hold_listed(dice),
             Deed::Retry => self.retry(dice),
             Deed::Hold => self.by_hand(ByHand::Hold, dice),
+            Deed::Bounce => self.by_hand(ByHand::Bounce, dice),
             Deed::Release => self.by_hand(ByHand::Release, dice),
             Deed::Delete => self.by_hand(ByHand::Delete, dice),
             Deed::Undelete => self.by_hand(ByHand::Undelete, dice),

@@ -523,12 +523,15 @@ impl Memory {
             for member in &mut message.recipients {
                 let is_in_hand = member.state == State::LockedForXmit;
                 match deed {
-                    ByHand::Hold | ByHand::Delete if is_in_hand => {
+                    ByHand::Hold | ByHand::Bounce | ByHand::Delete if is_in_hand => {
                         done.in_hand += 1;
                         continue;
                     }
                     ByHand::Hold if matches!(member.state, State::PendingConversion | State::PendingXmit) => {
                         (member.state, member.list) = (State::Held, None);
+                    }
+                    ByHand::Bounce if UNDECIDED.contains(&member.state) => {
+                        member.give_up(message.null_sender);
                     }
                     ByHand::Release if member.state == State::Held => {
                         member.in_box |= member.hop.take().is_some();
