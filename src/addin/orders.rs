@@ -21,6 +21,9 @@ use crate::work_queue::{ByHand, QueueError, Retry, Trace, WorkQueue};
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
 
+/// Next hops that `queue age` shows, unless it is said how many.
+const USUAL_AGES: usize = 20;
+
 impl Addin {
     /// Does what `request` asks for and answers it; whether the MTA is to stop.
     pub(super) fn obey(&mut self, request: &Request) -> bool {
@@ -38,6 +41,18 @@ impl Addin {
             }
             Ok(Command::ByHand(deed, ids)) => {
                 self.by_hand(deed, ids, request);
+                return false;
+            }
+            Ok(Command::Age(limit)) => {
+                self.aside("queue-age", request, move |queue| {
+                    let rows = queue.ages()?;
+                    let exit = if rows.is_empty() {
+                        Exit::Refused
+                    } else {
+                        Exit::Done
+                    };
+                    Ok((exit, screen::ages(&rows, limit.rows(USUAL_AGES))))
+                });
                 return false;
             }
             Ok(Command::Trace(id)) => {

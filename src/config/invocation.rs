@@ -584,17 +584,17 @@ mod tests {
         for (args, expected) in [
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
-                &["queue", "age"],
-                "queue age: this verb is not available in this version; there are retry, list, hold, \
+                &["queue", "export"],
+                "queue export: this verb is not available in this version; there are retry, list, age, hold, \
                  bounce, release, delete, undelete",
             ),
             (
                 &["queue", "dance"],
-                "queue: \"dance\": no such verb; there are retry, list, hold, bounce, release, delete, undelete",
+                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
             ),
             (
                 &["queue"],
-                "queue: expected a verb behind it: retry, list, hold, bounce, release, delete, undelete",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
             ),
             (
                 &["sendmail", "-t"],

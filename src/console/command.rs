@@ -29,6 +29,8 @@ pub enum Command {
     ByHand(ByHand, Vec<MessageId>),
     /// `queue list`, with at most so many rows.
     List(usize),
+    /// `queue age`, with at most so many rows.
+    Age(Limit),
     /// `trace ID`.
     Trace(MessageId),
     /// `trace` of the last messages, so many, that have to do with an address or a Message-ID.
@@ -295,6 +297,9 @@ fn queue(words: &[&str]) -> Result<Command, Refusal> {
         ["retry", rest @ ..] => retry(rest),
         ["list"] => Ok(Command::List(USUAL_LIST)),
         ["list", rest @ ..] => limit("queue list", rest).map(Command::List),
+        ["age"] => Ok(Command::Age(Limit::Usual)),
+        ["age", "--all"] => Ok(Command::Age(Limit::All)),
+        ["age", rest @ ..] => limit("queue age", rest).map(|rows| Command::Age(Limit::Rows(rows))),
         [verb, rest @ ..] if by_hand_verb(verb).is_some() => by_hand(verb, rest),
         _ => refuse(&flags::queue_verb_refused(words.first().copied())),
     }
@@ -459,16 +464,16 @@ mod tests {
         for (line, refusal) in [
             (
                 "queue",
-                "queue: expected a verb behind it: retry, list, hold, bounce, release, delete, undelete",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
             ),
             (
-                "queue age x",
-                "queue age: this verb is not available in this version; there are retry, list, hold, \
+                "queue export x",
+                "queue export: this verb is not available in this version; there are retry, list, age, hold, \
                  bounce, release, delete, undelete",
             ),
             (
                 "queue dance",
-                "queue: \"dance\": no such verb; there are retry, list, hold, bounce, release, delete, undelete",
+                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
             ),
             (
                 "queue retry --hop",
@@ -547,6 +552,9 @@ mod tests {
                 Command::Show(What::Hops, Limit::Rows(5)),
             ),
             ("show lists --all", Command::Show(What::Lists, Limit::All)),
+            ("queue age", Command::Age(Limit::Usual)),
+            ("queue age --all", Command::Age(Limit::All)),
+            ("queue age --limit 7", Command::Age(Limit::Rows(7))),
             ("queue list", Command::List(USUAL_LIST)),
             ("queue list --limit 10000", Command::List(10_000)),
             ("queue list --limit=1", Command::List(1)),

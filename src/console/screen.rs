@@ -9,7 +9,7 @@ use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
-use crate::work_queue::{ByHand, Done, HopRow, ListRow, Listing, QueueRow};
+use crate::work_queue::{AGES, AgeRow, ByHand, Done, HopRow, ListRow, Listing, QueueRow};
 
 /// An answer as text, and as JSON for programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,6 +227,57 @@ pub fn listing(listing: &Listing, now: Stamp) -> Screen {
     Screen {
         text,
         json: json!({ "recipients": json, "more": listing.more, "more_is_exact": listing.is_exact }),
+    }
+}
+
+/// `queue age`: how many recipients of which age wait for each next hop, or are on their way there; at most `limit` next
+/// hops, and all of them together.
+#[must_use]
+pub fn ages(rows: &[AgeRow], limit: usize) -> Screen {
+    let mut heads = [const { String::new() }; AGES.len() + 3];
+    heads[0] = "Recipients".to_owned();
+    for (head, age) in heads[1..].iter_mut().zip(AGES) {
+        *head = format!("<{}", span(age * 60));
+    }
+    heads[AGES.len() + 1] = "older".to_owned();
+    heads[AGES.len() + 2] = "Next hop".to_owned();
+    let mut all = AgeRow {
+        next_hop: "all".to_owned(),
+        ..AgeRow::default()
+    };
+    for row in rows {
+        for (sum, count) in all.counts.iter_mut().zip(row.counts) {
+            *sum += count;
+        }
+    }
+    let mut table = Table { rows: vec![heads] };
+    for row in rows.iter().take(limit).chain((!rows.is_empty()).then_some(&all)) {
+        let mut cells = [const { String::new() }; AGES.len() + 3];
+        cells[0] = row.total().to_string();
+        for (cell, count) in cells[1..].iter_mut().zip(row.counts) {
+            *cell = count.to_string();
+        }
+        cells[AGES.len() + 2] = row.next_hop.clone();
+        table.add(cells);
+    }
+    let mut text = table.text("Nothing waits for a next hop.");
+    match rows.len().saturating_sub(limit) {
+        0 => {}
+        1 => text.push_str("1 next hop more is not shown\n"),
+        more => {
+            let _ = writeln!(text, "{more} next hops more are not shown");
+        }
+    }
+    let facts = |row: &AgeRow| {
+        let younger = AGES.iter().zip(row.counts);
+        let younger: Vec<Value> = younger
+            .map(|(age, count)| json!({ "younger_than_minutes": age, "recipients": count }))
+            .collect();
+        json!({ "next_hop": row.next_hop, "recipients": row.total(), "ages": younger, "older": row.counts[AGES.len()] })
+    };
+    Screen {
+        text,
+        json: rows.iter().take(limit).map(facts).collect(),
     }
 }
 
@@ -534,6 +585,29 @@ mod tests {
         let nothing = done_by_hand(ByHand::Release, Done::default());
         assert_eq!(nothing.text, "nothing that is held matched\n");
         assert_eq!(nothing.json["recipients"], 0);
+    }
+
+    #[test]
+    fn queue_age_counts_by_next_hop_and_in_all() {
+        let row = |next_hop: &str, young, old| {
+            let mut row = AgeRow {
+                next_hop: next_hop.to_owned(),
+                ..AgeRow::default()
+            };
+            (row.counts[0], row.counts[AGES.len()]) = (young, old);
+            row
+        };
+        let screen = ages(&[row("b.example", 40, 2), row("a.example", 1, 0)], 1);
+        assert_eq!(
+            screen.text,
+            "Recipients  <5m  <10m  <20m  <40m  <80m  <2h  <5h  <10h  <21h  older  Next hop\n\
+             42          40   0     0     0     0     0    0    0     0     2      b.example\n\
+             43          41   0     0     0     0     0    0    0     0     2      all\n\
+             1 next hop more is not shown\n"
+        );
+        assert_eq!(screen.json[0]["ages"][0]["recipients"], 40);
+        assert_eq!(screen.json[1], Value::Null);
+        assert_eq!(ages(&[], 1).text, "Nothing waits for a next hop.\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! nothing outside knows a table.
 
 mod account;
+mod ages;
 mod arrival;
 mod backoff;
 mod board;
@@ -54,6 +55,7 @@ mod writer;
 
 pub use crate::domain_list::list::{DomainList, HopId, ListId, ListedMessage, ListedRecipient};
 pub use account::{Account, Entry, Line};
+pub use ages::{AGES, AgeRow};
 pub use arrival::{Addressee, Arrival, Origin};
 pub use backoff::Silence;
 pub use board::{BackOff, HopRow, ListRow, QueueRow};

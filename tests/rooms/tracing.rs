@@ -72,6 +72,28 @@ fn a_message_is_traced_from_the_session_that_brought_it_to_the_host_that_took_it
 }
 
 #[test]
+fn what_waits_is_counted_by_its_age_and_its_next_hop() {
+    let sink = Sink::start();
+    let world = World::load(&["--relay-host", &sink.address().to_string()]);
+    assert_eq!(world.ask("queue age").status, 1);
+    world.tell("smtpmta stop outbound transport");
+    for to in [&["x@a.test", "y@a.test"][..], &["z@a.test"]] {
+        Client::of(&world).mail(SENDER, to, &letter("waiting"));
+    }
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "3");
+    let ages = world.ask("queue age").text;
+    let lines: Vec<&str> = ages.lines().collect();
+    assert!(
+        lines[1].starts_with("3           3 ") && lines[1].ends_with(&sink.address().to_string()),
+        "{ages}"
+    );
+    assert!(
+        lines[2].starts_with("3           3 ") && lines[2].ends_with("all"),
+        "{ages}"
+    );
+}
+
+#[test]
 fn what_a_message_waits_for_is_a_sentence_that_names_the_command_that_frees_it() {
     let sink = Sink::start();
     sink.on(Stage::Rcpt, "450 4.2.0 greylisted");
