@@ -237,7 +237,7 @@ pub fn ages(rows: &[AgeRow], limit: usize) -> Screen {
     let mut heads = [const { String::new() }; AGES.len() + 3];
     heads[0] = "Recipients".to_owned();
     for (head, age) in heads[1..].iter_mut().zip(AGES) {
-        *head = format!("<{}", span(age * 60));
+        *head = format!("<{age}m");
     }
     heads[AGES.len() + 1] = "older".to_owned();
     heads[AGES.len() + 2] = "Next hop".to_owned();
@@ -600,9 +600,9 @@ mod tests {
         let screen = ages(&[row("b.example", 40, 2), row("a.example", 1, 0)], 1);
         assert_eq!(
             screen.text,
-            "Recipients  <5m  <10m  <20m  <40m  <80m  <2h  <5h  <10h  <21h  older  Next hop\n\
-             42          40   0     0     0     0     0    0    0     0     2      b.example\n\
-             43          41   0     0     0     0     0    0    0     0     2      all\n\
+            "Recipients  <5m  <10m  <20m  <40m  <80m  <160m  <320m  <640m  <1280m  older  Next hop\n\
+             42          40   0     0     0     0     0      0      0      0       2      b.example\n\
+             43          41   0     0     0     0     0      0      0      0       2      all\n\
              1 next hop more is not shown\n"
         );
         assert_eq!(screen.json[0]["ages"][0]["recipients"], 40);
