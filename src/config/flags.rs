@@ -663,9 +663,10 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list [--limit N] | age [--limit N | --all] | retry [--hop NAME | ID ...] | hold|bounce|release|delete|undelete ID ...",
+        "list|age|retry|hold|bounce|release|delete|undelete ...",
         true,
-        "List what is in the work queues, the oldest first, or how many recipients of which age wait for each next hop. Make messages that wait in the outbound work queue due now: \
+        "list [--limit N], age [--limit N | --all], retry [--hop NAME ... | ID ...], hold|bounce|release|delete|undelete ID \
+         ... List what is in the work queues, the oldest first, or how many recipients of which age wait for each next hop. Make messages that wait in the outbound work queue due now: \
          those for a next hop, whose back-off ends with that, or these, or all. Put messages aside, return them \
          to their senders, let those that were put aside go on, remove messages without a word to anybody, or bring those \
          back: not what a session handler has in hand.",
