@@ -665,11 +665,11 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "queue",
         "list|age|retry|hold|bounce|release|delete|undelete ...",
         true,
-        "list [--limit N], age [--limit N | --all], retry [--hop NAME ... | ID ...], hold|bounce|release|delete|undelete ID \
-         ... List what is in the work queues, the oldest first, or how many recipients of which age wait for each next hop. Make messages that wait in the outbound work queue due now: \
-         those for a next hop, whose back-off ends with that, or these, or all. Put messages aside, return them \
-         to their senders, let those that were put aside go on, remove messages without a word to anybody, or bring those \
-         back: not what a session handler has in hand.",
+        "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
+         [--limit N | --all]); make what waits in the outbound work queue due now, for next hops, whose back-off ends \
+         with that, by ID, or all of it (retry [--hop NAME | ID ...]); put messages aside, return them to their senders, \
+         let those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
+         release, delete, undelete, with IDs).",
     ),
     now(
         "verify",

@@ -80,7 +80,8 @@ fn what_is_removed_goes_nowhere_and_can_be_brought_back() {
     let sink = Sink::start();
     let world = load(&sink);
     let small = send(&world, &["x@a.test", "y@b.test"]);
-    let large = Client::of(&world).mail(SENDER, &["z@a.test"], &vec![b'x'; 200_000]);
+    let content = format!("Subject: large\r\n\r\n{}", "xyz\r\n".repeat(40_000));
+    let large = Client::of(&world).mail(SENDER, &["z@a.test"], content.as_bytes());
     world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "3");
     does(&world, &format!("delete {small} {large}"), 3);
     world.tell("smtpmta start outbound transport");
