@@ -89,6 +89,12 @@ impl Broken {
         }
     }
 
+    /// Whether it was passed over, and has not been forgotten since.
+    #[cfg(test)]
+    pub(super) fn knows(&self, id: MessageId) -> bool {
+        self.0.lock().messages.contains_key(&id)
+    }
+
     /// How many messages there are that were passed over: among so many more, what is looked for is found.
     pub(super) fn count(&self) -> usize {
         let mut known = self.0.lock();
@@ -141,6 +147,9 @@ mod tests {
         known.sweep(later - PAUSE);
         assert_eq!(known.messages.len(), 3, "it was looked through a moment ago");
         known.sweep(later);
-        assert_eq!(known.messages.keys().copied().collect::<Vec<_>>(), [second, third]);
+        assert_eq!(
+            known.messages.keys().copied().collect::<Vec<_>>(),
+            [second, third]
+        );
     }
 }
