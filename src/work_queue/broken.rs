@@ -88,6 +88,12 @@ impl Broken {
         }
     }
 
+    /// Whether it was passed over, and has not been forgotten since.
+    #[cfg(test)]
+    pub(super) fn knows(&self, id: MessageId) -> bool {
+        self.0.lock().messages.contains_key(&id)
+    }
+
     /// How many messages there are that were passed over: among so many more, what is looked for is found.
     pub(super) fn count(&self) -> usize {
         let mut known = self.0.lock();

@@ -325,6 +325,7 @@ impl WorkQueue {
                     (&reason, id.0, list.0),
                 )?;
                 if held > 0 {
+                    log::error!("id={id} held: {reason}");
                     ledger.record(id, None, "held", &reason)?;
                 }
                 Ok(())
