@@ -45,6 +45,10 @@ crash_points! {
     SchemaWritten = "schema-written",
     /// At a start: the commit of the schema has returned; what a crash left is as it was.
     SchemaCommitted = "schema-committed",
+    /// At a start: that the database is in use, and the counters anew, is written in the open transaction.
+    OpeningWritten = "opening-written",
+    /// At a start: the commit of that has returned; what a crash left is as it was, but for the counters.
+    OpeningCommitted = "opening-committed",
     /// At a start: every list that was in hand is taken apart in the open transaction.
     RecoveryWritten = "recovery-written",
     /// At a start: the commit of that has returned; no task has been started.
@@ -120,10 +124,46 @@ crash_points! {
     /// The commit of what was given up for its time has returned; no sender has been told.
     ExpiryCommitted = "expiry-committed",
 
+    /// A next hop that backs off is let go by an operator in the open transaction.
+    HopReleaseWritten = "hop-release-written",
+    /// The commit of that has returned; nothing that waits for the next hop has been made due.
+    HopReleaseCommitted = "hop-release-committed",
+    /// Some of what waits is due by an operator's word, in the open transaction.
+    RetryWritten = "retry-written",
+    /// The commit of that has returned; the operator has heard nothing, and osesctl has not been rung.
+    RetryCommitted = "retry-committed",
+    /// The clock was set back: some of what waits is made due earlier in the open transaction.
+    SetbackWritten = "setback-written",
+    /// The commit of that has returned; the rest waits for as long as the clock was set back.
+    SetbackCommitted = "setback-committed",
+    /// All that waits is due earlier; that the clock is made up for is written in the open transaction.
+    MadeUpWritten = "made-up-written",
+    /// The commit of that has returned; no task has been rung.
+    MadeUpCommitted = "made-up-committed",
+
+    /// A message whose rows are damaged is held in the open transaction.
+    HoldWritten = "hold-written",
+    /// The commit that holds damaged messages has returned.
+    HoldCommitted = "hold-committed",
+    /// What a handler has in hand, and can not read, is held in the open transaction.
+    ListedHoldWritten = "listed-hold-written",
+    /// The commit of that has returned; the list goes on without it.
+    ListedHoldCommitted = "listed-hold-committed",
+    /// What was wrong with a message, or a next hop, is put right or put aside in the open transaction.
+    MendingWritten = "mending-written",
+    /// The commit of that has returned; nobody has been told.
+    MendingCommitted = "mending-committed",
+
     /// A message has left the queue, by a commit; its content file is about to be removed.
     FileDiscarded = "file-discarded",
     /// A message that left long ago is half forgotten in the open transaction.
     ForgettingWritten = "forgetting-written",
+    /// The commit that forgets some messages has returned.
+    ForgettingCommitted = "forgetting-committed",
+    /// Some next hops for which nothing waits are forgotten in the open transaction.
+    HopForgettingWritten = "hop-forgetting-written",
+    /// The commit of that has returned; nothing has been mended or swept up.
+    HopForgettingCommitted = "hop-forgetting-committed",
     /// A content file that belongs to nobody has been found, and not removed.
     OrphanFound = "orphan-found",
     /// Some pages are given back in the open transaction.
@@ -137,6 +177,10 @@ crash_points! {
     GroupCommitted = "group-committed",
     /// Told to stop: all tasks and sessions have ended; the database is not closed.
     TasksStopped = "tasks-stopped",
+    /// Told to stop: that the database is closed, and the last counters, are written in the open transaction.
+    ClosingWritten = "closing-written",
+    /// Told to stop: the commit of that has returned; the write-ahead log is not copied home.
+    ClosingCommitted = "closing-committed",
 }
 
 /// The process has come to this point. It goes on, unless this point is armed and it is time.
@@ -280,7 +324,7 @@ mod tests {
             let wrong = text.parse::<Armed>().unwrap_err();
             assert!(wrong.contains(&format!("{text:?}: expected NAME")), "{wrong}");
             assert!(
-                wrong.contains("schema-written, ") && wrong.ends_with("tasks-stopped"),
+                wrong.contains("schema-written, ") && wrong.ends_with("closing-committed"),
                 "{wrong}"
             );
         }

@@ -16,6 +16,7 @@ use super::ledger::{Counts, Ledger, row, rows};
 use super::soundness::state;
 use super::states::State;
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 
 /// The marker of an MTA that has the database open, or had when it crashed.
 const RUNNING: &str = "running";
@@ -205,16 +206,19 @@ pub(super) fn open(ledger: &Ledger<'_>, before: &Before, now: Stamp) -> Result<(
     ledger.mark(RUNNING, now)?;
     ledger.mark_moment()?;
     match before {
-        Before::Closed => Ok(()),
-        Before::Counted { counted, begins } => set_counters(ledger, counted, *begins),
-        Before::Crashed => ledger.write_counts(&Counts::from([(CRASHES, 1)])),
+        Before::Closed => {}
+        Before::Counted { counted, begins } => set_counters(ledger, counted, *begins)?,
+        Before::Crashed => ledger.write_counts(&Counts::from([(CRASHES, 1)]))?,
     }
+    reach(CrashPoint::OpeningWritten);
+    Ok(())
 }
 
 /// Notes that it is closed, when that was, and that all counters are on the disk.
 pub(super) fn close(ledger: &mut Ledger<'_>) -> Result<(), QueueError> {
     ledger.mark_moment()?;
     ledger.run("DELETE FROM marker WHERE name = ?", [RUNNING])?;
+    reach(CrashPoint::ClosingWritten);
     Ok(())
 }
 

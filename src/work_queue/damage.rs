@@ -14,6 +14,7 @@ use super::ledger::{self, Ledger};
 use super::moves::{Change, recount, refresh_due, settle_if_done};
 use super::soundness::Kind;
 use super::states::State;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::HopId;
 use crate::smtp::path::{Mailbox, ReversePath};
 
@@ -65,7 +66,7 @@ impl WorkQueue {
             .write(move |ledger| all.iter().try_for_each(|id| hold(ledger, *id).map(drop)));
         match held.wait() {
             Err(error) if error.is_damage() => {}
-            held => return held,
+            held => return held.inspect(|()| reach(CrashPoint::HoldCommitted)),
         }
         // The page on which one of them stands is broken: those of the others need not be.
         ids.iter().try_for_each(|id| self.hold_somehow(*id))
@@ -80,7 +81,7 @@ impl WorkQueue {
                 .write(move |ledger| hold_with(ledger, id, with_history).map(drop));
             match held.wait() {
                 Err(error) if error.is_damage() => trouble = Some(error),
-                held => return held,
+                held => return held.inspect(|()| reach(CrashPoint::HoldCommitted)),
             }
         }
         self.store.broken().pass_over_for_good(id);
@@ -221,6 +222,7 @@ fn hold_with(ledger: &mut Ledger<'_>, id: MessageId, with_history: bool) -> Resu
         [id.0],
     )?;
     settle_if_done(ledger, id)?;
+    reach(CrashPoint::HoldWritten);
     Ok(held)
 }
 

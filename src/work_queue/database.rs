@@ -123,8 +123,11 @@ impl Book for Database {
     fn close(mut self, counts: &Counts) {
         // What says that nothing is missing of the counters must not be there without them.
         let closed = self.write(Durability::Unsynced, counts, &mut |ledger| account::close(ledger));
-        if let Err(error) = closed {
-            log::error!("queue.db: the account could not be closed, the next start counts anew: {error}");
+        match closed {
+            Ok(_) => reach(CrashPoint::ClosingCommitted),
+            Err(error) => {
+                log::error!("queue.db: the account could not be closed, the next start counts anew: {error}");
+            }
         }
         self.copier.stop();
         // SQLite copies the log home as it closes it, and removes it. What can not be relied upon stays for the next start.

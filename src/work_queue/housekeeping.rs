@@ -68,6 +68,9 @@ impl WorkQueue {
                     ledger.write_counts(&sums)?;
                     Ok(ids.len())
                 })?;
+            if step > 0 {
+                reach(CrashPoint::ForgettingCommitted);
+            }
             forgotten += step;
             if step < STEP {
                 break;
@@ -93,9 +96,11 @@ impl WorkQueue {
                         (hop, cutoff.0),
                     )?;
                 }
+                reach(CrashPoint::HopForgettingWritten);
                 Ok(())
             };
             self.store.write_step(forget)?;
+            reach(CrashPoint::HopForgettingCommitted);
         }
         Ok(())
     }

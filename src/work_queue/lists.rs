@@ -328,9 +328,11 @@ impl WorkQueue {
                     log::error!("id={id} held: {reason}");
                     ledger.record(id, None, "held", &reason)?;
                 }
+                reach(CrashPoint::ListedHoldWritten);
                 Ok(())
             })
             .wait()
+            .inspect(|()| reach(CrashPoint::ListedHoldCommitted))
     }
 
     /// When the next recipient falls due after `after`, of those that are on no list.

@@ -14,6 +14,7 @@ use super::ledger::{self, Ledger};
 use super::listing::in_the_queue;
 use super::moves::{hop_fault, recount, settle_if_done};
 use super::soundness::{Fault, Kind};
+use crate::crash_point::{CrashPoint, reach};
 
 /// What was wrong in the rows of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +63,11 @@ impl WorkQueue {
             .read(|db| ledger::rows(db, "SELECT id FROM next_hop", [], |row| row.get(0)))?;
         for hop in hops {
             if self.store.read(|db| hop_fault(db, hop))?.is_some() {
-                mended.mended += usize::from(self.store.write_step(move |ledger| mend_hop(ledger, hop))?);
+                let is_mended = self.store.write_step(move |ledger| mend_hop(ledger, hop))?;
+                if is_mended {
+                    reach(CrashPoint::MendingCommitted);
+                }
+                mended.mended += usize::from(is_mended);
             }
         }
         Ok(mended)
@@ -72,8 +77,13 @@ impl WorkQueue {
     pub(super) fn mend_messages(&self, ids: Vec<MessageId>, mended: &mut Mended) -> Result<(), QueueError> {
         for id in ids {
             match self.store.write_step(move |ledger| mend(ledger, id)) {
-                Ok(Some(Kind::Rows)) => mended.held += 1,
-                Ok(Some(_)) => mended.mended += 1,
+                Ok(Some(done)) => {
+                    reach(CrashPoint::MendingCommitted);
+                    match done {
+                        Kind::Rows => mended.held += 1,
+                        _ => mended.mended += 1,
+                    }
+                }
                 Ok(None) => {}
                 // The page that it stands on is broken: the others' need not be.
                 Err(error) if error.is_damage() => log::error!("id={id} can not be mended: {error}"),
@@ -119,6 +129,7 @@ pub(super) fn mend(ledger: &mut Ledger<'_>, id: MessageId) -> Result<Option<Kind
     if done.is_some() {
         refresh_conversion_due(ledger, id)?;
         settle_if_done(ledger, id)?;
+        reach(CrashPoint::MendingWritten);
     }
     Ok(done)
 }
@@ -159,5 +170,6 @@ fn mend_hop(ledger: &mut Ledger<'_>, hop: i64) -> Result<bool, QueueError> {
     };
     recount(ledger, hop)?;
     log::error!("next hop {hop}: {what}: counted anew");
+    reach(CrashPoint::MendingWritten);
     Ok(true)
 }

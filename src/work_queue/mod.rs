@@ -87,6 +87,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment, Stamp, Watch};
+use crate::crash_point::{CrashPoint, reach};
 use id::MessageId;
 use store::Store;
 
@@ -112,6 +113,7 @@ impl WorkQueue {
             .store
             .write(move |ledger| account::open(ledger, &before, now))
             .wait()?;
+        reach(CrashPoint::OpeningCommitted);
         queue.recover()?;
         Ok(queue)
     }

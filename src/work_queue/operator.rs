@@ -16,6 +16,7 @@ use super::reports::expire_again;
 use super::soundness::state;
 use super::states::State;
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::HopId;
 use crate::smtp::reply::EnhancedCode;
 
@@ -82,7 +83,7 @@ impl WorkQueue {
             }
             Retry::Everything | Retry::Hops(_) => {
                 for hop in self.hops_to_retry(what)? {
-                    self.store.write(move |ledger| release(ledger, hop)).wait()?;
+                    self.release_hop(hop)?;
                     let mut from = Some((i64::MIN, 0, 0));
                     while let Some(place) = from {
                         from = self.retry_hop(hop, place, by, &mut messages)?;
@@ -91,6 +92,18 @@ impl WorkQueue {
             }
         }
         Ok(messages.len())
+    }
+
+    /// Ends the back-off of a next hop.
+    fn release_hop(&self, hop: HopId) -> Result<(), QueueError> {
+        let release = move |ledger: &mut Ledger<'_>| {
+            release(ledger, hop)?;
+            reach(CrashPoint::HopReleaseWritten);
+            Ok(())
+        };
+        self.store.write(release).wait()?;
+        reach(CrashPoint::HopReleaseCommitted);
+        Ok(())
     }
 
     pub(super) fn hops_to_retry(&self, what: &Retry) -> Result<Vec<HopId>, QueueError> {
@@ -126,6 +139,7 @@ impl WorkQueue {
         let places = self
             .store
             .write_step(move |ledger| step(ledger, hop, from, now, &by))?;
+        reach(CrashPoint::RetryCommitted);
         messages.extend(places.iter().map(|(_, id, _)| MessageId(*id)));
         let next = places.last().filter(|last| places.len() == STEP && **last > from);
         Ok(next.copied())
@@ -174,9 +188,12 @@ impl WorkQueue {
                 refresh_due(ledger, *hop, Change::Same)?;
                 ledger.record(id, Some(*n), "retried", &story(&by))?;
             }
+            reach(CrashPoint::RetryWritten);
             Ok(!rows.is_empty())
         };
-        self.store.write(retry).wait()
+        let waited = self.store.write(retry).wait()?;
+        reach(CrashPoint::RetryCommitted);
+        Ok(waited)
     }
 }
 
@@ -328,6 +345,7 @@ fn step(
         ledger.record(MessageId(*id), Some(*n), "retried", &story(by))?;
     }
     refresh_due(ledger, hop, Change::Same)?;
+    reach(CrashPoint::RetryWritten);
     Ok(places)
 }
 

@@ -12,6 +12,7 @@ use super::id::MessageId;
 use super::ledger::{self, LAST_MOMENT, Ledger};
 use super::moves::{Change, Place, refresh_due, waiting_behind};
 use crate::clock::Stamp;
+use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::HopId;
 
 /// Recipients or messages that are moved in one step: mail that arrives meanwhile waits for it.
@@ -57,6 +58,7 @@ impl WorkQueue {
                 self.store
                     .write(move |ledger| shorten_back_off(ledger, hop, setback))
                     .wait()
+                    .inspect(|()| reach(CrashPoint::SetbackCommitted))
             })?;
             let mut from = Some((noticed.0, i64::MAX, 0));
             while let Some(place) = from {
@@ -64,6 +66,7 @@ impl WorkQueue {
                     let setback = setback();
                     self.store
                         .write_step(move |ledger| move_recipients(ledger, hop, place, setback))
+                        .inspect(|_| reach(CrashPoint::SetbackCommitted))
                 })?;
                 let places = places.unwrap_or_default();
                 moved += places.len();
@@ -78,6 +81,7 @@ impl WorkQueue {
                     let setback = setback();
                     self.store
                         .write_step(move |ledger| move_messages(ledger, in_box, place, setback))
+                        .inspect(|_| reach(CrashPoint::SetbackCommitted))
                 })?;
                 let (places, some) = step.unwrap_or_default();
                 moved += some;
@@ -86,8 +90,13 @@ impl WorkQueue {
         }
         self.insist(|| {
             self.store
-                .write(|ledger| ledger.mark(LAST_MOMENT, ledger.moment()))
+                .write(|ledger| {
+                    ledger.mark(LAST_MOMENT, ledger.moment())?;
+                    reach(CrashPoint::MadeUpWritten);
+                    Ok(())
+                })
                 .wait()
+                .inspect(|()| reach(CrashPoint::MadeUpCommitted))
         })?;
         self.watch.made_up_for(by);
         Ok(moved)
@@ -149,7 +158,9 @@ fn shorten_back_off(
         "UPDATE next_hop SET retry_at = max(?1, retry_at - ?2) WHERE id = ?3 AND retry_at > ?1",
         (now.0, by, hop.0),
     )?;
-    refresh_due(ledger, hop, Change::Same)
+    refresh_due(ledger, hop, Change::Same)?;
+    reach(CrashPoint::SetbackWritten);
+    Ok(())
 }
 
 /// The next ones that wait for `hop`, behind the place `from`; where they were.
@@ -167,6 +178,7 @@ fn move_recipients(
         )?;
     }
     refresh_due(ledger, hop, Change::Same)?;
+    reach(CrashPoint::SetbackWritten);
     Ok(places)
 }
 
@@ -202,5 +214,6 @@ fn move_messages(
             moved += 1;
         }
     }
+    reach(CrashPoint::SetbackWritten);
     Ok((places, moved))
 }

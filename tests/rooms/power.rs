@@ -7,7 +7,8 @@
 //! had taken by then, and waits, would be sent twice: that is counted. What anybody could have read of as transmitted by
 //! then, and what is transmitted by what was synced, never waits.
 //!
-//! `cargo test` lets the log end at some of the places where it may. At all of them:
+//! `cargo test` lets the log end at some of the places where it may, and tries some hundred times. At each sector of each
+//! write, and some thousand times:
 //!
 //! ```text
 //! SMTPMTA_FULL=1 cargo test --test all power -- --nocapture
@@ -44,12 +45,18 @@ const SESSIONS: usize = 4;
 /// The MTA is killed when so many messages have been acknowledged.
 const ACKNOWLEDGED: usize = 40;
 
-/// Power cuts at moments and with luck of their own.
-const CUTS: u64 = 300;
+/// Power cuts at moments and with luck of their own, or ten times as many.
+const CUTS: usize = 300;
 
-/// Recipients that may have been sent to, and not recorded, at any moment: those of a few short lists. Most often it is
-/// none, or one or two.
-const IN_HAND: usize = 12;
+/// Messages on a list at most.
+const LIST_MESSAGES: usize = 3;
+/// Lists of the next hop that handlers have in hand at most.
+const LISTS: usize = 2;
+/// Recipients of a message whom the next hop takes at most.
+const RECIPIENTS: usize = 2;
+/// Promise 3: what was sent and not recorded may be sent twice, and nothing else may. That stood on a list that a handler
+/// had in hand; who takes up another one has recorded all of the one before. Most often it is nobody, or one or two.
+const IN_HAND: usize = LIST_MESSAGES * LISTS * RECIPIENTS;
 
 /// Cuts that are looked at at once: each waits for its disk now and then.
 const AT_ONCE: usize = 3;
@@ -57,11 +64,16 @@ const AT_ONCE: usize = 3;
 /// How often it is read who has been sent to.
 const READ_EVERY: Duration = Duration::from_millis(5);
 
+/// The database.
+const QUEUE: &str = "queue.db";
 /// The write-ahead log.
 const LOG: &str = "queue.db-wal";
+/// Octets of the head of a frame in it, which is a write of its own; a page follows.
+const FRAME_HEAD: usize = 24;
 /// A disk writes so many octets, or none of them.
 const SECTOR: usize = 512;
-/// Syncs, of those that have most to do, at which the log may end anywhere.
+/// Syncs, of those that have most to do, at which the log may end in some sector of each write; in any of them, where
+/// the whole is asked for, and at all syncs.
 const LARGEST: usize = 3;
 /// Ends of the log at one moment that are looked at together.
 const TOGETHER: usize = 30;
@@ -103,6 +115,8 @@ struct Load {
     taken_at: HashMap<Errand, usize>,
     /// What anybody could read of as transmitted, by IDs, with the moment from which he could.
     recorded: HashMap<Errand, usize>,
+    /// The moment at which the MTA was started for the second time.
+    second: usize,
 }
 
 fn letters(session: usize, number: usize) -> (&'static str, Vec<&'static str>, Vec<u8>, String) {
@@ -161,8 +175,18 @@ fn next_hop() -> Sink {
 
 fn flags(sink: &Sink) -> Vec<String> {
     let sink = sink.address().to_string();
-    let flags = ["--relay-host", &sink, "--route", "univac.com=127.0.0.1:1"];
-    flags.map(str::to_owned).to_vec()
+    let (messages, lists) = (LIST_MESSAGES.to_string(), LISTS.to_string());
+    let flags = [
+        ["--relay-host", &sink],
+        ["--route", "univac.com=127.0.0.1:1"],
+        ["--list-messages", &messages],
+        ["--per-next-hop", &lists],
+    ];
+    flags
+        .as_flattened()
+        .iter()
+        .map(|flag| (*flag).to_owned())
+        .collect()
 }
 
 fn world(sink: &Sink) -> World {
@@ -250,7 +274,9 @@ fn load(acknowledged: usize, trouble: impl Fn(&Faults, usize)) -> Load {
     let root = world.spool().parent().unwrap().to_owned();
     let mut sent: Vec<Sent> = Vec::new();
     let mut recorded: HashMap<Errand, u64> = HashMap::new();
+    let mut before = 0;
     for life in 0..2 {
+        before = fs::metadata(&path).unwrap().len();
         world.start();
         let lived = live(&world, life, &path, &faults, (acknowledged, &trouble));
         sent.extend(lived.0);
@@ -262,6 +288,7 @@ fn load(acknowledged: usize, trouble: impl Fn(&Faults, usize)) -> Load {
         Journal::complete(&path);
     }
     let journal = Journal::read(&path, &root);
+    let second = journal.moment_of(before);
     let sent = sent.into_iter().map(|sent| (journal.moment_of(sent.heard), sent));
     let sent = sent.collect();
     let moments = |lengths: HashMap<Errand, u64>| -> HashMap<Errand, usize> {
@@ -278,6 +305,7 @@ fn load(acknowledged: usize, trouble: impl Fn(&Faults, usize)) -> Load {
         taken: taken_at.keys().cloned().collect(),
         taken_at,
         recorded,
+        second,
         journal,
     }
 }
@@ -456,7 +484,8 @@ impl Load {
     }
 
     /// Cuts the power, and looks, also whether anybody waits again to whom the message is transmitted for certain. Gives how
-    /// many wait again although the next hop had taken the message by then: they would be sent to twice.
+    /// many wait again although the next hop had taken the message by then: they would be sent to twice, and are no more
+    /// than were in hand then, and at the end of the life before.
     #[track_caller]
     fn cut(&self, cut: Cut<'_>, certain: &HashSet<Errand>) -> usize {
         let Some(found) = self.left(cut) else { return 0 };
@@ -477,7 +506,13 @@ impl Load {
             });
             taken.is_some_and(|taken| *taken <= cut.0)
         });
-        again.count()
+        let again = again.count();
+        let lives = 1 + usize::from(cut.0 > self.second);
+        assert!(
+            again <= lives * IN_HAND,
+            "power cut {cut:?}: {again} would be sent to twice, and no more than {IN_HAND} were in hand at once"
+        );
+        again
     }
 }
 
@@ -521,18 +556,21 @@ impl Doubles {
 
 #[test]
 fn whatever_a_power_cut_leaves_of_what_was_not_synced_acknowledged_mail_is_there() {
-    let load = load(ACKNOWLEDGED, |_, _| {});
+    // The log has to become long enough to be copied home.
+    let load = load(2 * ACKNOWLEDGED, |_, _| {});
     let all = load.journal.moments();
     let syncs = load.journal.before_syncs(LOG);
     assert!(syncs.len() > 20);
+    let copied = copies(&load);
     assert!(load.recorded.len() > 20, "{} transmitted", load.recorded.len());
-    let seeds: Vec<u64> = (0..CUTS).collect();
+    let seeds = seeds(CUTS);
     let doubles = Doubles::after(&seeds, |seed| {
         let mut luck = Luck::new(*seed);
         // While a sync is under way most is at stake.
-        let moment = match seed % 3 {
+        let moment = match seed % 5 {
             0 => luck.below(all + 1),
-            1 => syncs[luck.below(syncs.len())],
+            1 | 2 => syncs[luck.below(syncs.len())],
+            3 => copied[luck.below(copied.len())],
             _ => all,
         };
         let fate = match seed % 8 {
@@ -541,8 +579,8 @@ fn whatever_a_power_cut_leaves_of_what_was_not_synced_acknowledged_mail_is_there
             2..5 => Unsynced::Torn(SECTOR),
             _ => Unsynced::Torn(4096),
         };
-        let certain = match seed % 3 {
-            1 => load.certain(moment),
+        let certain = match seed % 5 {
+            1 | 3 => load.certain(moment),
             _ => HashSet::new(),
         };
         vec![load.cut((moment, fate, None, *seed), &certain)]
@@ -550,12 +588,28 @@ fn whatever_a_power_cut_leaves_of_what_was_not_synced_acknowledged_mail_is_there
     assert_eq!(doubles.cuts, seeds.len());
 }
 
+/// So many seeds, or ten times as many where the whole is asked for.
+fn seeds(few: usize) -> Vec<u64> {
+    (0..times(few, 10 * few) as u64).collect()
+}
+
+/// The moments just before a sync of the database ended, into which the log was being copied.
+fn copies(load: &Load) -> Vec<usize> {
+    let mut copied = load.journal.before_syncs(QUEUE);
+    // It is made in other ways.
+    let logged = load.journal.before_syncs(LOG);
+    copied.retain(|moment| logged.first().is_some_and(|first| first < moment));
+    assert!(!copied.is_empty(), "the log was never copied home");
+    copied
+}
+
 /// Where the log may end at this moment: at each of its writes, and in the middle of each; and where it may end anywhere,
-/// behind each sector.
+/// at each sector of the disk, within the head of a frame, and one octet behind it.
 fn ends(load: &Load, moment: usize, anywhere: bool) -> Vec<End<'static>> {
     let mut ends = Vec::new();
     let writes = load.journal.unsynced_writes(LOG, moment);
-    for (number, octets) in writes.into_iter().enumerate() {
+    for (number, place) in writes.into_iter().enumerate() {
+        let octets = place.len();
         let mut end = |octets, cut| {
             ends.push(End {
                 name: LOG,
@@ -570,13 +624,22 @@ fn ends(load: &Load, moment: usize, anywhere: bool) -> Vec<End<'static>> {
             end(octets, cut);
         }
         if anywhere {
-            let sectors = (SECTOR..octets).step_by(SECTOR);
+            let first = place.start.next_multiple_of(SECTOR);
+            let sectors = (first..place.end).step_by(SECTOR);
+            let sectors = sectors.map(|sector| sector - place.start);
+            let within = match octets {
+                FRAME_HEAD => &[1, 4, 8, 16, 20, 23][..],
+                0 | 1 => &[],
+                _ => &[1],
+            };
+            let places: Vec<usize> = sectors
+                .filter(|octets| *octets > 0)
+                .chain(within.iter().copied())
+                .collect();
             // Of each write one, or all.
-            let (from, most) = (times(number % 7, 0), times(1, usize::MAX));
-            sectors
-                .skip(from)
-                .take(most)
-                .for_each(|octets| end(octets, !is_even));
+            let from = times(number % places.len().max(1), 0);
+            let some = places.into_iter().skip(from).take(times(1, usize::MAX));
+            some.for_each(|octets| end(octets, !is_even));
         }
     }
     ends
@@ -584,32 +647,47 @@ fn ends(load: &Load, moment: usize, anywhere: bool) -> Vec<End<'static>> {
 
 #[test]
 fn wherever_the_log_ends_behind_its_last_sync_acknowledged_mail_is_there() {
-    let load = load(ACKNOWLEDGED, |_, _| {});
+    // The log has to become long enough to be copied home.
+    let load = load(2 * ACKNOWLEDGED, |_, _| {});
     let mut syncs = load.journal.before_syncs(LOG);
     assert!(syncs.len() > 20);
+    let mut copied = copies(&load);
     // Those at which most is at stake come first.
-    syncs.sort_by_key(|moment| Reverse(load.journal.unsynced_writes(LOG, *moment).len()));
+    let at_stake = |moment: &usize| Reverse(load.journal.unsynced_writes(LOG, *moment).len());
+    syncs.sort_by_key(at_stake);
+    copied.sort_by_key(at_stake);
     let (largest, others) = syncs.split_at(LARGEST);
     // Some of the others, or all of them.
     let step = others.len().div_ceil(times(LARGEST, others.len()));
-    let others = others.iter().step_by(step);
+    let others = others.iter().copied().step_by(step);
     let last = load.journal.moments();
-    let moments = largest.iter().map(|moment| (*moment, true));
-    let moments = moments.chain(others.chain([&last]).map(|moment| (*moment, false)));
-    let pieces: Vec<(usize, Vec<End<'_>>)> = moments
-        .flat_map(|(moment, anywhere)| {
-            let ends = ends(&load, moment, anywhere);
+    let everywhere = times(0, 1) == 1;
+    let largest = largest.iter().map(|moment| (*moment, true, Unsynced::Kept));
+    let others = others.chain([last]);
+    let others = others.map(|moment| (moment, everywhere, Unsynced::Kept));
+    // While the log is copied home none of that may have come there, or all, and in the log there may be more by then.
+    let copied = copied.into_iter().take(times(2, usize::MAX));
+    let copied = copied.flat_map(|moment| {
+        let fates = [Unsynced::Kept, Unsynced::Lost];
+        fates.map(|fate| (moment, everywhere, fate))
+    });
+    let pieces: Vec<(usize, Unsynced, Vec<Option<End<'_>>>)> = largest
+        .chain(others)
+        .chain(copied)
+        .flat_map(|(moment, anywhere, fate)| {
+            let ends = ends(&load, moment, anywhere).into_iter().map(Some);
+            let ends: Vec<_> = ends.chain([None]).collect();
             let pieces: Vec<_> = ends
                 .chunks(TOGETHER)
-                .map(|some| (moment, some.to_vec()))
+                .map(|some| (moment, fate, some.to_vec()))
                 .collect();
             pieces
         })
         .collect();
-    let doubles = Doubles::after(&pieces, |(moment, ends)| {
+    let doubles = Doubles::after(&pieces, |(moment, fate, ends)| {
         let certain = load.certain(*moment);
         let cuts = ends.iter();
-        let cuts = cuts.map(|end| load.cut((*moment, Unsynced::Kept, Some(*end), 0), &certain));
+        let cuts = cuts.map(|end| load.cut((*moment, *fate, *end, 0), &certain));
         cuts.collect()
     });
     assert!(doubles.cuts > 20, "{} ends", doubles.cuts);
@@ -617,10 +695,9 @@ fn wherever_the_log_ends_behind_its_last_sync_acknowledged_mail_is_there() {
 
 /// Cuts the power behind syncs that failed: what they should have brought to the disk never gets there, although all
 /// syncs after them go well.
-fn cut_behind_failed_syncs(load: &Load, cuts: u64) {
+fn cut_behind_failed_syncs(load: &Load) {
     let all = load.journal.moments();
-    let seeds: Vec<u64> = (0..cuts).collect();
-    Doubles::after(&seeds, |seed| {
+    Doubles::after(&seeds(CUTS / 3), |seed| {
         let mut luck = Luck::new(*seed);
         let moment = match seed % 2 {
             0 => all,
@@ -649,7 +726,7 @@ fn a_sync_that_failed_takes_nothing_along_that_is_acknowledged_later() {
     });
     let failed = load.journal.failed_syncs(LOG);
     assert!(failed > 5, "{failed} syncs have failed");
-    cut_behind_failed_syncs(&load, CUTS / 3);
+    cut_behind_failed_syncs(&load);
 }
 
 #[test]
@@ -661,8 +738,8 @@ fn what_is_copied_home_is_on_the_disk_before_the_log_begins_anew_although_syncs_
             faults.order(&[fault]);
         }
     });
-    assert!(load.journal.failed_syncs("queue.db") > 0);
-    cut_behind_failed_syncs(&load, CUTS / 3);
+    assert!(load.journal.failed_syncs(QUEUE) > 0);
+    cut_behind_failed_syncs(&load);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn is_taken_over_after(crashes: &[CrashPoint], dump: &str, big: &str, reports: &
     .concat();
     fs::write(spool.join("content").join(file), &content).unwrap();
     for point in crashes {
-        world.crash_at_start(*point);
+        world.crash_at_start(*point, 1);
     }
     world.start();
     // Those that waited, the report that was written, and those about recipients whose senders did not know yet.

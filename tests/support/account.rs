@@ -11,15 +11,12 @@ use std::fs;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::load::{ALIAS, Kind, Letter, TOKEN};
+use super::load::{ALIAS, HERE, Kind, Letter, TOKEN};
 use super::sink::Sink;
 use super::world::{PATIENCE, World, files};
 
 /// Mailboxes that letters are for.
 const MAILBOXES: [&str; 2] = ["jdoe@mta.test", "amy@mta.test"];
-
-/// How the addresses of those end who are here.
-const HERE: &str = "@mta.test";
 
 /// A recipient of a letter: its sender, which is a name for it, and whom it is for.
 pub type Errand = (String, String);
@@ -104,6 +101,8 @@ pub struct Sums {
     pub dead: usize,
     /// Who has yet to get it.
     pub waiting: usize,
+    /// Who does not get it before an operator has looked at it.
+    pub held: usize,
 }
 
 impl Sums {
@@ -116,12 +115,13 @@ impl Sums {
         }
         self.failed += letter.refused().len();
         self.dead += letter.dead().len();
+        self.held += letter.held().len();
     }
 
     /// Whether whoever came in is somewhere.
     pub fn balance(&self) -> bool {
         let ended = self.delivered + self.transmitted + self.expanded + self.failed;
-        self.accepted + self.of_aliases == ended + self.dead + self.waiting
+        self.accepted + self.of_aliases == ended + self.dead + self.waiting + self.held
     }
 
     /// What the verdict of `verify --account --json` says otherwise, by the rows or by the counters; nothing where all is
@@ -144,7 +144,7 @@ impl Sums {
         });
         let here = [
             ("waiting", self.waiting),
-            ("held", 0),
+            ("held", self.held),
             ("dead", self.dead),
             ("crashes", 0),
         ];
@@ -179,6 +179,7 @@ impl Account {
         for letter in letters {
             let told = account.reports(letter, world);
             account.letter(letter, &copies, told > 0);
+            account.aside(letter, &copies, world);
             account.sums.accepted += told;
         }
         account.sums.delivered = letters_in(world, "new");
@@ -290,6 +291,31 @@ impl Account {
         }
     }
 
+    /// Whether what was spoiled of a letter is in the queue, held, with all of its content, and has come to nobody.
+    fn aside(&mut self, letter: &Letter, copies: &HashMap<Errand, usize>, world: &World) {
+        let held = letter.held();
+        if held.is_empty() {
+            return;
+        }
+        for to in &held {
+            if copies.contains_key(&(letter.sender(), (*to).to_owned())) {
+                self.wrong
+                    .push(format!("{letter:?} reached {to}, although it was damaged"));
+            }
+        }
+        let (recipients, content) = put_aside(world, &letter.sender());
+        if recipients != held.len() {
+            let of = held.len();
+            self.lost.push(format!(
+                "{letter:?}: of {of} who do not get it {recipients} are held"
+            ));
+        }
+        if !content.ends_with(&letter.content()) {
+            self.lost
+                .push(format!("{letter:?} is held, and its content is not whole"));
+        }
+    }
+
     /// Whether the sender has heard what it has to hear, once; how many reports it got.
     fn reports(&mut self, letter: &Letter, world: &World) -> usize {
         let mut told: HashMap<(String, News), usize> = HashMap::new();
@@ -331,6 +357,24 @@ impl Account {
         }
         reports.len()
     }
+}
+
+/// How many recipients of the message from this sender are held, and its content.
+fn put_aside(world: &World, sender: &str) -> (usize, Vec<u8>) {
+    let db = Connection::open(world.spool().join("queue.db")).unwrap();
+    let sql = "SELECT (SELECT count(*) FROM recipient r WHERE r.message = m.id AND r.state = 5), m.file, c.bytes \
+               FROM message m LEFT JOIN content c ON c.message = m.id WHERE m.reverse_path = ? AND m.left_at IS NULL";
+    let mut query = db.prepare(sql).unwrap();
+    let mut rows = query.query([sender]).unwrap();
+    let Some(row) = rows.next().unwrap() else {
+        return (0, Vec::new());
+    };
+    let (file, bytes): (Option<String>, Option<Vec<u8>>) = (row.get(1).unwrap(), row.get(2).unwrap());
+    let content = match file {
+        Some(file) => fs::read(world.spool().join("content").join(file)).unwrap_or_default(),
+        None => bytes.unwrap_or_default(),
+    };
+    (row.get(0).unwrap(), content)
 }
 
 /// Behind how many crashes next hop `number` was given its message in this place.

@@ -261,16 +261,17 @@ impl Journal {
         syncs.filter(|sync| sync.failed(usize::MAX)).count()
     }
 
-    /// How many octets each write to the file of this name had that was not synced at this moment.
-    pub fn unsynced_writes(&self, name: &str, moment: usize) -> Vec<usize> {
+    /// Where in the file of this name each write went that was not synced at this moment; nowhere, for what made the file
+    /// shorter or longer.
+    pub fn unsynced_writes(&self, name: &str, moment: usize) -> Vec<Range<usize>> {
         let file = self.files_called(name).into_iter().next_back();
         let Some(file) = file else { return Vec::new() };
         let pending = self.pending(file, moment);
-        let size = |change: &usize| match &self.deeds[*change] {
-            Deed::Write { octets, .. } => octets.len(),
-            _ => 0,
+        let place = |change: &usize| match &self.deeds[*change] {
+            Deed::Write { at, octets, .. } => *at..at + octets.len(),
+            _ => 0..0,
         };
-        pending.iter().map(size).collect()
+        pending.iter().map(place).collect()
     }
 
     fn files_called(&self, name: &str) -> Vec<usize> {

@@ -60,6 +60,9 @@ pub const USUAL: &[Kind] = &[
     Kind::Alias,
 ];
 
+/// How the addresses of those end who are here.
+pub const HERE: &str = "@mta.test";
+
 /// The alias of the letters.
 pub const ALIAS: &str = "team@mta.test";
 /// What it stands for, as the file says it.
@@ -76,6 +79,16 @@ pub enum Verb {
     Both,
 }
 
+/// What somebody has damaged of a letter by hand while it waited, so that it is put aside. Not for letters of which a
+/// sender has to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoiled {
+    /// All of it, before its conversion.
+    Whole,
+    /// What is for other hosts, when the rest had arrived.
+    Elsewhere,
+}
+
 /// A letter, and what its client has heard of it.
 #[derive(Clone, Debug)]
 pub struct Letter {
@@ -85,6 +98,8 @@ pub struct Letter {
     pub kind: Kind,
     /// Whether the 250 after its content was heard.
     pub acknowledged: bool,
+    /// What of it is put aside.
+    pub spoiled: Option<Spoiled>,
 }
 
 impl Letter {
@@ -98,12 +113,34 @@ impl Letter {
     pub fn recipients(&self) -> Vec<&'static str> {
         match self.kind {
             Kind::Alias => vec![ALIAS],
-            _ => [self.reached(), self.refused(), self.dead()].concat(),
+            _ => [self.meant(), self.refused(), self.dead()].concat(),
         }
     }
 
     /// Where it has to arrive.
     pub fn reached(&self) -> Vec<&'static str> {
+        let mut reached = self.meant();
+        reached.retain(|to| !self.is_spoiled_for(to));
+        reached
+    }
+
+    /// Who does not get it before an operator has looked at it.
+    pub fn held(&self) -> Vec<&'static str> {
+        let mut held = self.meant();
+        held.retain(|to| self.is_spoiled_for(to));
+        held
+    }
+
+    fn is_spoiled_for(&self, to: &str) -> bool {
+        match self.spoiled {
+            None => false,
+            Some(Spoiled::Whole) => true,
+            Some(Spoiled::Elsewhere) => !to.ends_with(HERE),
+        }
+    }
+
+    /// Where it would arrive if nobody laid hands on it.
+    fn meant(&self) -> Vec<&'static str> {
         match self.kind {
             Kind::Local => vec!["jdoe@mta.test"],
             Kind::Relayed => vec!["jdoe@near.test"],
@@ -249,6 +286,7 @@ pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letter
                 token: format!("w{wave}s{session}n{turn}"),
                 kind: kinds[(session + turn) % kinds.len()],
                 acknowledged: false,
+                spoiled: None,
             };
             let place = enter(letters, &letter);
             let by_chunks = match verb {
@@ -276,6 +314,7 @@ pub fn dribble(address: SocketAddr, token: &str, pause: Duration, letters: &Mute
         token: token.to_owned(),
         kind: Kind::Several,
         acknowledged: false,
+        spoiled: None,
     };
     let place = enter(letters, &letter);
     let sent = Client::try_greet(address).and_then(|mut client| letter.dribble(&mut client, pause));

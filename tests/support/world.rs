@@ -167,10 +167,11 @@ impl World {
         self.manner = Manner::Plainly;
     }
 
-    /// Loads the MTA, which dies at `point` before it accepts mail.
+    /// Loads the MTA, which dies at `point` by what it does at its start, when it comes there for the `times`th time.
     #[track_caller]
-    pub fn crash_at_start(&mut self, point: CrashPoint) {
-        let (status, said) = self.crash_at(point.name()).last_words();
+    pub fn crash_at_start(&mut self, point: CrashPoint, times: u32) {
+        let at = format!("{}:{times}", point.name());
+        let (status, said) = self.crash_at(&at).last_words();
         assert_eq!(status, None, "it was not reached: {said}");
     }
 
@@ -389,6 +390,15 @@ impl World {
             lines.push(cells?.join("|"));
         }
         Ok(lines.join("\n"))
+    }
+
+    /// Changes rows of the work queue by hand, as somebody with the sqlite3 program would.
+    #[track_caller]
+    pub fn tamper(&self, statements: &str) {
+        let db = Connection::open(self.spool().join("queue.db")).unwrap();
+        db.busy_timeout(PATIENCE).unwrap();
+        db.execute_batch(statements)
+            .unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
     /// Waits until the work queue answers so.
