@@ -5,6 +5,7 @@
 
 mod support {
     pub mod account;
+    pub mod chance;
     pub mod client;
     pub mod daemon;
     pub mod dialogue;
