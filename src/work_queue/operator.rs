@@ -159,9 +159,11 @@ impl WorkQueue {
                 for id in &some {
                     done.add(do_by_hand(ledger, deed, *id, &by)?);
                 }
+                reach(CrashPoint::ByHandWritten);
                 Ok(done)
             };
             all.add(self.store.write_step(step)?);
+            reach(CrashPoint::ByHandCommitted);
         }
         Ok(all)
     }
