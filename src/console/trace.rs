@@ -133,14 +133,15 @@ fn facts(trace: &Trace) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::work_queue::Standing;
     use crate::work_queue::id::MessageId;
 
     const SECOND: i64 = 1_000_000;
 
-    fn recipient(state: State) -> Whereabouts {
+    /// A recipient in this state, which was tried once.
+    pub(in crate::console) fn recipient(state: State) -> Whereabouts {
         Whereabouts {
             n: 0,
             path: "x@a.example".to_owned(),

@@ -297,20 +297,14 @@ mod tests {
         }
     }
 
+    /// One that was never tried.
     fn recipient(state: State) -> Whereabouts {
         Whereabouts {
-            n: 0,
-            path: "x@a.example".to_owned(),
-            state: Standing::Known(state),
-            in_box: false,
-            next_hop: Some("a.example".to_owned()),
-            list: None,
-            handler: None,
             next_attempt: at(0),
             attempts: 0,
             attempted: None,
             last_error: None,
-            back_off: None,
+            ..super::super::trace::tests::recipient(state)
         }
     }
 
