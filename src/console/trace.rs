@@ -18,11 +18,7 @@ pub fn traces(traces: &[Trace], more: bool, now: Stamp) -> Screen {
         .collect::<Vec<_>>()
         .join("\n");
     if more {
-        let _ = writeln!(
-            text,
-            "\nThese are the last {}: there are more, see --limit",
-            traces.len()
-        );
+        let _ = writeln!(text, "\nthere are more before these; see --limit");
     }
     if traces.is_empty() {
         text = "nothing is known of such a message\n".to_owned();

@@ -120,7 +120,7 @@ fn reason(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Stri
             };
             format!(
                 "{word}{}{}{back}",
-                since(trace, recipient, event),
+                at(trace, recipient, event),
                 last(trace, recipient, event)
             )
         }
@@ -238,6 +238,11 @@ fn until_over(around: &Surroundings) -> String {
 fn stopped(around: &Surroundings, task: Task, part: &str) -> Option<String> {
     let is_stopped = around.stopped.contains(&task);
     is_stopped.then(|| format!("; but {task} is stopped: smtpmta tell start {part} starts it"))
+}
+
+/// When it came to this end.
+fn at(trace: &Trace, recipient: &Whereabouts, what: &str) -> String {
+    since(trace, recipient, what).replacen("since", "at", 1)
 }
 
 /// When this last happened to it.

@@ -133,5 +133,5 @@ fn what_a_message_waits_for_is_a_sentence_that_names_the_command_that_frees_it()
     assert_eq!(world.ask(&format!("queue release {id}")).status, 0);
     sink.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
     world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
-    why(&["its next hop took it since"]);
+    why(&["its next hop took it at 20"]);
 }
