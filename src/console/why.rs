@@ -120,7 +120,7 @@ fn reason(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Stri
             };
             format!(
                 "{word}{}{}{back}",
-                at(trace, recipient, event),
+                ended_at(trace, recipient, event),
                 last(trace, recipient, event)
             )
         }
@@ -241,7 +241,7 @@ fn stopped(around: &Surroundings, task: Task, part: &str) -> Option<String> {
 }
 
 /// When it came to this end.
-fn at(trace: &Trace, recipient: &Whereabouts, what: &str) -> String {
+fn ended_at(trace: &Trace, recipient: &Whereabouts, what: &str) -> String {
     since(trace, recipient, what).replacen("since", "at", 1)
 }
 
