@@ -132,6 +132,10 @@ crash_points! {
     RetryWritten = "retry-written",
     /// The commit of that has returned; the operator has heard nothing, and osesctl has not been rung.
     RetryCommitted = "retry-committed",
+    /// An operator has messages held, released, removed or brought back in the open transaction.
+    ByHandWritten = "by-hand-written",
+    /// The commit of that has returned; the operator has heard nothing, and no task has been rung.
+    ByHandCommitted = "by-hand-committed",
     /// The clock was set back: some of what waits is made due earlier in the open transaction.
     SetbackWritten = "setback-written",
     /// The commit of that has returned; the rest waits for as long as the clock was set back.

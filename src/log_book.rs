@@ -32,11 +32,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 static LOG: OnceLock<Scribe> = OnceLock::new();
 static CONSOLE: OnceLock<Scribe> = OnceLock::new();
 
-/// Opens the log book: on `file`, to which it appends, or on standard error. A panic goes to the log, too.
+/// Opens the log book: on `file`, to which it appends, or on standard error. A panic goes to the log, too. From now on
+/// somebody is there for the operator's lines: the first of them, where we listen, is said but once.
 ///
 /// # Errors
 /// The file cannot be opened, no thread can be started, or the log book is open already.
 pub fn open(level: LogLevel, file: Option<&Path>) -> io::Result<()> {
+    start_console()?;
     let scribe = Scribe::start("log", sink(file)?, lost_records, PAUSE)?;
     let scribe = LOG.get_or_init(|| scribe);
     // Fails where it was called before: the second scribe has ended then, and the first goes on.
@@ -92,17 +94,19 @@ pub fn finish() -> bool {
 
 /// The operator's scribe, started by whoever says the first word; `None` where no thread can be started.
 fn console() -> Option<&'static Scribe> {
-    if CONSOLE.get().is_none() {
-        let scribe = Scribe::start(
-            "console",
-            Sink::standard_output().ok()?,
-            lost_words,
-            Duration::ZERO,
-        )
-        .ok()?;
+    start_console().ok()?;
+    CONSOLE.get()
+}
+
+/// Starts the operator's scribe, where there is none yet; and where standard output is closed, none.
+fn start_console() -> io::Result<()> {
+    if CONSOLE.get().is_none()
+        && let Ok(sink) = Sink::standard_output()
+    {
+        let scribe = Scribe::start("console", sink, lost_words, Duration::ZERO)?;
         let _ = CONSOLE.set(scribe); // somebody else was faster: ours ends with its channel
     }
-    CONSOLE.get()
+    Ok(())
 }
 
 fn lost_records(lost: u64) -> Line {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Queue { words, json } => ask(&invocation.config.spool, "queue", words, *json),
+        Command::About { verb, words, json } => ask(&invocation.config.spool, verb, words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
             Ok(line) => print(&line),
@@ -82,10 +83,12 @@ fn run(invocation: Invocation) -> ExitCode {
     } = &invocation.config;
     if let Err(error) = log_book::open(*log_level, log_file.as_deref()) {
         let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
-        return complain(
-            Exit::Configuration,
-            &format!("smtpmta: log-file: {}: {error}", file.display()),
-        );
+        // Where the system has no thread left, the configuration is not at fault.
+        let exit = match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::OutOfMemory => Exit::TryLater,
+            _ => Exit::Configuration,
+        };
+        return complain(exit, &format!("smtpmta: log-file: {}: {error}", file.display()));
     }
     let status = addin::run(invocation);
     log_book::finish();

@@ -1,9 +1,10 @@
-//! What threads share and wait on, for those rooms whose threads depend on each other: locks, conditions, channels and
-//! the start of a thread.
+//! What threads share and wait on, for those rooms whose threads depend on each other: locks, conditions, channels, files
+//! that somebody may write to, and the start of a thread.
 //!
-//! In the program these are those of `parking_lot`, `crossbeam-channel` and the standard library, and nothing else. The
-//! tests named `schedules`, built with the feature of that name, run the same rooms with those of `sync/scheduled.rs`:
-//! there [shuttle](https://docs.rs/shuttle) decides which thread goes on at each step, and tries thousands of orders.
+//! In the program these are those of `parking_lot`, `crossbeam-channel`, the standard library and the system, and nothing
+//! else. The tests named `schedules`, built with the feature of that name, run the same rooms with those of
+//! `sync/scheduled.rs`: there [shuttle](https://docs.rs/shuttle) decides which thread goes on at each step, and tries
+//! thousands of orders.
 
 #[cfg(all(test, feature = "schedules"))]
 mod scheduled;
@@ -19,6 +20,7 @@ mod real {
     use std::time::{Duration, Instant};
 
     pub use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
+    pub use nix::poll::poll;
     pub use parking_lot::{Condvar, Mutex};
     pub use std::sync::atomic::AtomicUsize;
     pub use std::thread;

@@ -5,6 +5,7 @@
 
 mod support {
     pub mod account;
+    pub mod chance;
     pub mod client;
     pub mod daemon;
     pub mod dialogue;
@@ -37,6 +38,7 @@ mod rooms {
     mod backoff;
     mod bad_configs;
     mod bounded;
+    mod by_hand;
     mod clock;
     mod console;
     mod contents;
@@ -75,6 +77,7 @@ mod rooms {
     mod soak;
     mod standing;
     mod stop_and_start;
+    mod tracing;
     mod upgrade;
     mod verify;
 }

@@ -150,7 +150,8 @@ fn measure_all(
         })
         .collect();
     for rep in 0..reps {
-        for (number, (row, results)) in rows.iter().zip(&mut measured).enumerate() {
+        for number in order(rows.len(), rep) {
+            let (row, results) = (&rows[number], &mut measured[number]);
             let began = Instant::now();
             if let Some(outcome) = row.ceiling(ground) {
                 let name = format!("{}, round {}, load alone", row.name(), rep + 1);
@@ -172,6 +173,20 @@ fn measure_all(
         }
     }
     (measured, complaints)
+}
+
+/// The order of so many rows in this round. What a machine did before moves a value, too: in each round a row has other
+/// rows before it.
+fn order(rows: usize, round: usize) -> impl Iterator<Item = usize> {
+    let is_coprime = |stride: &usize| {
+        let (mut a, mut b) = (*stride, rows);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a == 1
+    };
+    let stride = (1..).filter(is_coprime).nth(round).unwrap_or(1);
+    (0..rows).map(move |place| (place * stride + round) % rows)
 }
 
 fn told(

@@ -56,6 +56,9 @@ const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long its sessions may take to finish what is on the wire.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// What a task is doing that does not run.
+pub(super) const STOPPED: &str = "Stopped";
+
 /// The tasks that run, and what they share.
 pub(super) struct Crew {
     queue: WorkQueue,
@@ -302,7 +305,7 @@ impl Crew {
 
     /// The primary tasks, and what each is doing.
     pub(super) fn primary_rows(&self) -> Vec<(Task, String)> {
-        let line = |task: Task| self.board.line(task).unwrap_or_else(|| "Stopped".to_owned());
+        let line = |task: Task| self.board.line(task).unwrap_or_else(|| STOPPED.to_owned());
         Task::PRIMARY.iter().map(|task| (*task, line(*task))).collect()
     }
 

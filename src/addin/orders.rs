@@ -4,18 +4,25 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 
+use super::crew::STOPPED;
 use super::files::Files;
 use super::{Addin, StartError};
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
+use crate::console::trace;
+use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
 use crate::log_book;
-use crate::work_queue::{QueueError, Retry, WorkQueue};
+use crate::work_queue::id::MessageId;
+use crate::work_queue::{ByHand, QueueError, Retry, Trace, WorkQueue};
 
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
+
+/// Next hops that `queue age` shows, unless it is said how many.
+const USUAL_AGES: usize = 20;
 
 impl Addin {
     /// Does what `request` asks for and answers it; whether the MTA is to stop.
@@ -30,6 +37,46 @@ impl Addin {
             // A large queue takes its time: the others must not wait for it.
             Ok(Command::Retry(what)) => {
                 self.retry(what, request);
+                return false;
+            }
+            Ok(Command::ByHand(deed, ids)) => {
+                self.by_hand(deed, ids, request);
+                return false;
+            }
+            Ok(Command::Age(limit)) => {
+                self.aside("queue-age", request, move |queue| {
+                    let rows = queue.ages()?;
+                    let exit = if rows.is_empty() {
+                        Exit::Refused
+                    } else {
+                        Exit::Done
+                    };
+                    Ok((exit, screen::ages(&rows, limit.rows(USUAL_AGES))))
+                });
+                return false;
+            }
+            Ok(Command::Trace(id)) => {
+                self.aside("trace", request, move |queue| {
+                    let found: Vec<Trace> = queue.trace(id)?.into_iter().collect();
+                    Ok((found_or_not(&found), trace::traces(&found, false, queue.now())))
+                });
+                return false;
+            }
+            Ok(Command::Find(what, most)) => {
+                self.aside("trace", request, move |queue| {
+                    let mut ids = queue.find(&what, most.saturating_add(1))?;
+                    let more = ids.len() > most;
+                    ids.truncate(most);
+                    let mut found = Vec::new();
+                    for id in ids.into_iter().rev() {
+                        found.extend(queue.trace(id)?);
+                    }
+                    Ok((found_or_not(&found), trace::traces(&found, more, queue.now())))
+                });
+                return false;
+            }
+            Ok(Command::Why(id)) => {
+                self.why(id, request);
                 return false;
             }
             Ok(Command::List(rows)) => {
@@ -115,6 +162,45 @@ impl Addin {
             let messages = retried?;
             let exit = if messages > 0 { Exit::Done } else { Exit::Refused };
             Ok((exit, screen::retried(messages)))
+        });
+    }
+
+    /// Says what a message waits for.
+    fn why(&self, id: MessageId, request: &Request) {
+        let doing = self.crew.primary_rows();
+        let stopped = doing.into_iter().filter(|(_, doing)| doing == STOPPED);
+        let around = Surroundings {
+            stopped: stopped.map(|(task, _)| task).collect(),
+            handlers: self.crew.handler_rows(),
+            expires: id.arrived().plus(self.invocation.config.expire),
+            now: self.queue.now(),
+        };
+        self.aside("why", request, move |queue| {
+            let found = queue.trace(id)?;
+            Ok((found_or_not(found.as_slice()), why::why(found.as_ref(), &around)))
+        });
+    }
+
+    /// Does this to messages; whoever has more to do then is told.
+    fn by_hand(&self, deed: ByHand, ids: Vec<MessageId>, request: &Request) {
+        let (by, bells) = (request.by.clone(), self.crew.bells());
+        self.aside("queue-by-hand", request, move |queue| {
+            let done = queue.do_by_hand(deed, &ids, &by);
+            match deed {
+                ByHand::Release => {
+                    bells.imsgcnv.kick();
+                    bells.omsgcnv.kick();
+                }
+                ByHand::Bounce => bells.drt.kick(),
+                ByHand::Hold | ByHand::Delete | ByHand::Undelete => {}
+            }
+            let done = done?;
+            let exit = if done.recipients > 0 {
+                Exit::Done
+            } else {
+                Exit::Refused
+            };
+            Ok((exit, screen::done_by_hand(deed, done)))
         });
     }
 
@@ -250,6 +336,14 @@ impl Addin {
             }
         }
         Answer { status, text }
+    }
+}
+
+fn found_or_not(found: &[Trace]) -> Exit {
+    if found.is_empty() {
+        Exit::Refused
+    } else {
+        Exit::Done
     }
 }
 

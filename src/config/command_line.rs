@@ -134,6 +134,9 @@ impl Asked {
         if known.name == "verify" {
             options.optflagmulti("", "account", "");
         }
+        if known.name == "trace" {
+            options.optmulti("", "limit", "", "");
+        }
         if ["queue", "show"].contains(&known.name) {
             options.optmulti("", "limit", "", "");
             options.optflagmulti("", "all", "");
@@ -143,12 +146,12 @@ impl Asked {
             Err(fail) => return self.wrong("", behind(known, &fail)),
         };
         let mut words = matches.free.clone();
-        if ["queue", "show"].contains(&known.name) && !words.is_empty() {
+        if ["queue", "show", "trace"].contains(&known.name) && !words.is_empty() {
             // What follows the first words is the MTA's to understand.
             for limit in matches.opt_strs("limit") {
                 words.extend(["--limit".to_owned(), limit]);
             }
-            if matches.opt_present("all") {
+            if known.name != "trace" && matches.opt_present("all") {
                 words.push("--all".to_owned());
             }
         }
@@ -173,6 +176,12 @@ impl Asked {
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
+        } else if let Some(verb) = ["trace", "why"].into_iter().find(|verb| *verb == known.name) {
+            self.command = Command::About {
+                verb,
+                words,
+                json: matches.opt_present("json"),
+            };
         } else if known.name == "show" {
             self.command = Command::Show {
                 words,

@@ -663,10 +663,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list [--limit N] | retry [--hop NAME | ID ...]",
+        "list|age|retry|hold|bounce|release|delete|undelete ...",
         true,
-        "List what is in the work queues, the oldest first. Make messages that wait in the outbound work queue due now: those for a next hop, whose back-off ends with \
-         that, or these, or all.",
+        "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
+         [--limit N | --all]); make what waits in the outbound work queue due now, for next hops, whose back-off ends \
+         with that, by ID, or all of it (retry [--hop NAME | ID ...]); put messages aside, return them to their senders, \
+         let those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
+         release, delete, undelete, with IDs).",
     ),
     now(
         "verify",
@@ -675,13 +678,19 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Look through the work queues in DIR, or in the spool, while the MTA runs or not, and say what is not in order; \
          with --account also whether everything that was accepted is accounted for.",
     ),
-    later(
+    now(
         "trace",
-        "ID|ADDRESS",
+        "ID|ADDRESS [--limit N]",
         true,
-        "Show everything that happened to a message.",
+        "Show everything that is known of a message, from who brought it to where it went; or of the last messages, 10 \
+         or N, that are from or for an address, or have it for their Message-ID.",
     ),
-    later("why", "ID", true, "Say what a message waits for."),
+    now(
+        "why",
+        "ID",
+        true,
+        "Say in a sentence what a message waits for, since when, until when, and what would free it.",
+    ),
     later(
         "route",
         "ADDRESS",
@@ -705,13 +714,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
 static QUEUE_VERBS: [(&str, bool); 12] = [
     ("retry", true),
     ("list", true),
+    ("age", true),
+    ("hold", true),
+    ("bounce", true),
+    ("release", true),
+    ("delete", true),
+    ("undelete", true),
     ("show", false),
-    ("age", false),
-    ("hold", false),
-    ("release", false),
-    ("bounce", false),
-    ("delete", false),
-    ("undelete", false),
     ("route", false),
     ("export", false),
     ("import", false),
@@ -726,12 +735,15 @@ pub fn has_queue_verb(verb: &str) -> bool {
 /// Why a word behind `queue`, or none, is no verb that can be used.
 #[must_use]
 pub fn queue_verb_refused(verb: Option<&str>) -> String {
+    let there = QUEUE_VERBS.iter().filter(|(_, available)| *available);
+    let there: Vec<&str> = there.map(|(verb, _)| *verb).collect();
+    let there = there.join(", ");
     match verb {
-        None => "queue: expected a verb behind it: list, retry".to_owned(),
+        None => format!("queue: expected a verb behind it: {there}"),
         Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {
-            format!("queue {verb}: this verb is not available in this version; there are list and retry")
+            format!("queue {verb}: this verb is not available in this version; there are {there}")
         }
-        Some(verb) => format!("queue: {}: no such verb; there are list and retry", quoted(verb)),
+        Some(verb) => format!("queue: {}: no such verb; there are {there}", quoted(verb)),
     }
 }
 

@@ -58,6 +58,15 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `trace` and `why`: the words behind them, never none; and whether the answer is to be JSON.
+    About {
+        /// The verb.
+        verb: &'static str,
+        /// What it is about.
+        words: Vec<String>,
+        /// `--json`.
+        json: bool,
+    },
     /// `tell WORDS`: an operator's command, never empty.
     Tell(Vec<String>),
     /// `verify`: look a work queue through.
@@ -529,6 +538,16 @@ mod tests {
             json: true,
         };
         assert_eq!(asked(&["queue", "list", "--json", "--limit", "50"]).command, list);
+        let about = |verb, words: &[&str]| Command::About {
+            verb,
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            json: false,
+        };
+        assert_eq!(asked(&["why", "x"]).command, about("why", &["x"]));
+        assert_eq!(
+            asked(&["trace", "--limit=5", "a@b.example"]).command,
+            about("trace", &["a@b.example", "--limit", "5"])
+        );
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);
@@ -565,14 +584,18 @@ mod tests {
         for (args, expected) in [
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
-                &["queue", "hold"],
-                "queue hold: this verb is not available in this version; there are list and retry",
+                &["queue", "export"],
+                "queue export: this verb is not available in this version; there are retry, list, age, hold, \
+                 bounce, release, delete, undelete",
             ),
             (
                 &["queue", "dance"],
-                "queue: \"dance\": no such verb; there are list and retry",
+                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
             ),
-            (&["queue"], "queue: expected a verb behind it: list, retry"),
+            (
+                &["queue"],
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
+            ),
             (
                 &["sendmail", "-t"],
                 "sendmail: this command is not available in this version",

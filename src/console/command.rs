@@ -5,8 +5,8 @@ use std::fmt;
 use crate::config::exit::Exit;
 use crate::config::flags;
 use crate::tasks::Task;
-use crate::work_queue::Retry;
 use crate::work_queue::id::MessageId;
+use crate::work_queue::{ByHand, Retry};
 
 /// A command, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,18 @@ pub enum Command {
     Housekeeping,
     /// `queue retry …`.
     Retry(Retry),
+    /// `queue hold`, `bounce`, `release`, `delete` or `undelete`, for these messages.
+    ByHand(ByHand, Vec<MessageId>),
     /// `queue list`, with at most so many rows.
     List(usize),
+    /// `queue age`, with at most so many rows.
+    Age(Limit),
+    /// `trace ID`.
+    Trace(MessageId),
+    /// `trace` of the last messages, so many, that have to do with an address or a Message-ID.
+    Find(String, usize),
+    /// `why ID`.
+    Why(MessageId),
 }
 
 /// How many rows an answer may have.
@@ -51,6 +61,9 @@ impl Limit {
         }
     }
 }
+
+/// Messages that `trace` tells of unless `--limit` says how many.
+pub const USUAL_TRACES: usize = 10;
 
 /// Rows of `queue list` unless `--limit` says how many.
 pub const USUAL_LIST: usize = 100;
@@ -212,6 +225,12 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
     match words {
         ["quit" | "exit"] => Ok(Command::Quit),
         ["queue", verb @ ..] => queue(verb),
+        ["trace", rest @ ..] => trace(rest),
+        ["why", id] => match id.parse() {
+            Ok(id) => Ok(Command::Why(id)),
+            Err(_) => refuse(&format!("why: {}: expected the ID of a message", shown(id))),
+        },
+        ["why", ..] => refuse("why: expected the ID of one message behind it"),
         ["refresh"] => Ok(Command::Refresh),
         ["housekeeping"] => Ok(Command::Housekeeping),
         ["start", part @ ..] => part_named(part).map(Command::Start),
@@ -224,9 +243,9 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
         ["refresh" | "housekeeping" | "quit" | "exit", .., extra] => {
             refuse(&format!("{}: expected nothing more", shown(extra)))
         }
-        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, queue, quit"),
+        [] => refuse("expected a command: show, start, stop, refresh, housekeeping, queue, trace, why, quit"),
         [word, ..] => refuse(&format!(
-            "{}: not a command; expected show, start, stop, refresh, housekeeping, queue or quit",
+            "{}: not a command; expected show, start, stop, refresh, housekeeping, queue, trace, why or quit",
             shown(word)
         )),
     }
@@ -260,13 +279,57 @@ fn limit(command: &str, words: &[&str]) -> Result<usize, Refusal> {
     }
 }
 
+/// `trace`, with an ID, an address or a Message-ID; of the latter two perhaps with `--limit N`.
+fn trace(words: &[&str]) -> Result<Command, Refusal> {
+    match words {
+        [] => refuse("trace: expected the ID of a message, an address or a Message-ID behind it"),
+        [what] => Ok(match what.parse() {
+            Ok(id) => Command::Trace(id),
+            Err(_) => Command::Find((*what).to_owned(), USUAL_TRACES),
+        }),
+        [what, rest @ ..] => limit("trace", rest).map(|rows| Command::Find((*what).to_owned(), rows)),
+    }
+}
+
 /// `queue list`, with `--limit N`; `queue retry`.
 fn queue(words: &[&str]) -> Result<Command, Refusal> {
     match words {
         ["retry", rest @ ..] => retry(rest),
         ["list"] => Ok(Command::List(USUAL_LIST)),
         ["list", rest @ ..] => limit("queue list", rest).map(Command::List),
+        ["age"] => Ok(Command::Age(Limit::Usual)),
+        ["age", "--all"] => Ok(Command::Age(Limit::All)),
+        ["age", rest @ ..] => limit("queue age", rest).map(|rows| Command::Age(Limit::Rows(rows))),
+        [verb, rest @ ..] if by_hand_verb(verb).is_some() => by_hand(verb, rest),
         _ => refuse(&flags::queue_verb_refused(words.first().copied())),
+    }
+}
+
+/// What the verb behind `queue` does to messages that are named, if it does that.
+fn by_hand_verb(verb: &str) -> Option<ByHand> {
+    Some(match verb {
+        "hold" => ByHand::Hold,
+        "bounce" => ByHand::Bounce,
+        "release" => ByHand::Release,
+        "delete" => ByHand::Delete,
+        "undelete" => ByHand::Undelete,
+        _ => return None,
+    })
+}
+
+/// One of these, with IDs: never for everything.
+fn by_hand(verb: &str, words: &[&str]) -> Result<Command, Refusal> {
+    let id = |word: &&str| match word.parse::<MessageId>() {
+        Ok(id) => Ok(id),
+        Err(_) => refuse(&format!(
+            "queue {verb}: {}: expected the ID of a message",
+            shown(word)
+        )),
+    };
+    let ids = words.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+    match (by_hand_verb(verb), ids.is_empty()) {
+        (Some(deed), false) => Ok(Command::ByHand(deed, ids)),
+        _ => refuse(&format!("queue {verb}: expected IDs of messages behind it")),
     }
 }
 
@@ -399,14 +462,18 @@ mod tests {
             Ok(Retry::Messages(vec![MessageId(0x0003_8D7E_A4C6_8000)]))
         );
         for (line, refusal) in [
-            ("queue", "queue: expected a verb behind it: list, retry"),
             (
-                "queue hold x",
-                "queue hold: this verb is not available in this version; there are list and retry",
+                "queue",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
+            ),
+            (
+                "queue export x",
+                "queue export: this verb is not available in this version; there are retry, list, age, hold, \
+                 bounce, release, delete, undelete",
             ),
             (
                 "queue dance",
-                "queue: \"dance\": no such verb; there are list and retry",
+                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
             ),
             (
                 "queue retry --hop",
@@ -426,6 +493,56 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_to_messages_by_hand_is_done_to_those_that_are_named_and_to_no_others() {
+        let id = MessageId(0x0003_8D7E_A4C6_8000);
+        for (verb, deed) in [
+            ("hold", ByHand::Hold),
+            ("bounce", ByHand::Bounce),
+            ("RELEASE", ByHand::Release),
+            ("delete", ByHand::Delete),
+            ("undelete", ByHand::Undelete),
+        ] {
+            assert_eq!(
+                parse(&format!("queue {verb} 00038D7EA4C68000 00038d7ea4c68000")),
+                Ok(Command::ByHand(deed, vec![id, id]))
+            );
+            let verb = verb.to_lowercase();
+            for (words, refusal) in [
+                ("", "expected IDs of messages behind it"),
+                ("00038D7EA4C68000 x", "x: expected the ID of a message"),
+                ("--hop a.example", "--hop: expected the ID of a message"),
+            ] {
+                let refusal = Refusal::Usage(format!("queue {verb}: {refusal}"));
+                assert_eq!(parse(&format!("queue {verb} {words}")), Err(refusal));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_traced_by_its_id_and_found_by_an_address_or_its_message_id() {
+        let id = MessageId(0x0003_8D7E_A4C6_8000);
+        let find = |what: &str, rows| Ok(Command::Find(what.to_owned(), rows));
+        assert_eq!(parse("trace 00038D7EA4C68000"), Ok(Command::Trace(id)));
+        assert_eq!(parse("why 00038d7ea4c68000"), Ok(Command::Why(id)));
+        assert_eq!(parse("trace Ann@B.example"), find("ann@b.example", USUAL_TRACES));
+        assert_eq!(parse("trace <1@b.example> --limit 3"), find("<1@b.example>", 3));
+        for (line, refusal) in [
+            (
+                "trace",
+                "trace: expected the ID of a message, an address or a Message-ID behind it",
+            ),
+            (
+                "trace a b",
+                "trace: b: expected --limit with a number from 1 to 10000",
+            ),
+            ("why", "why: expected the ID of one message behind it"),
+            ("why x", "why: x: expected the ID of a message"),
+        ] {
+            assert_eq!(parse(line), Err(Refusal::Usage(refusal.to_owned())), "{line}");
+        }
+    }
+
+    #[test]
     fn what_may_be_long_takes_a_limit() {
         for (line, command) in [
             ("show queue", Command::Show(What::Queue, Limit::Usual)),
@@ -435,6 +552,9 @@ mod tests {
                 Command::Show(What::Hops, Limit::Rows(5)),
             ),
             ("show lists --all", Command::Show(What::Lists, Limit::All)),
+            ("queue age", Command::Age(Limit::Usual)),
+            ("queue age --all", Command::Age(Limit::All)),
+            ("queue age --limit 7", Command::Age(Limit::Rows(7))),
             ("queue list", Command::List(USUAL_LIST)),
             ("queue list --limit 10000", Command::List(10_000)),
             ("queue list --limit=1", Command::List(1)),

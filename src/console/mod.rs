@@ -4,4 +4,6 @@ pub mod client;
 pub mod command;
 pub mod screen;
 pub mod server;
+pub mod trace;
 pub mod verdict;
+pub mod why;

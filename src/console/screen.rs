@@ -9,7 +9,7 @@ use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
-use crate::work_queue::{HopRow, ListRow, Listing, QueueRow};
+use crate::work_queue::{AGES, AgeRow, ByHand, Done, HopRow, ListRow, Listing, QueueRow};
 
 /// An answer as text, and as JSON for programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -230,6 +230,57 @@ pub fn listing(listing: &Listing, now: Stamp) -> Screen {
     }
 }
 
+/// `queue age`: how many recipients of which age wait for each next hop, or are on their way there; at most `limit` next
+/// hops, and all of them together.
+#[must_use]
+pub fn ages(rows: &[AgeRow], limit: usize) -> Screen {
+    let mut heads = [const { String::new() }; AGES.len() + 3];
+    heads[0] = "Recipients".to_owned();
+    for (head, age) in heads[1..].iter_mut().zip(AGES) {
+        *head = format!("<{age}m");
+    }
+    heads[AGES.len() + 1] = "older".to_owned();
+    heads[AGES.len() + 2] = "Next hop".to_owned();
+    let mut all = AgeRow {
+        next_hop: "all".to_owned(),
+        ..AgeRow::default()
+    };
+    for row in rows {
+        for (sum, count) in all.counts.iter_mut().zip(row.counts) {
+            *sum += count;
+        }
+    }
+    let mut table = Table { rows: vec![heads] };
+    for row in rows.iter().take(limit).chain((!rows.is_empty()).then_some(&all)) {
+        let mut cells = [const { String::new() }; AGES.len() + 3];
+        cells[0] = row.total().to_string();
+        for (cell, count) in cells[1..].iter_mut().zip(row.counts) {
+            *cell = count.to_string();
+        }
+        cells[AGES.len() + 2] = row.next_hop.clone();
+        table.add(cells);
+    }
+    let mut text = table.text("Nothing waits for a next hop.");
+    match rows.len().saturating_sub(limit) {
+        0 => {}
+        1 => text.push_str("1 next hop more is not shown\n"),
+        more => {
+            let _ = writeln!(text, "{more} next hops more are not shown");
+        }
+    }
+    let facts = |row: &AgeRow| {
+        let younger = AGES.iter().zip(row.counts);
+        let younger: Vec<Value> = younger
+            .map(|(age, count)| json!({ "younger_than_minutes": age, "recipients": count }))
+            .collect();
+        json!({ "next_hop": row.next_hop, "recipients": row.total(), "ages": younger, "older": row.counts[AGES.len()] })
+    };
+    Screen {
+        text,
+        json: rows.iter().take(limit).map(facts).collect(),
+    }
+}
+
 /// `show lists`: the domain lists.
 #[must_use]
 pub fn lists(rows: &[ListRow], now: Stamp) -> Screen {
@@ -332,6 +383,46 @@ pub fn retried(messages: usize) -> Screen {
     }
 }
 
+/// `queue hold` and its like: how many recipients of how many messages that was done to.
+#[must_use]
+pub fn done_by_hand(deed: ByHand, done: Done) -> Screen {
+    let Done {
+        messages,
+        recipients,
+        in_hand,
+    } = done;
+    let (matching, word) = match deed {
+        ByHand::Hold => ("waits", "put aside"),
+        ByHand::Bounce => (
+            "waits or is held",
+            "given up: drt tells the sender, if there is one",
+        ),
+        ByHand::Release => ("is held", "released"),
+        ByHand::Delete => ("is in the queue", "removed"),
+        ByHand::Undelete => ("was removed", "brought back, and held"),
+    };
+    let counted = |number: usize, one: &str| match number {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
+    let mut text = match recipients {
+        0 => format!("nothing that {matching} matched\n"),
+        _ => format!(
+            "{} of {} {word}\n",
+            counted(recipients, "recipient"),
+            counted(messages, "message")
+        ),
+    };
+    if in_hand > 0 {
+        let in_hand = counted(in_hand, "recipient");
+        let _ = writeln!(text, "{in_hand} in the hands of session handlers: left as before");
+    }
+    Screen {
+        text,
+        json: json!({ "messages": messages, "recipients": recipients, "in_hand": in_hand }),
+    }
+}
+
 /// What a row of the queue holds may be damaged, and a line must stay one.
 pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
@@ -343,7 +434,7 @@ fn age(now: Stamp, then: Stamp) -> String {
 }
 
 /// How long until then; a dash where there is nothing to wait for.
-fn until(now: Stamp, then: Option<Stamp>) -> String {
+pub(super) fn until(now: Stamp, then: Option<Stamp>) -> String {
     match then {
         None => "-".to_owned(),
         Some(then) if then <= now => "now".to_owned(),
@@ -478,6 +569,45 @@ mod tests {
             listing(&Listing::default(), Stamp(0)).text,
             "There is nothing in the work queues.\n"
         );
+    }
+
+    #[test]
+    fn what_was_done_by_hand_is_counted_and_so_is_what_was_left_alone() {
+        let done = |recipients, in_hand| Done {
+            messages: 1,
+            recipients,
+            in_hand,
+        };
+        assert_eq!(
+            done_by_hand(ByHand::Delete, done(2, 1)).text,
+            "2 recipients of 1 message removed\n1 recipient in the hands of session handlers: left as before\n"
+        );
+        let nothing = done_by_hand(ByHand::Release, Done::default());
+        assert_eq!(nothing.text, "nothing that is held matched\n");
+        assert_eq!(nothing.json["recipients"], 0);
+    }
+
+    #[test]
+    fn queue_age_counts_by_next_hop_and_in_all() {
+        let row = |next_hop: &str, young, old| {
+            let mut row = AgeRow {
+                next_hop: next_hop.to_owned(),
+                ..AgeRow::default()
+            };
+            (row.counts[0], row.counts[AGES.len()]) = (young, old);
+            row
+        };
+        let screen = ages(&[row("b.example", 40, 2), row("a.example", 1, 0)], 1);
+        assert_eq!(
+            screen.text,
+            "Recipients  <5m  <10m  <20m  <40m  <80m  <160m  <320m  <640m  <1280m  older  Next hop\n\
+             42          40   0     0     0     0     0      0      0      0       2      b.example\n\
+             43          41   0     0     0     0     0      0      0      0       2      all\n\
+             1 next hop more is not shown\n"
+        );
+        assert_eq!(screen.json[0]["ages"][0]["recipients"], 40);
+        assert_eq!(screen.json[1], Value::Null);
+        assert_eq!(ages(&[], 1).text, "Nothing waits for a next hop.\n");
     }
 
     #[test]

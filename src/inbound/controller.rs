@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::caller::{Caller, Seats};
 use super::front::Front;
@@ -19,6 +19,7 @@ use super::handler::InboundHandler;
 use super::replies;
 use crate::console::screen;
 use crate::smtp::reply::Reply;
+use crate::sync::poll;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Stop};
 use crate::tasks::board::Board;

@@ -14,5 +14,8 @@ pub mod received;
 pub mod reception;
 pub mod recipients;
 pub mod replies;
+#[cfg(test)]
+#[cfg(feature = "schedules")]
+mod schedules;
 pub mod session;
 pub mod step;

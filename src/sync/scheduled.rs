@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollTimeout};
 use shuttle::rand::{Rng, thread_rng};
 
 pub use channel::{Receiver, RecvError, Sender, bounded, first_of};
@@ -82,6 +83,21 @@ fn is_limited(limit: Instant) -> bool {
 /// A wait came to its limit.
 fn pass_until(limit: Instant) {
     PASSED.set(PASSED.get() + limit.saturating_duration_since(now()));
+}
+
+/// Waits until something has come for one of these, as poll(2) does; who is patient at all is so for ever. The system rings
+/// no bell here: they are looked at each time that it is the turn of who waits.
+///
+/// # Errors
+/// What the system says.
+pub fn poll(files: &mut [PollFd<'_>], patience: PollTimeout) -> nix::Result<i32> {
+    loop {
+        let ready = nix::poll::poll(files, PollTimeout::ZERO)?;
+        if ready > 0 || patience == PollTimeout::ZERO {
+            return Ok(ready);
+        }
+        shuttle::thread::yield_now();
+    }
 }
 
 /// Lets others go on, if it is their turn.

@@ -86,8 +86,10 @@ fn hand_out(table: &HandlerTable<usize>, freed: &Bell, stop: &Stop, mut jobs: Ve
     jobs
 }
 
-/// Nothing is under way, and every place is there to be had.
-fn is_at_rest(table: &HandlerTable<usize>, places: usize) {
+/// Nothing is under way, every place is there to be had, and there were never more sessions or handlers than places.
+fn is_at_rest(table: &HandlerTable<usize>, sessions: &Sessions, places: usize) {
+    assert!(sessions.most.load(Ordering::SeqCst) <= places);
+    assert!(table.rows().len() <= places);
     assert_eq!((table.busy(), table.has_room()), (0, true));
     assert_eq!(table.available(places + 1).len(), places, "a place is lost");
 }
@@ -178,9 +180,7 @@ fn there_are_never_more_handlers_than_places_and_every_job_is_done_once() {
         let left = hand_out(&table, &freed, &Stop::default(), (0..5).collect());
         assert!(table.stop(AN_HOUR));
         assert_eq!((left, sessions.done()), (vec![], (0..5).collect()));
-        assert!(sessions.most.load(Ordering::SeqCst) <= 2);
-        assert!(table.rows().len() <= 2);
-        is_at_rest(&table, 2);
+        is_at_rest(&table, &sessions, 2);
     });
 }
 
@@ -192,7 +192,7 @@ fn a_thread_that_the_system_refuses_costs_neither_a_job_nor_a_place() {
         let left = hand_out(&table, &freed, &Stop::default(), (0..4).collect());
         assert!(table.stop(AN_HOUR));
         assert_eq!((left, sessions.done()), (vec![], (0..4).collect()));
-        is_at_rest(&table, 2);
+        is_at_rest(&table, &sessions, 2);
     });
 }
 
@@ -218,7 +218,7 @@ fn a_stop_ends_whenever_it_comes_and_every_job_was_done_or_is_left() {
         all.extend(done);
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3], "lost, or done twice");
-        is_at_rest(&table, 2);
+        is_at_rest(&table, &sessions, 2);
     });
 }
 
@@ -256,21 +256,21 @@ fn a_stop_wakes_whoever_waits_for_a_peer_without_using_its_patience() {
         hand_out(&table, &freed, &Stop::default(), vec![0, 1]);
         assert!(table.stop(AN_HOUR));
         assert_eq!(sessions.done(), [0, 1]);
-        is_at_rest(&table, 2);
+        is_at_rest(&table, &sessions, 2);
     });
 }
 
 #[test]
 fn a_stop_ends_even_if_a_session_would_not() {
     in_many_orders(ORDERS / 4, Time::Passes, || {
-        let (table, freed, _) = waiting_table(Rest::Busy);
+        let (table, freed, sessions) = waiting_table(Rest::Busy);
         hand_out(&table, &freed, &Stop::default(), vec![0, 1]);
         // Its patience may be over before they have ended, but they will.
         let _ = table.stop(AN_HOUR);
         while table.busy() > 0 {
             shuttle::thread::yield_now();
         }
-        is_at_rest(&table, 2);
+        is_at_rest(&table, &sessions, 2);
     });
 }
 
@@ -298,6 +298,6 @@ fn who_makes_room_for_others_is_told_once_and_gives_its_place_back() {
         assert!((2..=4).contains(&told), "{told} were told to go");
         while !table.stop(AN_HOUR) {}
         assert_eq!(sessions.done(), [0, 1, 2, 3]);
-        is_at_rest(&table, 2);
+        is_at_rest(&table, &sessions, 2);
     });
 }

@@ -46,16 +46,15 @@ struct Known {
 }
 
 impl Known {
-    /// Forgets those that could be looked at again for as long as they would be passed over the next time: they have
-    /// gone, or can be read by now.
+    /// Forgets those that nobody has come to again for the longest pause: they have gone, or can be read by now.
     fn sweep(&mut self, now: Instant) {
         let is_due = |at: Instant| now.saturating_duration_since(at) >= SWEEP_EVERY;
-        if self.messages.is_empty() || !self.swept_at.is_none_or(is_due) {
+        if !self.swept_at.is_none_or(is_due) {
             return;
         }
         self.swept_at = Some(now);
         self.messages.retain(|_, until| match until {
-            Until::Moment(until, pause) => now < *until + *pause,
+            Until::Moment(until, _) => now < *until + LONGEST_PAUSE,
             Until::TheEnd => true,
         });
     }
@@ -89,10 +88,18 @@ impl Broken {
         }
     }
 
+    /// Whether it was passed over, and has not been forgotten since.
+    #[cfg(test)]
+    pub(super) fn knows(&self, id: MessageId) -> bool {
+        self.0.lock().messages.contains_key(&id)
+    }
+
     /// How many messages there are that were passed over: among so many more, what is looked for is found.
     pub(super) fn count(&self) -> usize {
         let mut known = self.0.lock();
-        known.sweep(Instant::now());
+        if !known.messages.is_empty() {
+            known.sweep(Instant::now());
+        }
         known.messages.len()
     }
 
@@ -135,12 +142,16 @@ mod tests {
         assert!(broken.pass_over(first) && broken.pass_over(second));
         broken.pass_over_for_good(third);
         assert_eq!(broken.count(), 3);
-        let later = Instant::now() + SWEEP_EVERY;
+        let later = Instant::now() + SWEEP_EVERY + LONGEST_PAUSE;
         let known = &mut *broken.0.lock();
         known.messages.insert(second, Until::Moment(later, PAUSE));
-        known.sweep(later - PAUSE);
-        assert_eq!(known.messages.len(), 3, "it was looked through a moment ago");
+        known.swept_at = Some(later - PAUSE);
         known.sweep(later);
-        assert_eq!(known.messages.keys().copied().collect::<Vec<_>>(), [second, third]);
+        assert_eq!(known.messages.len(), 3, "it was looked through a moment ago");
+        known.sweep(later + SWEEP_EVERY);
+        assert_eq!(
+            known.messages.keys().copied().collect::<Vec<_>>(),
+            [second, third]
+        );
     }
 }

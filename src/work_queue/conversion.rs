@@ -271,19 +271,19 @@ impl WorkQueue {
             return committed;
         }
         // What only gets a next hop can get it again.
-        let mut trouble = None;
+        let mut trouble = None::<QueueError>;
         for (n, adopted) in adopted.into_iter().enumerate() {
-            let committed = record(n..n + 1);
+            let recorded = match trouble.as_ref().is_some_and(QueueError::is_about_all) {
+                // It would fare no better: nothing of it was recorded with the others.
+                true => None,
+                false => Some(record(n..n + 1)),
+            };
             if let Some(adopted) = adopted {
-                adopted.settle(&committed);
+                adopted.settle(recorded.as_ref().unwrap_or(&committed));
             }
-            if let Err(error) = committed {
+            if let Some(Err(error)) = recorded {
                 let id = messages[n].0.id;
                 trouble = self.pass_over_unrecorded(id, error).err().or(trouble);
-            }
-            // None of the others would fare better; what is in a file of its own is left to the sweep.
-            if trouble.as_ref().is_some_and(QueueError::is_about_all) {
-                break;
             }
         }
         trouble.map_or(Ok(()), Err)
@@ -526,6 +526,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     let mut passed_on = 0;
     let mut ended = false;
     let mut present = None;
+    let mut held = None;
     for (n, delivery) in &message.deliveries {
         match delivery {
             Delivery::Delivered(place) => {
@@ -556,9 +557,10 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
                     reason,
                 )?;
             }
-            Delivery::Hold(reason) => put_aside(ledger, id, *n, reason)?,
+            Delivery::Hold(reason) => held = put_aside(ledger, id, *n, reason)?.or(held),
         }
     }
+    tell_of_held(id, held);
     if passed_on > 0 {
         ledger.record(id, None, "converted", PASSED_ON)?;
         reach(CrashPoint::PassOnWritten);
@@ -582,6 +584,7 @@ fn routed(
         replace_content(ledger, id, content, file)?;
     }
     let mut ways = Ways::default();
+    let mut held = None;
     for (n, way) in &message.ways {
         match way {
             Way::Hop(hop) => {
@@ -606,9 +609,10 @@ fn routed(
                 }
             }
             Way::Later(reason, due) => defer(ledger, id, *n, reason, *due)?,
-            Way::Hold(reason) => put_aside(ledger, id, *n, reason)?,
+            Way::Hold(reason) => held = put_aside(ledger, id, *n, reason)?.or(held),
         }
     }
+    tell_of_held(id, held);
     ways.record(ledger, id)?;
     write_structure(ledger, id, message.structure.as_ref())
 }
@@ -689,16 +693,25 @@ fn defer(
     Ok(())
 }
 
-pub(super) fn put_aside(
+/// Holds a recipient; gives the reason, if there was anything to hold.
+pub(super) fn put_aside<'r>(
     ledger: &Ledger<'_>,
     id: MessageId,
     n: u32,
-    reason: &Reason,
-) -> Result<(), QueueError> {
-    if end(ledger, id, n, State::Held, Some(reason))? {
-        ledger.record(id, Some(n), "held", &reason.text)?;
+    reason: &'r Reason,
+) -> Result<Option<&'r Reason>, QueueError> {
+    if !end(ledger, id, n, State::Held, Some(reason))? {
+        return Ok(None);
     }
-    Ok(())
+    ledger.record(id, Some(n), "held", &reason.text)?;
+    Ok(Some(reason))
+}
+
+/// Tells once of a message of which something is held, however many recipients that are.
+pub(super) fn tell_of_held(id: MessageId, reason: Option<&Reason>) {
+    if let Some(reason) = reason {
+        log::error!("id={id} held: {}", reason.text);
+    }
 }
 
 /// Works out anew for which conversion a message waits, and until when.

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::WorkQueue;
-use super::error::QueueError;
 use super::intake::{Deputized, Ticket};
 use super::ledger::Ledger;
 use super::lists::{Claim, Claimed, first_due, make_lists};

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::conversion::{Converted, Delivery, end, put_aside};
+use super::conversion::{Converted, Delivery, end, put_aside, tell_of_held};
 use super::damage::mailbox_in;
 use super::error::QueueError;
 use super::id::MessageId;
@@ -80,7 +80,7 @@ pub(super) fn expand(
     };
     if targets.is_empty() {
         let reason = Reason::here(EnhancedCode(5, 3, 5), "an alias that stands for nobody");
-        put_aside(ledger, id, n, &reason)?;
+        tell_of_held(id, put_aside(ledger, id, n, &reason)?);
         return Ok(false);
     }
     end(ledger, id, n, State::Expanded, None)?;

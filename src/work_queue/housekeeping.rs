@@ -19,7 +19,7 @@ use crate::crash_point::{CrashPoint, reach};
 /// What a sweep of the content folder found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Files that a message in the queue needs.
+    /// Files that a message needs which is in the queue, or may be brought back.
     pub kept: usize,
     /// Files that nobody needed.
     pub removed: usize,
@@ -59,6 +59,7 @@ impl WorkQueue {
                     let mut sums = Counts::new();
                     for id in &ids {
                         account::forget(ledger, id.0, &mut sums)?;
+                        forget_removed(ledger, *id)?;
                         ledger.run("DELETE FROM event WHERE message = ?", [id.0])?;
                         ledger.run("DELETE FROM recipient WHERE message = ?", [id.0])?;
                         reach(CrashPoint::ForgettingWritten);
@@ -104,7 +105,7 @@ impl WorkQueue {
         Ok(())
     }
 
-    /// Removes content files that belong to no message in the queue. Those that may still be on their way in,
+    /// Removes content files that belong to no message in the queue, and to none that may be brought back. Those that may still be on their way in,
     /// because they are younger than `started`, are left alone.
     ///
     /// # Errors
@@ -131,7 +132,8 @@ impl WorkQueue {
                 continue;
             }
             let needed = self.store.read(|db| {
-                let sql = "SELECT file FROM message WHERE id = ? AND left_at IS NULL";
+                let sql = "SELECT file FROM message WHERE id = ?1 AND (left_at IS NULL \
+                     OR EXISTS (SELECT 1 FROM recipient WHERE message = ?1 AND state = 14))";
                 ledger::row(db, sql, [id.0], |row| row.get::<_, Option<String>>(0))
             })?;
             if needed.flatten().as_deref() == Some(name) {
@@ -168,6 +170,18 @@ impl WorkQueue {
         self.store.cut_log()?;
         Ok(u64::try_from(given_back * begun.page_size).unwrap_or_default())
     }
+}
+
+/// The content of a message that has left is still there if a recipient was removed. It goes with the message.
+fn forget_removed(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+    let file = "SELECT file FROM message WHERE id = ?1 \
+         AND EXISTS (SELECT 1 FROM recipient WHERE message = ?1 AND state = 14)";
+    let removed: Option<Option<String>> = ledger.row(file, [id.0], |row| row.get(0))?;
+    if let Some(file) = removed {
+        ledger.run("DELETE FROM content WHERE message = ?", [id.0])?;
+        ledger.discard(file);
+    }
+    Ok(())
 }
 
 /// Removes a folder in which files were begun, with what is left of them; how many those were.

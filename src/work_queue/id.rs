@@ -12,7 +12,7 @@ use crate::clock::{Stamp, Watch};
 
 /// Names a message everywhere: in the reply, the Received line, the log, the queue and the reports.
 /// Sixteen hexadecimal digits of the microsecond in which it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub i64);
 
 impl MessageId {

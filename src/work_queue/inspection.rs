@@ -206,7 +206,9 @@ pub(super) fn contents(
     }
     for seen in seen {
         let fault = match (seen.row.has_left, &seen.row.file, seen.content) {
-            (true, _, Some(_)) => Some((Kind::Stray, "it has left, and its content has not".to_owned())),
+            (true, _, Some(_)) if seen.sum.removed == 0 => {
+                Some((Kind::Stray, "it has left, and its content has not".to_owned()))
+            }
             (false, Some(_), Some(_)) => Some((
                 Kind::Stray,
                 "it has content in the database besides its file".to_owned(),
@@ -263,7 +265,7 @@ pub(super) fn histories(
 }
 
 /// What is wrong with the rows of message `id`, content and history apart, and with which of its recipients; also that
-/// it has left, for what there is of it in the queue is astray then. Nothing where there is no such message.
+/// it has left for good, for what there is of it in the queue is astray then. Nothing where there is no such message.
 pub(super) fn one(db: &Connection, id: MessageId) -> Result<Vec<Found>, QueueError> {
     let range = (MessageId(id.0.saturating_sub(1)), id);
     let mut seen = messages(db, range.0, range.1, 1)?;
@@ -277,7 +279,7 @@ pub(super) fn one(db: &Connection, id: MessageId) -> Result<Vec<Found>, QueueErr
             found.push((finding, fault));
         },
     )?;
-    if seen.iter().any(|seen| seen.row.has_left) {
+    if seen.iter().any(|seen| seen.row.has_left && seen.sum.removed == 0) {
         found.push((Finding::of(Kind::Stray, id, "it has left"), None));
     }
     Ok(found)

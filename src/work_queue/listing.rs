@@ -25,7 +25,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    fn of(number: i64) -> Standing {
+    pub(super) fn of(number: i64) -> Standing {
         state(number).map_or(Standing::Unknown(number), Standing::Known)
     }
 

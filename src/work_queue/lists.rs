@@ -36,7 +36,7 @@ const READ_AT_ONCE: usize = 4;
 /// How often it is tried to make lists in one pass, where pages of the database are broken.
 const MOST_CLAIMS: usize = 100;
 
-/// So many next hops are looked at for messages on broken pages, and more only until there is one.
+/// In so many next hops all messages on broken pages are looked for at once.
 const MOST_HOPS_AT_ONCE: usize = 100;
 
 /// What one pass of Domain List Processing may do.
@@ -121,7 +121,9 @@ impl WorkQueue {
             // The others can be listed without those that stand on the page that is broken …
             let most = claim.terms.list_messages;
             if !is_sifted
-                && self.pass_over_due(now, most, |db, ids| sift(db, ids).map(|(_, broken)| broken))?
+                && self.pass_over_due(now, most, MOST_HOPS_AT_ONCE, |db, ids| {
+                    sift(db, ids).map(|(_, broken)| broken)
+                })?
             {
                 continue;
             }
@@ -131,7 +133,7 @@ impl WorkQueue {
                 let mut fewer = (*claim).clone();
                 fewer.terms.list_messages = most / 2;
                 claim = Arc::new(fewer);
-            } else if !self.pass_over_due(now, 1, |_, ids| Ok(ids))? {
+            } else if !self.pass_over_due(now, 1, usize::MAX, |_, ids| Ok(ids))? {
                 break;
             }
         }
@@ -140,11 +142,12 @@ impl WorkQueue {
     }
 
     /// Passes over those messages that `choose` names of the first `most` that are due for each next hop; whether there
-    /// are any.
+    /// are any. Behind so many next hops, `enough`, it looks on only until there are.
     fn pass_over_due(
         &self,
         now: Stamp,
         most: usize,
+        enough: usize,
         choose: impl Fn(&Connection, Vec<MessageId>) -> Result<Vec<MessageId>, QueueError>,
     ) -> Result<bool, QueueError> {
         let broken = self.store.broken();
@@ -154,7 +157,7 @@ impl WorkQueue {
             let mut chosen = Vec::new();
             for (looked_at, hop) in hops.into_iter().enumerate() {
                 // Without those that were found the pass may come to its end.
-                if looked_at >= MOST_HOPS_AT_ONCE && !chosen.is_empty() {
+                if looked_at >= enough && !chosen.is_empty() {
                     break;
                 }
                 // The index alone is read.
@@ -322,6 +325,7 @@ impl WorkQueue {
                     (&reason, id.0, list.0),
                 )?;
                 if held > 0 {
+                    log::error!("id={id} held: {reason}");
                     ledger.record(id, None, "held", &reason)?;
                 }
                 reach(CrashPoint::ListedHoldWritten);
@@ -430,7 +434,12 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             .tokens
             .free(hop, &next_hop)
             .min(claim.terms.list_messages);
-        if most == 0 || !has_sound(ledger, hop, now)? {
+        // Where that can not be read it may have: a list will tell.
+        let may_be_listed = match has_sound(ledger, hop, now) {
+            Err(error) if error.is_damage() => true,
+            sound => sound?,
+        };
+        if most == 0 || !may_be_listed {
             continue;
         }
         let lingering = claim.lingering.get(&hop).copied();

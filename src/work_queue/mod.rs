@@ -5,6 +5,7 @@
 //! nothing outside knows a table.
 
 mod account;
+mod ages;
 mod arrival;
 mod backoff;
 mod board;
@@ -48,11 +49,13 @@ mod soundness;
 pub mod states;
 mod store;
 pub mod structure;
+mod trace;
 mod verify;
 mod writer;
 
 pub use crate::domain_list::list::{DomainList, HopId, ListId, ListedMessage, ListedRecipient};
 pub use account::{Account, Entry, Line};
+pub use ages::{AGES, AgeRow};
 pub use arrival::{Addressee, Arrival, Origin};
 pub use backoff::Silence;
 pub use board::{BackOff, HopRow, ListRow, QueueRow};
@@ -67,12 +70,13 @@ pub use inspection::Finding;
 pub use listing::{Listing, MailRow, Standing};
 pub use lists::{Claim, Claimed, Terms};
 pub use mending::Mended;
-pub use operator::Retry;
+pub use operator::{ByHand, Done, Retry};
 pub use passage::Attendance;
 pub use place::Loss;
 pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
 pub use soundness::Kind;
+pub use trace::{Event, Trace, Whereabouts};
 pub use verify::{Verdict, verify};
 
 #[cfg(test)]

@@ -218,8 +218,8 @@ pub(super) fn too_late(how: &str, what: &Reason) -> Reason {
     }
 }
 
-/// A message whose last recipient has been settled leaves the queue, and its content with it; but not while
-/// its sender has yet to be told of a good end.
+/// A message whose last recipient has been settled leaves the queue; but not while its sender has yet to be told of a
+/// good end. Its content goes with it, unless a recipient was removed: that one may be brought back.
 pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
     let left = ledger.run(
         "UPDATE message SET left_at = ?1, inbound_due = NULL, box_due = NULL WHERE id = ?2 AND left_at IS NULL \
@@ -227,12 +227,18 @@ pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(
          AND (state NOT BETWEEN 10 AND 14 OR report_due IS NOT NULL))",
         (ledger.now().0, id.0),
     )?;
-    if left > 0
-        && (ledger.spares_content() || ledger.run("DELETE FROM content WHERE message = ?", [id.0])? == 0)
-    {
-        let file = ledger.row("SELECT file FROM message WHERE id = ?", [id.0], |row| row.get(0))?;
-        ledger.discard(file.flatten());
+    if left == 0 {
+        return Ok(());
     }
+    let content = "DELETE FROM content WHERE message = ?1 \
+         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?1 AND state = 14)";
+    if !ledger.spares_content() && ledger.run(content, [id.0])? > 0 {
+        return Ok(());
+    }
+    let file = "SELECT file FROM message WHERE id = ?1 \
+         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?1 AND state = 14)";
+    let file = ledger.row(file, [id.0], |row| row.get(0))?;
+    ledger.discard(file.flatten());
     Ok(())
 }
 

@@ -2,17 +2,23 @@
 //!
 //! In short steps: a million messages must not keep the writer from the rest of its work.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::WorkQueue;
 use super::backoff::release;
+use super::conversion::refresh_conversion_due;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
-use super::moves::{Change, Place, refresh_due, waiting_behind};
+use super::moves::{Change, Place, give_up, refresh_due, settle_if_done, waiting_behind};
+use super::outcome::Reason;
+use super::reports::expire_again;
+use super::soundness::state;
+use super::states::State;
 use crate::clock::Stamp;
 use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::HopId;
+use crate::smtp::reply::EnhancedCode;
 
 /// What shall be tried again now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +31,38 @@ pub enum Retry {
     Messages(Vec<MessageId>),
 }
 
+/// What may be done to messages by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByHand {
+    /// What waits, for conversion or for its next hop, is put aside.
+    Hold,
+    /// What waits, or was put aside, is given up: drt tells the sender, or the message is dead.
+    Bounce,
+    /// What was put aside goes on: it is converted, and routed, once more.
+    Release,
+    /// What is in the queue, whatever for, is removed. Nobody is told, and the content stays until housekeeping forgets
+    /// the message.
+    Delete,
+    /// What was removed is brought back, and put aside.
+    Undelete,
+}
+
+/// How many it was done to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Messages with such recipients.
+    pub messages: usize,
+    /// These recipients.
+    pub recipients: usize,
+    /// Recipients that a session handler has in hand: they stay as they are.
+    pub in_hand: usize,
+}
+
 /// Recipients that are moved in one step: mail that arrives meanwhile waits for it.
 const STEP: usize = 100;
+
+/// Messages that something is done to in one step; each may have many recipients.
+const MESSAGES_A_STEP: usize = 10;
 
 impl WorkQueue {
     /// Makes what waits in the outbound work queue due now, and ends the back-off of its next hops; a message that
@@ -109,6 +145,29 @@ impl WorkQueue {
         Ok(next.copied())
     }
 
+    /// Does this to messages; those that are unknown, or do not stand so, are left alone. `by` says in their history who
+    /// wanted it.
+    ///
+    /// # Errors
+    /// When the database refused; what was done before stays done.
+    pub fn do_by_hand(&self, deed: ByHand, ids: &[MessageId], by: &str) -> Result<Done, QueueError> {
+        let mut all = Done::default();
+        for some in ids.chunks(MESSAGES_A_STEP) {
+            let (some, by) = (some.to_vec(), by.to_owned());
+            let step = move |ledger: &mut Ledger<'_>| {
+                let mut done = Done::default();
+                for id in &some {
+                    done.add(do_by_hand(ledger, deed, *id, &by)?);
+                }
+                reach(CrashPoint::ByHandWritten);
+                Ok(done)
+            };
+            all.add(self.store.write_step(step)?);
+            reach(CrashPoint::ByHandCommitted);
+        }
+        Ok(all)
+    }
+
     /// Whether something of this message waited.
     fn retry_message(&self, id: MessageId, by: &str) -> Result<bool, QueueError> {
         let (now, by) = (self.now(), by.to_owned());
@@ -138,6 +197,135 @@ impl WorkQueue {
         reach(CrashPoint::RetryCommitted);
         Ok(waited)
     }
+}
+
+impl ByHand {
+    /// Whether it is done to a recipient in this state.
+    fn concerns(self, state: State) -> bool {
+        match self {
+            ByHand::Hold => matches!(state, State::PendingConversion | State::PendingXmit),
+            ByHand::Bounce => {
+                matches!(state, State::PendingConversion | State::PendingXmit | State::Held)
+            }
+            ByHand::Release => state == State::Held,
+            ByHand::Delete => !state.is_end() && state != State::LockedForXmit,
+            ByHand::Undelete => state == State::Removed,
+        }
+    }
+
+    /// The state that it leads to.
+    fn leads_to(self) -> State {
+        match self {
+            ByHand::Hold | ByHand::Undelete => State::Held,
+            ByHand::Bounce => State::PendingReport,
+            ByHand::Release => State::PendingConversion,
+            ByHand::Delete => State::Removed,
+        }
+    }
+
+    /// What history says of it.
+    fn word(self) -> &'static str {
+        match self {
+            ByHand::Hold => "held",
+            ByHand::Bounce => "returned",
+            ByHand::Release => "released",
+            ByHand::Delete => "removed",
+            ByHand::Undelete => "brought back",
+        }
+    }
+}
+
+impl Done {
+    fn add(&mut self, more: Done) {
+        self.messages += more.messages;
+        self.recipients += more.recipients;
+        self.in_hand += more.in_hand;
+    }
+}
+
+fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) -> Result<Done, QueueError> {
+    if deed == ByHand::Undelete && !has_content(ledger, id)? {
+        return Ok(Done::default());
+    }
+    let null_sender = "SELECT reverse_path = '' FROM message WHERE id = ?";
+    let null_sender = ledger.row(null_sender, [id.0], |row| row.get(0))?.unwrap_or(true);
+    let recipients = ledger.rows(
+        "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
+        [id.0],
+        |row| {
+            // However its row is damaged, it can be removed.
+            let (n, hop): (i64, Option<i64>) = (row.get(0)?, row.get(2)?);
+            Ok((n, state(row.get(1)?), hop.map(HopId), row.get::<_, bool>(3)?))
+        },
+    )?;
+    let mut done = Done::default();
+    let mut waited = BTreeMap::<HopId, usize>::new();
+    for (n, state, hop, is_listed) in recipients {
+        let Some(state) = state else { continue };
+        if state == State::LockedForXmit && matches!(deed, ByHand::Hold | ByHand::Bounce | ByHand::Delete) {
+            done.in_hand += 1;
+        }
+        if !deed.concerns(state) {
+            continue;
+        }
+        debug_assert!(state.may_become(deed.leads_to()));
+        let (now, number) = (ledger.now(), u32::try_from(n).ok());
+        match deed {
+            ByHand::Bounce => {
+                let Some(n) = number else { continue };
+                ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+                let reason = Reason::here(EnhancedCode(5, 0, 0), "an operator returned the message");
+                give_up(ledger, id, n, state, null_sender, &reason)?;
+                done.recipients += 1;
+                continue;
+            }
+            ByHand::Hold | ByHand::Undelete => ledger.run(
+                "UPDATE recipient SET state = 5, list = NULL, settled_at = NULL WHERE message = ? AND n = ?",
+                (id.0, n),
+            )?,
+            // Nothing about its way is frozen. What was in SMTP.BOX, or has been routed, is read no more by imsgcnv.
+            ByHand::Release => ledger.run(
+                "UPDATE recipient SET state = 1, in_box = in_box <> 0 OR hop IS NOT NULL, hop = NULL, \
+                 next_attempt = 0, settled_at = NULL WHERE message = ? AND n = ?",
+                (id.0, n),
+            )?,
+            ByHand::Delete => ledger.run(
+                "UPDATE recipient SET state = 14, list = NULL, settled_at = ? WHERE message = ? AND n = ?",
+                (now.0, id.0, n),
+            )?,
+        };
+        if let (State::PendingXmit, Some(hop), false) = (state, hop, is_listed) {
+            *waited.entry(hop).or_default() += 1;
+        }
+        ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+        done.recipients += 1;
+    }
+    if done.recipients == 0 {
+        return Ok(done);
+    }
+    done.messages = 1;
+    let removed = i64::try_from(done.recipients).unwrap_or(i64::MAX);
+    match deed {
+        ByHand::Hold | ByHand::Bounce | ByHand::Release => {}
+        ByHand::Delete => ledger.count("Mail.Removed", removed),
+        ByHand::Undelete => {
+            ledger.count("Mail.Removed", -removed);
+            ledger.run("UPDATE message SET left_at = NULL WHERE id = ?", [id.0])?;
+            expire_again(ledger, id)?;
+        }
+    }
+    for (hop, recipients) in waited {
+        refresh_due(ledger, hop, Change::Gone(recipients))?;
+    }
+    refresh_conversion_due(ledger, id)?;
+    settle_if_done(ledger, id)?;
+    Ok(done)
+}
+
+/// Whether the content of a message is kept.
+fn has_content(ledger: &Ledger<'_>, id: MessageId) -> Result<bool, QueueError> {
+    let sql = "SELECT file IS NOT NULL OR EXISTS (SELECT 1 FROM content WHERE message = ?1) FROM message WHERE id = ?1";
+    Ok(ledger.row(sql, [id.0], |row| row.get(0))?.unwrap_or(false))
 }
 
 /// Up to so many that wait for `hop`, behind the place `from`: they are due now at the latest.

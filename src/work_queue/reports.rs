@@ -217,14 +217,14 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused: nothing has changed.
     pub fn expire(&self, cutoff: Stamp, mut round: Round) -> Result<Round, QueueError> {
-        let (ids, unreadable, reached) = self.store.read(|db| {
+        let (ids, unreadable, from, reached) = self.store.read(|db| {
             let from = match round.reached {
                 Some(reached) => reached,
                 None => marker(db, EXPIRY)?,
             };
             let (ids, reached) = walk(db, from, cutoff)?;
             let (ids, unreadable) = sift(db, ids)?;
-            Ok((ids, unreadable, reached))
+            Ok((ids, unreadable, from, reached))
         })?;
         round.is_done = ids.len() + unreadable.len() < STEP;
         round.reached = Some(reached);
@@ -245,6 +245,8 @@ impl WorkQueue {
                 match (was_held_up, held_up_at) {
                     _ if !is_all => {}
                     (true, _) => {}
+                    // Something before was brought back meanwhile: the next round begins there.
+                    _ if marker(ledger.db(), EXPIRY)? < from => {}
                     (false, Some(at)) => ledger.mark(EXPIRY, at.minus(Duration::from_micros(1)))?,
                     (false, None) => ledger.mark(EXPIRY, reached)?,
                 }
@@ -420,6 +422,12 @@ fn marker(db: &Connection, name: &'static str) -> Result<Stamp, QueueError> {
         row.get(0)
     })?;
     Ok(Stamp(reached.unwrap_or(0)))
+}
+
+/// A message is in the queue again that had left it: its time may be over all the same.
+pub(super) fn expire_again(ledger: &Ledger<'_>, id: MessageId) -> Result<(), QueueError> {
+    let earlier = "UPDATE marker SET value = min(value, ?) WHERE name = ?";
+    ledger.run(earlier, (id.0.saturating_sub(1), EXPIRY)).map(drop)
 }
 
 /// The next messages of a walk in the order of arrival, and how far it has come with them: to the last message that there

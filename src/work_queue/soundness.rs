@@ -126,7 +126,9 @@ pub(super) struct Sum {
     pub(super) of_aliases: i64,
     /// Rows that keep the message in the queue.
     unsettled: usize,
-    /// Of these: what some task will go on with.
+    /// Rows that an operator removed, and may bring back: the content is kept for them.
+    pub(super) removed: usize,
+    /// Of those that are not settled: what some task will go on with.
     pub(super) at_work: usize,
     /// The number that the next row has, if none is missing.
     next: i64,
@@ -276,6 +278,7 @@ impl Sum {
             Some(_) => self.of_aliases += 1,
         }
         let state = state(row.state);
+        self.removed += usize::from(state == Some(State::Removed));
         let is_told = row.report_due.is_some();
         self.unsettled += usize::from(!state.is_some_and(State::is_end) || is_told);
         self.at_work += usize::from(!state.is_some_and(|state| state.is_end() || is_aside(state)) || is_told);

@@ -29,7 +29,7 @@ pub enum State {
     Expanded = 12,
     /// End: given up, and the sender has been told, or wants no report.
     Failed = 13,
-    /// End: an operator removed it.
+    /// End: an operator removed it. Until housekeeping forgets its message it may be brought back.
     Removed = 14,
 }
 
@@ -73,7 +73,8 @@ impl State {
             PendingReport => &[Failed, Dead, Held, Removed],
             Held => &[PendingConversion, PendingXmit, PendingReport, Dead, Removed],
             Dead => &[PendingXmit, Removed],
-            Delivered | Transmitted | Expanded | Failed | Removed => &[],
+            Removed => &[Held],
+            Delivered | Transmitted | Expanded | Failed => &[],
         }
     }
 
@@ -86,7 +87,7 @@ impl State {
     /// Whether the recipient has left the queue.
     #[must_use]
     pub fn is_end(self) -> bool {
-        self.moves().is_empty()
+        matches!(self, Delivered | Transmitted | Expanded | Failed | Removed)
     }
 
     /// The name that the views and the console show.
@@ -128,6 +129,8 @@ mod tests {
     fn an_end_is_reached_from_every_state_that_is_not_one() {
         for state in State::ALL {
             assert_eq!(state.is_end(), state.number() >= Delivered.number(), "{state}");
+            let is_final = state.moves().is_empty();
+            assert_eq!(is_final, state.is_end() && state != Removed, "{state}");
             assert!(
                 state.is_end() || state.may_become(Removed),
                 "{state} can not be removed"

@@ -360,7 +360,7 @@ impl Look<'_> {
         }
     }
 
-    /// Content files that no message in the queue names.
+    /// Content files that no message names which is in the queue, or may be brought back.
     fn files(&mut self) -> Result<(), QueueError> {
         let broken = |error| QueueError::file(&self.folder, error);
         let entries = match fs::read_dir(&self.folder) {
@@ -373,7 +373,8 @@ impl Look<'_> {
             let Some(name) = name.to_str() else { continue };
             let id = name.split_once('.').map_or(name, |(id, _)| id);
             let Ok(id) = id.parse::<MessageId>() else { continue };
-            let sql = "SELECT file FROM message WHERE id = ? AND left_at IS NULL";
+            let sql = "SELECT file FROM message WHERE id = ?1 AND (left_at IS NULL \
+                 OR EXISTS (SELECT 1 FROM recipient WHERE message = ?1 AND state = 14))";
             let named: Option<Option<String>> = ledger::row(&self.fresh, sql, [id.0], |row| row.get(0))?;
             if named.flatten().as_deref() != Some(name) {
                 self.findings.add(Finding {

@@ -68,6 +68,8 @@ enum Beside {
     Expiry,
     /// A next hop did not answer, would be asked again in an hour, and the operator says to try it now.
     Retry(Whom),
+    /// The same, and the operator holds some of what waits for it, releases it, removes it, and brings it back.
+    Hands,
     /// The crash is in a start with a clock that was set back by a day while mail waited for moments.
     Setback,
     /// Somebody damages the rows of mail that waits.
@@ -306,6 +308,30 @@ const CASES: &[Case] = {
         Case::at(RetryCommitted, 1)
             .with(WITH_OUTAGE, "by ID")
             .beside(Beside::Retry(Whom::Message)),
+        Case::at(ByHandWritten, 1)
+            .with(WITH_OUTAGE, "queue hold")
+            .beside(Beside::Hands),
+        Case::at(ByHandWritten, 2)
+            .with(WITH_OUTAGE, "queue release")
+            .beside(Beside::Hands),
+        Case::at(ByHandWritten, 3)
+            .with(WITH_OUTAGE, "queue delete")
+            .beside(Beside::Hands),
+        Case::at(ByHandWritten, 4)
+            .with(WITH_OUTAGE, "queue undelete")
+            .beside(Beside::Hands),
+        Case::at(ByHandCommitted, 1)
+            .with(WITH_OUTAGE, "queue hold")
+            .beside(Beside::Hands),
+        Case::at(ByHandCommitted, 2)
+            .with(WITH_OUTAGE, "queue release")
+            .beside(Beside::Hands),
+        Case::at(ByHandCommitted, 3)
+            .with(WITH_OUTAGE, "queue delete")
+            .beside(Beside::Hands),
+        Case::at(ByHandCommitted, 4)
+            .with(WITH_OUTAGE, "queue undelete")
+            .beside(Beside::Hands),
         // There are three next hops, each with its back-off and what waits for it.
         Case::at(SetbackWritten, 1)
             .with(WITH_OUTAGE, "back-off")
@@ -377,6 +403,8 @@ struct Trial<'c> {
     /// How the places begin at which `verify` may find something, for somebody has damaged them.
     damaged: Vec<String>,
     taken: Vec<Taken>,
+    /// The IDs of messages that the operator does something to.
+    in_hand: String,
 }
 
 impl Trial<'_> {
@@ -409,7 +437,7 @@ impl Trial<'_> {
         };
         more.iter().for_each(|(name, value)| world.flag(name, value));
         let retries = match case.beside {
-            Beside::Expiry | Beside::Retry(_) | Beside::Setback => "1h",
+            Beside::Expiry | Beside::Retry(_) | Beside::Hands | Beside::Setback => "1h",
             _ => "1s",
         };
         world.flag("--retry-schedule", retries);
@@ -421,6 +449,7 @@ impl Trial<'_> {
             crashes: Vec::new(),
             damaged: Vec::new(),
             taken: Vec::new(),
+            in_hand: String::new(),
         }
     }
 
@@ -469,6 +498,7 @@ impl Trial<'_> {
                 match beside {
                     Beside::Expiry => self.expire_until_it_crashes(),
                     Beside::Retry(whom) => self.retry_until_it_crashes(whom),
+                    Beside::Hands => self.lay_hands_on_until_it_crashes(),
                     Beside::Damage(harm) => self.damage_until_it_crashes(harm),
                     _ => self.send_until_it_crashes(),
                 }
@@ -570,6 +600,21 @@ impl Trial<'_> {
             }
         };
         self.crash_beside(|trial| _ = trial.world.ask(&words));
+    }
+
+    /// Lets the operator do all that can be done to messages by hand, in the middle of the load.
+    fn lay_hands_on_until_it_crashes(&mut self) {
+        self.send(0);
+        self.wait_for_back_off();
+        let waits = "SELECT group_concat(id, ' ') FROM (SELECT id FROM outbound_work_queue \
+                     WHERE recipient = 'jdoe@down.test' LIMIT 5)";
+        self.in_hand = self.world.sql(waits);
+        self.hops[2].behave();
+        self.crash_beside(|trial| {
+            for verb in ["hold", "release", "delete", "undelete"] {
+                trial.world.ask(&format!("queue {verb} {}", trial.in_hand));
+            }
+        });
     }
 
     /// Waits until the next hop that is down backs off.
@@ -743,9 +788,12 @@ impl Trial<'_> {
     /// The crash may have come before the operator was obeyed.
     fn ask_again(&self) {
         match self.case.beside {
-            Beside::Retry(_) => {
-                let answer = self.world.ask("queue retry");
-                assert!([0, 1].contains(&answer.status), "{answer:?}");
+            Beside::Retry(_) => self.asks("queue retry"),
+            Beside::Hands => {
+                for verb in ["undelete", "release"] {
+                    self.asks(&format!("queue {verb} {}", self.in_hand));
+                }
+                self.asks("queue retry");
             }
             Beside::Damage(harm) if harm.is_found_by_housekeeping() => {
                 self.keep_house();
@@ -753,6 +801,12 @@ impl Trial<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Has something done, or hears that there is nothing to be done.
+    fn asks(&self, words: &str) {
+        let answer = self.world.ask(words);
+        assert!([0, 1].contains(&answer.status), "{answer:?}");
     }
 
     /// Whether an operator asks for something beside the load.

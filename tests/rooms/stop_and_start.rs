@@ -1,15 +1,20 @@
 //! Stopping and starting, in whatever the MTA is at: in every phase of a session on both sides, again and again while
-//! mail flows, and its parts in every order. It always ends within ten seconds, nothing that was acknowledged is lost,
-//! and nothing arrives twice but what promise 3 allows: a message whose final dot was sent and not answered.
+//! mail flows, and its parts in every order, one after the other or by turns. It always ends within ten seconds, nothing
+//! that was acknowledged is lost, and nothing arrives twice but what promise 3 allows: a message whose final dot was sent
+//! and not answered.
 //!
-//! `cargo test` repeats each a few times. The whole, 200 stops, 1000 refreshes and every order of the parts:
+//! `cargo test` repeats each a few times. The whole, 200 stops, 1000 refreshes, every order of the parts and many rows of
+//! orders to them:
 //!
 //! ```text
 //! SMTPMTA_FULL=1 cargo test --test all stop_and_start -- --nocapture
 //! ```
 
+use std::fmt;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -17,11 +22,14 @@ use nix::sys::signal::{SIGHUP, SIGTERM};
 use rusqlite::Connection;
 use smtpmta::sink::settings::{Settings, Tls};
 
+use crate::support::chance::Chance;
 use crate::support::client::{Client, letter, stuffed};
 use crate::support::shim::{Fault, SYNC, WRITE};
 use crate::support::sink::{Sink, Stage, State};
-use crate::support::submission::{ACCOUNTS, LOGGED_IN, PASSWORD, Port, USER, address, plain, world};
-use crate::support::traffic::{Account, Fate, next_hop, times, under_load};
+use crate::support::submission::{
+    ACCOUNTS, LOGGED_IN, PASSWORD, Port, USER, address, plain, world, world_without_mta,
+};
+use crate::support::traffic::{Account, Fate, Load, next_hop, times, under_load};
 use crate::support::world::{PATIENCE, World, eventually};
 
 /// A stop takes no longer, whoever hangs.
@@ -41,6 +49,9 @@ const MANY: usize = 30;
 
 /// Outcomes that it has on their way there at most.
 const UNRECORDED: usize = 16;
+
+/// How we log in at a next hop that wants it: name and password.
+const LOGIN: (&str, &str) = ("me", "sesame");
 
 /// What a message received is answered with.
 const RECEIVED: &str = "250 2.6.0 Message received OK. ";
@@ -95,10 +106,16 @@ enum Phase {
     /// A password was asked for.
     Challenge,
     LoggedIn,
+    /// In TLS, in the middle of the content.
+    ContentInTls,
+    /// In TLS, and the final dot comes when the MTA is stopping.
+    FinishesInTls,
+    /// In TLS, and it has its 250.
+    AcknowledgedInTls,
 }
 
 impl Phase {
-    const ALL: [Phase; 16] = [
+    const ALL: [Phase; 19] = [
         Phase::Connected,
         Phase::Greeted,
         Phase::Mail,
@@ -115,6 +132,9 @@ impl Phase {
         Phase::InTls,
         Phase::Challenge,
         Phase::LoggedIn,
+        Phase::ContentInTls,
+        Phase::FinishesInTls,
+        Phase::AcknowledgedInTls,
     ];
 
     /// The recipient by which its message is known.
@@ -122,11 +142,16 @@ impl Phase {
         format!("{self:?}@ibm.com").to_lowercase()
     }
 
+    /// Whether the end of its message comes when the MTA is stopping.
+    fn finishes(self) -> bool {
+        let last = [Phase::FinishesData, Phase::FinishesChunks, Phase::FinishesInTls];
+        last.contains(&self)
+    }
+
     /// Whether its message is acknowledged at last.
     fn arrives(self) -> bool {
-        let last = [Phase::FinishesData, Phase::FinishesChunks];
-        let first = [Phase::Acknowledged, Phase::NextMessage];
-        last.contains(&self) || first.contains(&self)
+        let first = [Phase::Acknowledged, Phase::NextMessage, Phase::AcknowledgedInTls];
+        self.finishes() || first.contains(&self)
     }
 
     /// A client that has come so far, with a message for `to`.
@@ -161,7 +186,12 @@ impl Phase {
             }
             _ => {}
         }
-        let mut client = Client::try_greet(smtp).unwrap();
+        let mut client = match self {
+            Phase::ContentInTls | Phase::FinishesInTls | Phase::AcknowledgedInTls => {
+                Client::secure(world, Port::Smtp)
+            }
+            _ => Client::try_greet(smtp).unwrap(),
+        };
         let (mail, rcpt) = ("MAIL FROM:<bsmith@univac.com>", format!("RCPT TO:<{to}>"));
         let mut say = |words: &str, code: &str| {
             let reply = client.say(words);
@@ -181,11 +211,13 @@ impl Phase {
         let content = letter(to);
         let (first, rest) = content.split_at(content.len() / 2);
         match self {
-            Phase::Content | Phase::BeforeTheDot | Phase::FinishesData => {
+            Phase::Content | Phase::ContentInTls => {
                 say("DATA", "354 ");
-                client
-                    .send(if self == Phase::Content { first } else { &content })
-                    .unwrap();
+                client.send(first).unwrap();
+            }
+            Phase::BeforeTheDot | Phase::FinishesData | Phase::FinishesInTls => {
+                say("DATA", "354 ");
+                client.send(&content).unwrap();
             }
             Phase::Chunk => {
                 let begun = [format!("BDAT {} LAST\r\n", content.len()).as_bytes(), first].concat();
@@ -201,7 +233,7 @@ impl Phase {
                 client.send(&begun).unwrap();
                 assert!(client.reply().starts_with("250 "), "{self:?}");
             }
-            Phase::Acknowledged | Phase::NextMessage => {
+            Phase::Acknowledged | Phase::NextMessage | Phase::AcknowledgedInTls => {
                 say("DATA", "354 ");
                 client.send(&stuffed(&content)).unwrap();
                 assert!(client.reply().starts_with(RECEIVED), "{self:?}");
@@ -218,7 +250,7 @@ impl Phase {
     fn finish(self, client: &mut Client, to: &str) {
         let content = letter(to);
         match self {
-            Phase::FinishesData => client.send(b".\r\n").unwrap(),
+            Phase::FinishesData | Phase::FinishesInTls => client.send(b".\r\n").unwrap(),
             Phase::FinishesChunks => client.send(&content[content.len() / 2 + 1..]).unwrap(),
             _ => {}
         }
@@ -229,8 +261,11 @@ impl Phase {
     #[track_caller]
     fn was_told(self, heard: &[u8]) {
         let heard = String::from_utf8_lossy(heard);
-        let finishes = matches!(self, Phase::FinishesData | Phase::FinishesChunks);
-        assert_eq!(heard.contains(RECEIVED), finishes, "{self:?} heard {heard:?}");
+        assert_eq!(
+            heard.contains(RECEIVED),
+            self.finishes(),
+            "{self:?} heard {heard:?}"
+        );
         let is_told = self != Phase::Handshake;
         assert!(!is_told || heard.contains("421 "), "{self:?} heard {heard:?}");
     }
@@ -324,23 +359,69 @@ fn sigterm_while_a_commit_is_held_up_leaves_no_client_without_a_true_answer() {
     assert_eq!(Account::arrived(&sink).get(to), Some(&1));
 }
 
+/// Where a session with a next hop is left hanging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spot {
+    stage: Stage,
+    in_tls: bool,
+}
+
+impl Spot {
+    /// Each stage, and the end of a message in TLS, too.
+    const ALL: [Spot; Stage::ALL.len() + 1] = {
+        let last = Spot {
+            stage: Stage::Dot,
+            in_tls: true,
+        };
+        let mut all = [last; Stage::ALL.len() + 1];
+        let mut place = 0;
+        while place < Stage::ALL.len() {
+            all[place] = Spot::at(Stage::ALL[place]);
+            place += 1;
+        }
+        all
+    };
+
+    /// At this stage, in the clear where that is possible.
+    const fn at(stage: Stage) -> Spot {
+        Spot {
+            stage,
+            in_tls: matches!(stage, Stage::Auth),
+        }
+    }
+
+    /// A next hop that leads a session there, and leaves it alone.
+    fn sink(self) -> Sink {
+        let mut settings = Settings {
+            offers: ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"]
+                .map(str::to_owned)
+                .to_vec(),
+            max_sessions: 1000,
+            ..Settings::default()
+        };
+        match self.stage {
+            Stage::Bdat | Stage::Rset => settings.offers.push("CHUNKING".to_owned()),
+            Stage::Auth => settings.login = Some((LOGIN.0.to_owned(), LOGIN.1.to_owned())),
+            _ => {}
+        }
+        if self.in_tls || matches!(self.stage, Stage::Starttls | Stage::Handshake) {
+            settings.tls = Tls::Offered;
+        }
+        let sink = Sink::with("127.0.0.1:0", settings).unwrap();
+        hang(&sink, self.stage);
+        sink
+    }
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.stage, if self.in_tls { "-in-tls" } else { "" })
+    }
+}
+
 /// A next hop that leads a session to `stage`, and there leaves it alone.
 fn hanging_at(stage: Stage) -> Sink {
-    let mut settings = Settings {
-        offers: ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"]
-            .map(str::to_owned)
-            .to_vec(),
-        max_sessions: 1000,
-        ..Settings::default()
-    };
-    match stage {
-        Stage::Starttls | Stage::Handshake => settings.tls = Tls::Offered,
-        Stage::Bdat | Stage::Rset => settings.offers.push("CHUNKING".to_owned()),
-        _ => {}
-    }
-    let sink = Sink::with("127.0.0.1:0", settings).unwrap();
-    hang(&sink, stage);
-    sink
+    Spot::at(stage).sink()
 }
 
 /// From now on it does so.
@@ -354,44 +435,49 @@ fn hang(sink: &Sink, stage: Stage) {
     sink.hang_at(stage);
 }
 
-/// A next hop with a domain of its own that leaves sessions hanging at a stage.
+/// A next hop with a domain of its own that leaves sessions hanging.
 struct Hanging {
-    stage: Stage,
+    spot: Spot,
     sink: Sink,
     /// Whom letters were brought for.
     to: Vec<String>,
 }
 
 impl Hanging {
-    /// One for each stage but AUTH: none of them asks who we are.
-    fn at_all_stages() -> Vec<Hanging> {
-        let stages = Stage::ALL.into_iter().filter(|stage| *stage != Stage::Auth);
-        let at = |stage| Hanging {
-            stage,
-            sink: hanging_at(stage),
+    /// One for each spot.
+    fn at_all_spots() -> Vec<Hanging> {
+        let at = |spot: Spot| Hanging {
+            spot,
+            sink: spot.sink(),
             to: Vec::new(),
         };
-        stages.map(at).collect()
+        Spot::ALL.map(at).into()
     }
 
-    /// The options of an MTA that reaches them all.
-    fn flags(hops: &[Hanging]) -> Vec<String> {
-        let route = |hop: &Hanging| {
-            let route = format!("{}={}", hop.domain(), hop.sink.address());
-            ["--route".to_owned(), route]
-        };
-        let retry = ["--retry-schedule".to_owned(), "1s".to_owned()];
-        retry.into_iter().chain(hops.iter().flat_map(route)).collect()
+    /// From its next start on the MTA of `world` reaches them all.
+    fn are_reached_by(hops: &[Hanging], world: &mut World) {
+        world.flag("--retry-schedule", "1s");
+        let mut logins = String::new();
+        for hop in hops {
+            let address = hop.sink.address();
+            world.flag("--route", &format!("{}={address}", hop.domain()));
+            if hop.spot.stage == Stage::Auth {
+                logins += &format!("{address} {}:{}\n", LOGIN.0, LOGIN.1);
+            }
+        }
+        let file = world.write("logins", logins);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        world.flag("--relay-auth", &file);
     }
 
     fn domain(&self) -> String {
-        format!("{}.test", self.stage)
+        format!("{}.test", self.spot)
     }
 
-    /// Brings what leads a session to its stage; `name` tells it from what was brought before.
+    /// Brings what leads a session to its spot; `name` tells it from what was brought before.
     #[track_caller]
     fn bring(&mut self, client: &mut Client, name: &str) {
-        let which: &[&str] = match self.stage {
+        let which: &[&str] = match self.spot.stage {
             Stage::Rset => &["first", "second"],
             _ => &["first"],
         };
@@ -405,13 +491,17 @@ impl Hanging {
     /// Waits until a session has come there.
     #[track_caller]
     fn wait_for_session(&self, world: &World) {
-        if self.stage == Stage::Connect {
+        if self.spot.stage == Stage::Connect {
             // Nobody has answered its call.
             let waits = "SELECT count(*) > 0 FROM outbound_work_queue \
                          WHERE state = 'WQ_MSG_LOCKED_FOR_XMIT' AND recipient LIKE '%@connect.test'";
             world.wait_for_sql(waits, "1");
         } else {
-            self.sink.wait_for(|seen| seen.hangs_at(self.stage), PATIENCE);
+            let is_there = |seen: &State| {
+                let mut hang = seen.live().filter(|one| one.hangs_at == Some(self.spot.stage));
+                hang.any(|one| one.tls.is_some() == self.spot.in_tls)
+            };
+            self.sink.wait_for(is_there, PATIENCE);
         }
     }
 
@@ -428,18 +518,18 @@ impl Hanging {
     /// All has arrived that was brought, and nothing twice but what may; how much that is.
     #[track_caller]
     fn has_all(&self) -> usize {
-        let most = match self.stage {
+        let most = match self.spot.stage {
             // The end of the message was sent, and not answered: where the host takes in no content, the system does,
             // and behind RSET the next message came in the same write.
             Stage::Content | Stage::Dot | Stage::Bdat | Stage::Rset => 2,
             _ => 1,
         };
         let arrived = Account::arrived(&self.sink);
-        assert_eq!(arrived.len(), self.to.len(), "{}: {arrived:?}", self.stage);
+        assert_eq!(arrived.len(), self.to.len(), "{}: {arrived:?}", self.spot);
         assert!(
             arrived.values().all(|times| (1..=most).contains(times)),
             "{}: {arrived:?}",
-            self.stage
+            self.spot
         );
         arrived.values().filter(|times| **times > 1).count()
     }
@@ -447,11 +537,11 @@ impl Hanging {
 
 #[test]
 fn sigterm_ends_the_mta_with_a_session_that_hangs_at_every_stage_and_nothing_is_sent_twice_but_what_may_be() {
-    let mut hops = Hanging::at_all_stages();
+    let mut hops = Hanging::at_all_spots();
     let good = Sink::start();
-    let mut flags = Hanging::flags(&hops);
-    flags.extend(["--route".to_owned(), format!("good.test={}", good.address())]);
-    let mut world = World::load(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut world = World::without_mta(&["--route", &format!("good.test={}", good.address())]);
+    Hanging::are_reached_by(&hops, &mut world);
+    world.start();
     world.tell("stop outbound transport");
     let mut client = Client::of(&world);
     hops.iter_mut().for_each(|hop| hop.bring(&mut client, ""));
@@ -688,35 +778,35 @@ fn outcomes_that_were_refused_together_are_recorded_together() {
 #[test]
 fn sigterm_again_and_again_while_mail_flows_loses_nothing_and_doubles_nothing_but_what_may_be() {
     let sink = next_hop();
-    let mut hops = Hanging::at_all_stages();
+    let mut hops = Hanging::at_all_spots();
     hops.iter().for_each(|hop| hop.sink.behave());
-    let mut flags = Hanging::flags(&hops);
-    flags.extend(["--relay-host".to_owned(), sink.address().to_string()]);
-    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    let mut world = world(&flags, ACCOUNTS);
+    let mut world = world_without_mta(&["--relay-host", &sink.address().to_string()], ACCOUNTS);
+    Hanging::are_reached_by(&hops, &mut world);
+    world.start();
     let mut account = Account::default();
-    // Beside the load a client is in some phase at each stop, and a session hangs at some stage.
+    // Beside the load a client is in some phase at each stop, and a session hangs at some spot.
     let stops = match times(0, 200) {
         // Nobody waits for these.
         0 => vec![
-            (Phase::FinishesData, Stage::Ehlo),
-            (Phase::NextMessage, Stage::Greeting),
-            (Phase::FinishesChunks, Stage::Connect),
+            (Phase::FinishesData, Spot::at(Stage::Ehlo)),
+            (Phase::NextMessage, Spot::at(Stage::Greeting)),
+            (Phase::FinishesInTls, Spot::at(Stage::Auth)),
+            (Phase::FinishesChunks, Spot::at(Stage::Connect)),
         ],
         many => {
-            let stages = hops.iter().map(|hop| hop.stage).cycle();
-            Phase::ALL.into_iter().cycle().zip(stages).take(many).collect()
+            let phases = Phase::ALL.into_iter().cycle();
+            phases.zip(Spot::ALL.into_iter().cycle()).take(many).collect()
         }
     };
-    for (round, &(phase, stage)) in stops.iter().enumerate() {
+    for (round, &(phase, spot)) in stops.iter().enumerate() {
         if round > 0 {
             world.start();
         }
         let name = round.to_string();
-        let hop = hops.iter_mut().find(|hop| hop.stage == stage).unwrap();
+        let hop = hops.iter_mut().find(|hop| hop.spot == spot).unwrap();
         // Whatever hung there at an earlier stop.
         hop.wait_until_through(&world);
-        hang(&hop.sink, stage);
+        hang(&hop.sink, spot.stage);
         world.tell("stop outbound transport");
         hop.bring(&mut Client::of(&world), &name);
         world.tell("start outbound transport");
@@ -734,7 +824,7 @@ fn sigterm_again_and_again_while_mail_flows_loses_nothing_and_doubles_nothing_bu
             });
             (ended, heard)
         });
-        is_stopped(ended, &format!("stop {round}: {phase:?}, {stage}"));
+        is_stopped(ended, &format!("stop {round}: {phase:?}, {spot}"));
         phase.was_told(&heard);
         let fate = if phase.arrives() {
             Fate::Acknowledged
@@ -946,6 +1036,76 @@ fn the_parts_are_stopped_and_started_in_every_order_while_mail_flows() {
     is_stopped(world.terminate(), "a part is stopped");
     println!(
         "{rounds} orders: {} acknowledged, {} not taken; none lost, none doubled",
+        account.acknowledged.len(),
+        account.not_taken.len()
+    );
+}
+
+/// Orders of which each is to stop or to start some part.
+const ORDERS: usize = 12;
+
+/// Gives these orders, whatever runs, then has all parts run that do not. What is said to each order is true. While clients
+/// are taken they go on in between.
+#[track_caller]
+fn obeys(world: &World, load: &Load, account: &mut Account, orders: &[(bool, usize)], chance: &mut Chance) {
+    let mut runs = [true; PARTS.len()];
+    let order = |starts: bool, part: usize, runs: &mut [bool; PARTS.len()]| {
+        let words = format!("{} {}", if starts { "start" } else { "stop" }, PARTS[part]);
+        let began = Instant::now();
+        let said = world.tell(&words);
+        is_in_time(began.elapsed(), &words);
+        let told = match (runs[part], starts) {
+            (true, true) => said.ends_with(" is running\n"),
+            (false, true) => said.ends_with(" started\n"),
+            (true, false) => said.contains(" stop"),
+            (false, false) => said.ends_with(" is not running\n"),
+        };
+        assert!(told, "{words}: {said}; these ran: {runs:?}");
+        runs[part] = starts;
+    };
+    for (starts, part) in orders {
+        order(*starts, *part, &mut runs);
+        if runs[0] && chance.below(2) == 0 {
+            load.wait_for(account, 1 + chance.below(BETWEEN / 2));
+        }
+    }
+    let mut left: Vec<usize> = (0..PARTS.len()).filter(|part| !runs[*part]).collect();
+    while !left.is_empty() {
+        order(true, left.swap_remove(chance.below(left.len())), &mut runs);
+    }
+    let tasks = world.show("tasks");
+    let primary = ["smtpmta", "omsgcnv", "osesctl", "isesctl", "imsgcnv", "drt"];
+    let stopped = primary.iter().filter(|task| {
+        let line = format!("SMTPMTA {task} ");
+        let doing = tasks.lines().find_map(|said| said.strip_prefix(&line));
+        doing.is_none_or(|doing| doing.starts_with("Stop"))
+    });
+    assert_eq!(stopped.collect::<Vec<_>>(), Vec::<&&str>::new(), "{tasks}");
+}
+
+#[test]
+fn whatever_orders_the_parts_are_given_in_a_row_what_is_said_is_true_and_nothing_is_lost_or_doubled() {
+    let mut chance = Chance::begin();
+    let sink = next_hop();
+    let world = World::load(&["--relay-host", &sink.address().to_string()]);
+    let mut account = Account::default();
+    let rows = times(3, 120);
+    for row in 0..rows {
+        let order = |_| (chance.below(2) == 1, chance.below(PARTS.len()));
+        let orders: Vec<(bool, usize)> = (0..ORDERS).map(order).collect();
+        let name = format!("row{row}");
+        under_load(world.address(), &name, CLIENTS, &mut account, |load, account| {
+            load.wait_for(account, 1);
+            obeys(&world, load, account, &orders, &mut chance);
+            load.wait_for(account, BETWEEN);
+        });
+        // All of them work: each message needs one or another of them.
+        drain(&world);
+        account.balance(&world, &sink);
+    }
+    println!(
+        "{rows} rows of {ORDERS} orders of seed {}: {} acknowledged, {} not taken; none lost, none doubled",
+        chance.seed(),
         account.acknowledged.len(),
         account.not_taken.len()
     );

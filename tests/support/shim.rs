@@ -123,8 +123,8 @@ impl Fault {
         }
     }
 
-    /// Only where this stands in the path, or in what /proc calls the descriptor: `queue.db-wal`, `socket:[`. Not for
-    /// threads and connections to be made.
+    /// Only where this stands in the path, or in what /proc calls the descriptor: `queue.db-wal`, `socket:[`. Of a
+    /// connection to be made it is the name of the call: `socket`, or `connect`. Not for threads.
     pub fn on(self, on: &'static str) -> Fault {
         Fault { on, ..self }
     }

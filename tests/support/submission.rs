@@ -38,6 +38,13 @@ pub enum Port {
 /// A world that listens on every [`Port`], with these flags and these accounts.
 #[track_caller]
 pub fn world(flags: &[&str], accounts: &str) -> World {
+    let mut world = world_without_mta(flags, accounts);
+    world.start();
+    world
+}
+
+/// The same, in which the MTA has not been loaded yet.
+pub fn world_without_mta(flags: &[&str], accounts: &str) -> World {
     let mut world = World::without_mta(flags);
     issue(&world);
     for (name, file) in [("--tls-cert", "cert.pem"), ("--tls-key", "key.pem")] {
@@ -48,7 +55,6 @@ pub fn world(flags: &[&str], accounts: &str) -> World {
     world.flag("--accounts", &accounts);
     world.flag("--listen-submission", "127.0.0.1:0");
     world.flag("--listen-submissions", "127.0.0.1:0");
-    world.start();
     world
 }
 

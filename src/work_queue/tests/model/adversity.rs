@@ -72,6 +72,13 @@ impl Machine {
         let ((id, n), changes) = dice.of(&at_work)?;
         let change = dice.of(changes)?;
         self.note((id, n, change));
+        // Whoever releases it can only go by that.
+        let member = self.memory.member(id, n);
+        match change {
+            "hop = NULL" => (member.hop, member.in_box) = (None, false),
+            "in_box = 7" => member.in_box = true,
+            _ => {}
+        }
         let sql = format!(
             "UPDATE recipient SET {change} WHERE message = {} AND n = {n}",
             id.0

@@ -56,9 +56,10 @@ const NEVER: [(&str, &str); 7] = [
            (SELECT 1 FROM recipient WHERE message = m.id AND (state < 10 OR report_due IS NOT NULL))",
     ),
     (
-        "content without a message in the queue, or the other way round",
+        "content without a message in the queue, or one that may be brought back; or the other way round",
         "SELECT m.id FROM message m LEFT JOIN content c ON c.message = m.id \
-         WHERE (c.message IS NOT NULL) <> (m.left_at IS NULL AND m.file IS NULL) \
+         WHERE (c.message IS NOT NULL) <> (m.file IS NULL AND (m.left_at IS NULL \
+           OR EXISTS (SELECT 1 FROM recipient WHERE message = m.id AND state = 14))) \
          UNION ALL SELECT message FROM content WHERE message NOT IN (SELECT id FROM message)",
     ),
     (
@@ -68,12 +69,15 @@ const NEVER: [(&str, &str); 7] = [
     ),
 ];
 
-/// What history tells of a recipient that stands so, just once, and of no other.
+/// What history tells of a recipient that stands so, just once, and of no other. Who was given up, and then removed, may
+/// have been brought back.
 const HISTORY: &str = "
     WITH told (what, states) AS (VALUES ('delivered', '[10]'), ('transmitted', '[11]'), ('expanded', '[12]'),
         ('failed', '[13]'), ('given up', '[4, 13]'), ('dead', '[6]'))
     SELECT r.message || ' ' || r.n || ' in state ' || r.state || ' is told ' || count(e.stamp) || ' times to be ' || t.what
     FROM recipient r JOIN told t LEFT JOIN event e ON e.message = r.message AND e.n = r.n AND e.what = t.what
+    WHERE t.what NOT IN ('given up', 'dead') OR NOT EXISTS
+        (SELECT 1 FROM event x WHERE x.message = r.message AND x.n = r.n AND x.what = 'removed')
     GROUP BY r.message, r.n, t.what
     HAVING count(e.stamp) <> r.state IN (SELECT value FROM json_each(t.states))";
 
@@ -216,10 +220,11 @@ impl Audit {
         })
     }
 
-    /// The content files of what is in the queue.
+    /// The content files of what is in the queue, or may be brought back.
     pub(super) fn files(&self) -> Vec<String> {
         self.rows(
-            "SELECT file FROM message WHERE file IS NOT NULL AND left_at IS NULL ORDER BY file",
+            "SELECT file FROM message m WHERE file IS NOT NULL AND (left_at IS NULL \
+               OR EXISTS (SELECT 1 FROM recipient WHERE message = m.id AND state = 14)) ORDER BY file",
             |row| row.get(0),
         )
     }
@@ -239,7 +244,7 @@ impl Audit {
         for (id, _) in memory
             .messages
             .iter()
-            .filter(|(_, message)| message.is_in_the_queue())
+            .filter(|(_, message)| message.keeps_content())
         {
             let mut content = Vec::new();
             queue.content(*id).unwrap().read_to_end(&mut content).unwrap();

@@ -130,6 +130,12 @@ impl Message {
     pub(super) fn is_in_the_queue(&self) -> bool {
         self.recipients.iter().any(Member::is_in_the_queue)
     }
+
+    /// Whether its content is kept: it is in the queue, or what was removed of it may be brought back.
+    pub(super) fn keeps_content(&self) -> bool {
+        let is_removed = |member: &Member| member.state == State::Removed;
+        self.is_in_the_queue() || self.recipients.iter().any(is_removed)
+    }
 }
 
 impl Memory {
@@ -504,6 +510,45 @@ impl Memory {
             hop.retry_at = hop.retry_at.map(|at| at.min(now));
         }
         messages.len()
+    }
+
+    /// What an operator does to messages by hand.
+    pub(super) fn by_hand(&mut self, deed: ByHand, ids: &[MessageId]) -> Done {
+        let mut done = Done::default();
+        for id in ids {
+            let Some(message) = self.messages.get_mut(id) else {
+                continue;
+            };
+            let mut recipients = 0;
+            for member in &mut message.recipients {
+                let is_in_hand = member.state == State::LockedForXmit;
+                match deed {
+                    ByHand::Hold | ByHand::Bounce | ByHand::Delete if is_in_hand => {
+                        done.in_hand += 1;
+                        continue;
+                    }
+                    ByHand::Hold if matches!(member.state, State::PendingConversion | State::PendingXmit) => {
+                        (member.state, member.list) = (State::Held, None);
+                    }
+                    ByHand::Bounce if UNDECIDED.contains(&member.state) => {
+                        member.give_up(message.null_sender);
+                    }
+                    ByHand::Release if member.state == State::Held => {
+                        member.in_box |= member.hop.take().is_some();
+                        (member.state, member.next) = (State::PendingConversion, Stamp::EPOCH);
+                    }
+                    ByHand::Delete if !member.state.is_end() => {
+                        (member.state, member.list) = (State::Removed, None);
+                    }
+                    ByHand::Undelete if member.state == State::Removed => member.state = State::Held,
+                    _ => continue,
+                }
+                recipients += 1;
+            }
+            done.recipients += recipients;
+            done.messages += usize::from(recipients > 0);
+        }
+        done
     }
 
     /// How many were given up because their time was over.

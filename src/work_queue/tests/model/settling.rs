@@ -108,4 +108,17 @@ impl Machine {
         let expected = self.memory.retry(&what, self.now());
         assert_eq!(self.world.queue.retry(&what, "somebody").unwrap(), expected);
     }
+
+    /// An operator does this to one message or to several, of which some may have gone.
+    pub(super) fn by_hand(&mut self, deed: ByHand, dice: &mut Dice) {
+        let ids: Vec<_> = self.memory.messages.keys().copied().collect();
+        let some: HashSet<MessageId> = (0..=dice.below(3)).filter_map(|_| dice.of(&ids)).collect();
+        let mut some: Vec<_> = some.into_iter().collect();
+        some.sort_unstable();
+        some.push(MessageId(7));
+        self.note((deed, &some));
+        let expected = self.memory.by_hand(deed, &some);
+        let done = self.world.queue.do_by_hand(deed, &some, "somebody").unwrap();
+        assert_eq!(done, expected);
+    }
 }
