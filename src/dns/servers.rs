@@ -116,8 +116,9 @@ fn mark(path: &Path) -> Option<Mark> {
     Some((file.modified().ok()?, file.len()))
 }
 
-/// The servers of a resolv.conf(5); the machine itself, if it names none.
-fn system_servers(resolv_conf: &[u8]) -> Vec<SocketAddr> {
+/// The servers of a resolv.conf(5), three at most, as the C library takes them; the machine itself, if it names none.
+#[must_use]
+pub fn system_servers(resolv_conf: &[u8]) -> Vec<SocketAddr> {
     let (config, _) = resolv_conf::Config::parse_with_errors(resolv_conf);
     let mut servers: Vec<SocketAddr> = config
         .nameservers

@@ -1,4 +1,5 @@
-//! ARCHITECTURE.md is true: its table of states, its paths, and who imports whom.
+//! ARCHITECTURE.md is true: its table of states, its paths, and who imports whom; and what it says that a fuzz target needs
+//! each of them has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ fn every_path_that_is_named_exists() {
     let paths: Vec<&str> = quoted(&page)
         .into_iter()
         .filter(|word| {
-            let folder = ["src/", "tests/", "man/", ".ci/"];
+            let folder = ["src/", "tests/", "man/", ".ci/", "fuzz/"];
             folder.iter().any(|folder| word.starts_with(folder))
         })
         .collect();
@@ -123,4 +124,33 @@ fn no_room_but_the_work_queue_knows_the_database() {
         .filter(|line| !line.contains("/src/work_queue/"))
         .collect();
     assert!(strangers.is_empty(), "{strangers:?}");
+}
+
+#[test]
+fn every_fuzz_target_has_its_code_seeds_a_dictionary_and_a_row() {
+    let fuzz = root().join("fuzz");
+    let read = |name: &str| fs::read_to_string(fuzz.join(name)).unwrap();
+    let manifest = read("Cargo.toml");
+    // The first name is that of the crate.
+    let names = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let mut targets: Vec<&str> = names.skip(1).collect();
+    targets.sort_unstable();
+    let page = read("README.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    let mut told: Vec<&str> = cells.flat_map(quoted).collect();
+    told.sort_unstable();
+    assert_eq!(told, targets, "the table of fuzz/README.md");
+    let code = fs::read_dir(fuzz.join("targets")).unwrap();
+    let code = code.map(|entry| entry.unwrap().path());
+    let code = code.filter(|path| path.is_file()).count();
+    assert_eq!(code, targets.len(), "files in fuzz/targets");
+    for target in targets {
+        assert!(fuzz.join(format!("targets/{target}.rs")).is_file(), "{target}");
+        assert!(fuzz.join(format!("dict/{target}.dict")).is_file(), "{target}");
+        let seeds = fs::read_dir(fuzz.join("corpus").join(target)).map_or(0, Iterator::count);
+        assert!(seeds > 10, "{target} has {seeds} seeds");
+    }
 }

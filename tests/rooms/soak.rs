@@ -1,6 +1,7 @@
 //! A soak: a mixed load for a while, and all that can befall an MTA meanwhile: kills, stops, refreshes, orders, calls of
-//! the system that fail now and then or for seconds, next hops that are slow, put off, hang up or hang, one that is down
-//! all the time, and clients that take their time.
+//! the system that fail now and then or for seconds, do half of what they should or are interrupted, connections that
+//! break, next hops that are slow, put off, hang up or hang, one that is down all the time, and clients that take their
+//! time.
 //!
 //! In the end the account has to balance, and to say of each end how many came to it: what clients heard and what arrived
 //! says that, file by file in the Maildirs and errand by errand at the next hops. By the rows of the queue, and what was
@@ -22,6 +23,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::account::{Account, Crash, Sums, token, unfinished_letters};
+use crate::support::chance::Chance;
 use crate::support::doubles::Watch;
 use crate::support::load::{self, ALIASES, Kind, Letter, Verb};
 use crate::support::shim::{self, Fault, Faults};
@@ -42,7 +44,7 @@ const KINDS: &[Kind] = &[
     Kind::Null,
 ];
 
-/// Every so many waves large letters are among them.
+/// Every so many waves large letters are among them, and where calls fail: some of these are made for them alone.
 const LARGE_EVERY: usize = 10;
 
 /// Every so many waves there are letters for a host that is down to the end …
@@ -77,6 +79,17 @@ const HANGS_AT: &[&str] = &["greeting", "mail", "rcpt", "data", "content", "dot"
 const HANGS_OFTEN: u32 = 20;
 /// No longer than this: more than the two minutes that it has for the answer to DATA. Nor than a part of the whole.
 const LONGEST_HANG: Duration = Duration::from_secs(150);
+
+/// The database and its log.
+const QUEUE: &str = "queue.db";
+/// Large content.
+const CONTENT: &str = "/content";
+/// Mailboxes.
+const MAIL: &str = "/mail/";
+/// All of that.
+const FILES: &str = "/spool/";
+/// Connections.
+const SOCKETS: &str = "socket:[";
 
 /// Calls fail for no longer than this, and a second.
 const LONGEST_SHORTAGE: Duration = Duration::from_secs(9);
@@ -157,58 +170,70 @@ const EVENTS: &[Event] = &[
     Event::Nothing,
 ];
 
-/// Calls of the system that may fail in a soak of this length.
-fn faults(time: Duration) -> Vec<Fault> {
-    let mut faults = vec![
-        Fault::of(shim::WRITE | shim::SYNC, Errno::EIO).on("queue.db"),
-        Fault::of(shim::WRITE | shim::SYNC, Errno::ENOSPC).on("queue.db"),
-        Fault::of(shim::WRITE | shim::OPEN | shim::RENAME, Errno::EIO).on("/mail/"),
-        Fault::of(shim::OPEN, Errno::EMFILE).on("/mail/"),
-        Fault::of(shim::ACCEPT, Errno::EMFILE),
-        Fault::of(shim::CONNECT, Errno::ENOMEM),
-        Fault::of(shim::THREAD, Errno::EAGAIN),
+/// Calls of the system that may fail.
+#[derive(Clone, Copy)]
+struct Trouble {
+    fault: Fault,
+    /// So many at once, at most.
+    most: usize,
+    /// They may do so for seconds.
+    lasts: bool,
+}
+
+/// What may be the trouble in a soak of this length.
+fn troubles(time: Duration) -> Vec<Trouble> {
+    use Errno::{EAGAIN, ECONNRESET, EINTR, EIO, EMFILE, ENOMEM, ENOSPC};
+    use shim::{ACCEPT, CONNECT, OPEN, READ, RENAME, SYNC, THREAD, UNLINK, WRITE};
+    let lasting = |fault| Trouble {
+        fault,
+        most: 10,
+        lasts: true,
+    };
+    // What is interrupted is done again at once: for ever, if that lasted.
+    let interrupted = |calls, on| Trouble {
+        fault: Fault::of(calls, EINTR).on(on),
+        most: 300,
+        lasts: false,
+    };
+    let mut troubles = vec![
+        lasting(Fault::of(WRITE | SYNC, EIO).on(QUEUE)),
+        lasting(Fault::of(WRITE | SYNC, ENOSPC).on(QUEUE)),
+        // With EIO SQLite says the same as of a page that is damaged. Then content is left behind, which `verify` tells of,
+        // and in the end a message is held for an operator: no account of a soak can balance with that.
+        lasting(Fault::of(READ, ENOMEM).on(QUEUE)),
+        lasting(Fault::of(WRITE | SYNC, EIO).on(CONTENT)),
+        lasting(Fault::of(WRITE | SYNC, ENOSPC).on(CONTENT)),
+        lasting(Fault::of(READ | OPEN, EIO).on(CONTENT)),
+        lasting(Fault::of(WRITE | OPEN | RENAME, EIO).on(MAIL)),
+        lasting(Fault::of(OPEN, EMFILE).on(MAIL)),
+        lasting(Fault::of(UNLINK, EIO).on(FILES)),
+        lasting(Fault::of(READ, ECONNRESET).on(SOCKETS)),
+        lasting(Fault::of(WRITE, EIO).on(SOCKETS)),
+        lasting(Fault::short(READ | WRITE).on(FILES)),
+        lasting(Fault::short(READ | WRITE).on(SOCKETS)),
+        interrupted(READ | WRITE | OPEN, FILES),
+        interrupted(READ | WRITE, SOCKETS),
+        lasting(Fault::of(ACCEPT, EMFILE)),
+        lasting(Fault::of(CONNECT, ENOMEM)),
+        lasting(Fault::of(THREAD, EAGAIN)),
     ];
     // Content that could not be opened is tried again a minute later: so long a short one does not take.
     if time > SHORT {
-        faults.push(Fault::of(shim::OPEN | shim::ACCEPT, Errno::EMFILE));
+        troubles.push(lasting(Fault::of(OPEN | ACCEPT, EMFILE)));
     }
-    faults
+    troubles
 }
 
-/// What is sent with this wave.
-fn kinds(wave: usize) -> Vec<Kind> {
+/// What is sent with this wave, in which that happens.
+fn kinds(wave: usize, event: Event) -> Vec<Kind> {
     let mut kinds = KINDS.to_vec();
     if wave.is_multiple_of(WAITING_EVERY) && wave < WAITING_BEFORE {
         kinds.push(Kind::Waiting);
     }
-    if wave.is_multiple_of(LARGE_EVERY) {
+    if wave.is_multiple_of(LARGE_EVERY) || event == Event::Faults {
         kinds.push(Kind::Large);
     }
     kinds
-}
-
-/// Numbers by chance, the same ones for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    /// One below `most`.
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % most
-    }
-
-    fn one_of<T: Copy>(&mut self, choice: &[T]) -> T {
-        choice[self.below(choice.len())]
-    }
-
-    /// A time that is no longer than this.
-    fn upto(&mut self, longest: Duration) -> Duration {
-        let milliseconds = self.below(usize::try_from(longest.as_millis()).unwrap() + 1);
-        Duration::from_millis(milliseconds as u64)
-    }
 }
 
 /// A next hop that hangs.
@@ -240,7 +265,7 @@ struct Soak {
 }
 
 impl Soak {
-    fn begin(seed: u64, time: Duration, may_be_killed: bool) -> Soak {
+    fn begin(time: Duration, may_be_killed: bool) -> Soak {
         let hops = [Sink::start(), Sink::start(), Sink::start()];
         for hop in &hops[..DOWN] {
             WHIMS.iter().for_each(|whim| hop.order(whim));
@@ -265,7 +290,7 @@ impl Soak {
             letters: Arc::default(),
             crashes: Vec::new(),
             watch: Watch::default(),
-            chance: Chance(seed),
+            chance: Chance::begin(),
             time,
             events: (events.collect(), Vec::new()),
             loads: 0,
@@ -276,7 +301,8 @@ impl Soak {
 
     /// Sends a wave of letters, and has something happen in the middle of it.
     fn wave(&mut self, wave: usize) {
-        let (kinds, address, number) = (kinds(wave), self.world.address(), self.next_load());
+        let event = self.next_event();
+        let (kinds, address, number) = (kinds(wave, event), self.world.address(), self.next_load());
         let letters = Arc::clone(&self.letters);
         let sent = || letters.lock().unwrap().len();
         self.dribble();
@@ -285,7 +311,6 @@ impl Soak {
             let load = scope.spawn(|| load::send(address, number, &kinds, Verb::Both, &letters));
             let begun = || (sent() >= enough || load.is_finished()).then_some(()).ok_or(());
             eventually("some letters to be sent", begun);
-            let event = self.next_event();
             self.befall(wave, event);
         });
         self.behave();
@@ -344,15 +369,18 @@ impl Soak {
                 }
             }
             Event::Faults => {
-                let times = 1 + i64::try_from(self.chance.below(10)).unwrap();
-                let fault = self.chance.one_of(&faults(self.time)).times(times);
+                let Trouble { fault, most, .. } = self.chance.one_of(&troubles(self.time));
+                let times = 1 + i64::try_from(self.chance.below(most)).unwrap();
+                let fault = fault.times(times);
                 note(&format!("{fault:?}"));
                 self.faults.order(&[fault]);
             }
             // Where there is time for many one of three is enough.
             Event::Shortage if self.time > SHORT && self.chance.below(3) > 0 => {}
             Event::Shortage => {
-                let fault = self.chance.one_of(&faults(self.time));
+                let mut troubles = troubles(self.time);
+                troubles.retain(|trouble| trouble.lasts);
+                let fault = self.chance.one_of(&troubles).fault;
                 let time = Duration::from_secs(1) + self.chance.upto(LONGEST_SHORTAGE.min(self.time / 20));
                 note(&format!("for {time:?}: {fault:?}"));
                 self.endure(fault, time);
@@ -391,12 +419,13 @@ impl Soak {
     fn endure(&mut self, fault: Fault, time: Duration) {
         let (until, address) = (Instant::now() + time, self.world.address());
         let letters = Arc::clone(&self.letters);
+        let kinds = [KINDS, &[Kind::Large]].concat();
         self.faults.order(&[fault]);
         thread::scope(|scope| {
             let (_silent, pause) = channel::<()>();
             while Instant::now() < until {
-                let (number, letters) = (self.next_load(), &letters);
-                scope.spawn(move || load::send(address, number, KINDS, Verb::Both, letters));
+                let (number, letters, kinds) = (self.next_load(), &letters, &kinds);
+                scope.spawn(move || load::send(address, number, kinds, Verb::Both, letters));
                 _ = pause.recv_timeout(COME_EVERY);
             }
             self.behave();
@@ -539,8 +568,8 @@ impl Soak {
         #[allow(clippy::print_stdout)] // the account of a long run
         {
             println!(
-                "{} letters, {} acknowledged, {} crashes, {} recipients to whom one came twice, {} of them since a stop \
-                 had to cut its session off, none lost, {waited} waited to the end\n{}",
+                "{} letters, {} acknowledged, {} crashes, {} recipients to whom one came twice, {} of them since a session \
+                 broke off before its answer, none lost, {waited} waited to the end\n{}",
                 letters.len(),
                 account.acknowledged,
                 self.crashes.len(),
@@ -552,25 +581,13 @@ impl Soak {
     }
 }
 
-/// Says with what numbers it failed.
-struct Told(u64);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        #[allow(clippy::print_stderr)] // whoever reads of the failure wants to see it again
-        if thread::panicking() {
-            eprintln!("SMTPMTA_SEED={} was the seed", self.0);
-        }
-    }
-}
-
 /// All of what may befall it does so at least once, however short it is.
 fn soak(may_be_killed: bool) {
-    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let time = number("SMTPMTA_SOAK").map_or(SHORT, Duration::from_secs);
-    let seed = number("SMTPMTA_SEED").unwrap_or_else(|| std::process::id().into());
-    let _told = Told(seed);
-    let mut soak = Soak::begin(seed, time, may_be_killed);
+    let time = env::var("SMTPMTA_SOAK")
+        .ok()
+        .map(|text| text.parse::<u64>().unwrap());
+    let time = time.map_or(SHORT, Duration::from_secs);
+    let mut soak = Soak::begin(time, may_be_killed);
     let until = Instant::now() + time;
     let mut wave = 0;
     while wave < EVENTS.len() || Instant::now() < until {
