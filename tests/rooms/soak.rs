@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::support::account::{Account, Crash, Sums, token, unfinished_letters};
 use crate::support::chance::Chance;
 use crate::support::doubles::Watch;
-use crate::support::load::{self, ALIASES, Kind, Letter, Verb};
+use crate::support::load::{self, ALIASES, Kind, Letter, REMOVED, Verb};
 use crate::support::shim::{self, Fault, Faults};
 use crate::support::sink::{Sink, Stage};
 use crate::support::world::{World, eventually};
@@ -114,8 +114,11 @@ const AGAIN: Duration = Duration::from_secs(90);
 const UNDONE: &str = "SELECT count(*) FROM recipient WHERE state < 5 OR report_due IS NOT NULL";
 
 /// The same, but for those whose host is down.
-const UNDONE_HERE: &str = "SELECT count(*) FROM recipient \
-                           WHERE (state < 5 OR report_due IS NOT NULL) AND path <> 'jdoe@down.test'";
+const UNDONE_HERE: &str = "SELECT count(*) FROM recipient WHERE (state < 5 OR report_due IS NOT NULL) \
+                           AND path NOT IN ('jdoe@down.test', 'jdoe@removed.test')";
+
+/// What an operator does something to at once, at most.
+const AT_ONCE: usize = 20;
 
 /// The counters of `show stat`, and the entries of the account that say the same.
 const COUNTERS: &[(&str, &str)] = &[
@@ -137,6 +140,8 @@ enum Event {
     Housekeeping,
     /// A part of it is stopped, and started again.
     Part,
+    /// An operator lays hands on what waits.
+    Hands,
     /// A few calls of the system fail.
     Faults,
     /// Calls of the system fail for a while.
@@ -160,6 +165,8 @@ const EVENTS: &[Event] = &[
     Event::Housekeeping,
     Event::Part,
     Event::Part,
+    Event::Hands,
+    Event::Hands,
     Event::Faults,
     Event::Faults,
     Event::Faults,
@@ -229,6 +236,7 @@ fn kinds(wave: usize, event: Event) -> Vec<Kind> {
     let mut kinds = KINDS.to_vec();
     if wave.is_multiple_of(WAITING_EVERY) && wave < WAITING_BEFORE {
         kinds.push(Kind::Waiting);
+        kinds.push(Kind::Removed);
     }
     if wave.is_multiple_of(LARGE_EVERY) || event == Event::Faults {
         kinds.push(Kind::Large);
@@ -279,6 +287,7 @@ impl Soak {
         for (domain, hop) in UP.iter().chain(&["down.test"]).zip(&hops) {
             world.flag("--route", &format!("{domain}={}", hop.address()));
         }
+        world.flag("--route", &format!("removed.test={}", hops[DOWN].address()));
         let faults = world.faults();
         world.start();
         let events = EVENTS.iter().copied();
@@ -368,6 +377,11 @@ impl Soak {
                     self.world.tell(&format!("smtpmta {word} {part}"));
                 }
             }
+            Event::Hands => {
+                note(&"an operator holds, releases, removes and brings back");
+                self.hold_and_release();
+                self.remove();
+            }
             Event::Faults => {
                 let Trouble { fault, most, .. } = self.chance.one_of(&troubles(self.time));
                 let times = 1 + i64::try_from(self.chance.below(most)).unwrap();
@@ -399,6 +413,53 @@ impl Soak {
             }
             Event::Nothing => {}
         }
+    }
+
+    /// The messages for `to` that wait in the outbound work queue, some of them: their IDs, and their senders.
+    fn waiting_for(&self, to: &str) -> Vec<(String, String)> {
+        let waits = format!(
+            "SELECT group_concat(id || ' ' || sender, ',') FROM (SELECT id, sender FROM outbound_work_queue \
+             WHERE recipient = '{to}' LIMIT {AT_ONCE})"
+        );
+        let found = self.world.sql(&waits);
+        let found = found.split(',').filter_map(|one| one.split_once(' '));
+        found
+            .map(|(id, sender)| (id.to_owned(), sender.to_owned()))
+            .collect()
+    }
+
+    /// Has this done to messages, of which some may have gone meanwhile.
+    fn by_hand(&self, verb: &str, messages: &[(String, String)]) {
+        let ids: Vec<&str> = messages.iter().map(|(id, _)| id.as_str()).collect();
+        let answer = self.world.ask(&format!("queue {verb} {}", ids.join(" ")));
+        assert!([0, 1].contains(&answer.status), "{answer:?}");
+    }
+
+    /// Puts some of what waits for the host that is down aside, and lets it go on.
+    fn hold_and_release(&self) {
+        let waiting = self.waiting_for("jdoe@down.test");
+        if !waiting.is_empty() {
+            self.by_hand("hold", &waiting);
+            self.by_hand("release", &waiting);
+        }
+    }
+
+    /// Removes some of what is to be removed, brings it back, and removes it again; whether there was any.
+    fn remove(&self) -> bool {
+        let found = self.waiting_for(REMOVED);
+        if found.is_empty() {
+            return false;
+        }
+        let mut letters = self.letters.lock().unwrap();
+        for letter in letters.iter_mut() {
+            let sender = letter.sender();
+            letter.removed |= found.iter().any(|(_, from)| *from == sender);
+        }
+        drop(letters);
+        for verb in ["delete", "undelete", "delete"] {
+            self.by_hand(verb, &found);
+        }
+        true
     }
 
     /// Lets a client come that takes its time, unless there are enough of these: some are in time, and some are not.
@@ -521,6 +582,13 @@ impl Soak {
         let dribblers = self.dribblers.drain(..);
         dribblers.for_each(|client| client.join().unwrap());
         self.drain(UNDONE_HERE);
+        // A probe may have some of it in hand.
+        eventually("nothing to be left that is to be removed", || {
+            match self.remove() {
+                true => Err("there was more of it"),
+                false => Ok(()),
+            }
+        });
         self.counters_agree();
         self.terminate();
         let verdict_before = self.verdict();
@@ -563,7 +631,14 @@ impl Soak {
             assert!(sums.balance(), "{sums:?}");
             assert_eq!(sums.differences(verdict), Vec::<String>::new(), "{sums:?}");
         }
-        let ends = [sums.delivered, sums.transmitted, sums.failed, sums.dead, waited];
+        let ends = [
+            sums.delivered,
+            sums.transmitted,
+            sums.failed,
+            sums.dead,
+            sums.removed,
+            waited,
+        ];
         assert!(ends.iter().all(|end| *end > 0), "{ends:?}");
         #[allow(clippy::print_stdout)] // the account of a long run
         {

@@ -103,6 +103,8 @@ pub struct Sums {
     pub waiting: usize,
     /// Who does not get it before an operator has looked at it.
     pub held: usize,
+    /// Who does not get it since an operator has removed it.
+    pub removed: usize,
 }
 
 impl Sums {
@@ -116,11 +118,12 @@ impl Sums {
         self.failed += letter.refused().len();
         self.dead += letter.dead().len();
         self.held += letter.held().len();
+        self.removed += letter.removed().len();
     }
 
     /// Whether whoever came in is somewhere.
     pub fn balance(&self) -> bool {
-        let ended = self.delivered + self.transmitted + self.expanded + self.failed;
+        let ended = self.delivered + self.transmitted + self.expanded + self.failed + self.removed;
         self.accepted + self.of_aliases == ended + self.dead + self.waiting + self.held
     }
 
@@ -135,7 +138,7 @@ impl Sums {
             ("transmitted", self.transmitted),
             ("expanded", self.expanded),
             ("failed", self.failed),
-            ("removed", 0),
+            ("removed", self.removed),
             ("missing", 0),
         ];
         let of_both = lines.into_iter().flat_map(move |(name, sum)| {
@@ -272,9 +275,13 @@ impl Account {
     fn letter(&mut self, letter: &Letter, copies: &HashMap<Errand, usize>, is_told_of: bool) {
         let times = |to: &str| copies.get(&(letter.sender(), to.to_owned()));
         let has_come = letter.reached().iter().any(|to| times(to).is_some());
-        let is_taken = letter.acknowledged || has_come || is_told_of;
+        let is_taken = letter.acknowledged || has_come || is_told_of || letter.removed;
         if is_taken {
             self.sums.take(letter);
+        }
+        if is_taken && !letter.removed && !letter.removed().is_empty() {
+            self.lost
+                .push(format!("{letter:?} was not there for the operator to remove"));
         }
         for to in letter.reached() {
             match times(to) {
@@ -283,10 +290,10 @@ impl Account {
                 Some(_) => self.doubled += 1,
             }
         }
-        for to in [letter.refused(), letter.dead()].concat() {
+        for to in [letter.refused(), letter.dead(), letter.removed()].concat() {
             if times(to).is_some() {
                 self.wrong
-                    .push(format!("{letter:?} reached {to}, which had refused it"));
+                    .push(format!("{letter:?} reached {to}, and should not have"));
             }
         }
     }

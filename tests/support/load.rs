@@ -47,6 +47,8 @@ pub enum Kind {
     Waiting,
     /// For a host that is down for too long.
     Expiring,
+    /// For a host that is down: an operator removes it.
+    Removed,
 }
 
 /// Those that need no host to be down.
@@ -62,6 +64,9 @@ pub const USUAL: &[Kind] = &[
 
 /// How the addresses of those end who are here.
 pub const HERE: &str = "@mta.test";
+
+/// For whom those letters are that an operator removes.
+pub const REMOVED: &str = "jdoe@removed.test";
 
 /// The alias of the letters.
 pub const ALIAS: &str = "team@mta.test";
@@ -100,6 +105,8 @@ pub struct Letter {
     pub acknowledged: bool,
     /// What of it is put aside.
     pub spoiled: Option<Spoiled>,
+    /// Whether an operator has seen it in the queue, and removed it.
+    pub removed: bool,
 }
 
 impl Letter {
@@ -113,7 +120,7 @@ impl Letter {
     pub fn recipients(&self) -> Vec<&'static str> {
         match self.kind {
             Kind::Alias => vec![ALIAS],
-            _ => [self.meant(), self.refused(), self.dead()].concat(),
+            _ => [self.meant(), self.refused(), self.dead(), self.removed()].concat(),
         }
     }
 
@@ -156,7 +163,7 @@ impl Letter {
             Kind::Confirmed => self.confirmed(),
             Kind::Alias => vec!["amy@mta.test", "amy@far.test"],
             Kind::Waiting => vec!["jdoe@down.test"],
-            Kind::Expiring => vec![],
+            Kind::Expiring | Kind::Removed => vec![],
         }
     }
 
@@ -173,6 +180,14 @@ impl Letter {
     pub fn dead(&self) -> Vec<&'static str> {
         match self.kind {
             Kind::Null => vec!["gone@near.test"],
+            _ => vec![],
+        }
+    }
+
+    /// Who does not get it, since an operator removes it.
+    pub fn removed(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Removed => vec![REMOVED],
             _ => vec![],
         }
     }
@@ -287,6 +302,7 @@ pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letter
                 kind: kinds[(session + turn) % kinds.len()],
                 acknowledged: false,
                 spoiled: None,
+                removed: false,
             };
             let place = enter(letters, &letter);
             let by_chunks = match verb {
@@ -315,6 +331,7 @@ pub fn dribble(address: SocketAddr, token: &str, pause: Duration, letters: &Mute
         kind: Kind::Several,
         acknowledged: false,
         spoiled: None,
+        removed: false,
     };
     let place = enter(letters, &letter);
     let sent = Client::try_greet(address).and_then(|mut client| letter.dribble(&mut client, pause));
