@@ -272,7 +272,7 @@ pub mod thread {
 
     use super::{THREADS_ARE_SHORT, dice};
 
-    pub use shuttle::thread::{JoinHandle, park_timeout, spawn};
+    pub use shuttle::thread::{JoinHandle, park_timeout, spawn, yield_now};
 
     /// Starts a thread.
     #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::error::QueueError;
 use super::hopper::{Pending, Teller};
 use super::intake::Intake;
 use super::ledger::Counts;
-use crate::sync::now;
+use crate::sync::{now, thread};
 use crate::tasks::bell::Bell;
 
 /// At most this many pieces of work share one commit.
@@ -168,6 +168,7 @@ impl<B: Book> Writer<B> {
             };
             let counted = !counts.is_empty();
             group.extend(self.intake.called(&group));
+            let is_crowd = group.len() > 1;
             let mut done = self.in_one_transaction(&mut group, counts);
             if done.as_ref().is_err_and(QueueError::is_full) && self.book.make_room() {
                 done = self.in_one_transaction(&mut group, Counts::new());
@@ -184,6 +185,10 @@ impl<B: Book> Writer<B> {
                 Err(error) => self.one_by_one(group, error),
             }
             self.book.tidy_up();
+            if is_crowd {
+                // Those who were answered bring more: the more of them come first, the more share the next commit.
+                thread::yield_now();
+            }
             if counted || count_at.is_none() {
                 let is_through = self.intake.uncounted().lock().is_empty();
                 count_at = (!is_through).then(|| now() + COUNT_EVERY);
@@ -195,7 +200,8 @@ impl<B: Book> Writer<B> {
 
     /// One that fails fails nobody else: each gets a transaction of its own.
     fn one_by_one(&mut self, group: Vec<Piece<B>>, error: QueueError) {
-        let mut known = (group.len() == 1).then_some(error);
+        // What a disk can not read SQLite takes for damage, and it may read it a moment later: that is tried again as it is.
+        let mut known = (group.len() == 1 && !error.is_damage()).then_some(error);
         for mut work in group {
             let alone = std::slice::from_mut(&mut work);
             let mut done = match known.take() {
