@@ -85,13 +85,20 @@ fn reason(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Stri
             );
             told + &stopped(around, Task::DeliveryReport, "drtask").unwrap_or_default()
         }
-        State::Held => format!(
-            "put aside{}{}; smtpmta queue release {id} lets it go on, smtpmta queue delete {id} removes it{}",
-            since(trace, recipient, "held"),
-            last(trace, recipient, "held"),
-            until_over(around),
-            id = trace.id,
-        ),
+        State::Held => {
+            let history = last(trace, recipient, "held");
+            // Where history could not be written its row says why.
+            let why = match (history.as_str(), &recipient.last_error) {
+                ("", Some(error)) => format!(": {error}"),
+                _ => history,
+            };
+            format!(
+                "put aside{}{why}; smtpmta queue release {id} lets it go on, smtpmta queue delete {id} removes it{}",
+                since(trace, recipient, "held"),
+                until_over(around),
+                id = trace.id,
+            )
+        }
         State::Dead => format!(
             "dead{}{}: it could not be delivered, and there is no sender to be told; it stays until smtpmta queue \
              delete {} removes it",
@@ -357,6 +364,14 @@ mod tests {
                 "put aside since {twenty}: by root; smtpmta queue release 0000000000989680 lets it go on, smtpmta queue \
                  delete 0000000000989680 removes it; its time is over {over}"
             )
+        );
+        let mut unwritten = trace(vec![recipient(State::Held)]);
+        unwritten.recipients[0].last_error = Some("its rows are damaged".to_owned());
+        unwritten.events.clear();
+        let told = why(Some(&unwritten), &around).text;
+        assert!(
+            told.starts_with("<x@a.example>: put aside: its rows are damaged; "),
+            "{told}"
         );
         let greylisted = |recipient: &mut Whereabouts| {
             recipient.next_attempt = at(400);
