@@ -46,11 +46,7 @@ impl Addin {
             Ok(Command::Age(limit)) => {
                 self.aside("queue-age", request, move |queue| {
                     let rows = queue.ages()?;
-                    let exit = if rows.is_empty() {
-                        Exit::Refused
-                    } else {
-                        Exit::Done
-                    };
+                    let exit = done_if(!rows.is_empty());
                     Ok((exit, screen::ages(&rows, limit.rows(USUAL_AGES))))
                 });
                 return false;
@@ -58,7 +54,10 @@ impl Addin {
             Ok(Command::Trace(id)) => {
                 self.aside("trace", request, move |queue| {
                     let found: Vec<Trace> = queue.trace(id)?.into_iter().collect();
-                    Ok((found_or_not(&found), trace::traces(&found, false, queue.now())))
+                    Ok((
+                        done_if(!found.is_empty()),
+                        trace::traces(&found, false, queue.now()),
+                    ))
                 });
                 return false;
             }
@@ -71,7 +70,10 @@ impl Addin {
                     for id in ids.into_iter().rev() {
                         found.extend(queue.trace(id)?);
                     }
-                    Ok((found_or_not(&found), trace::traces(&found, more, queue.now())))
+                    Ok((
+                        done_if(!found.is_empty()),
+                        trace::traces(&found, more, queue.now()),
+                    ))
                 });
                 return false;
             }
@@ -82,11 +84,7 @@ impl Addin {
             Ok(Command::List(rows)) => {
                 self.aside("queue-list", request, move |queue| {
                     let listing = queue.listing(rows)?;
-                    let exit = if listing.rows.is_empty() {
-                        Exit::Refused
-                    } else {
-                        Exit::Done
-                    };
+                    let exit = done_if(!listing.rows.is_empty());
                     Ok((exit, screen::listing(&listing, queue.now())))
                 });
                 return false;
@@ -160,8 +158,7 @@ impl Addin {
             let retried = queue.retry(&what, &by);
             kick.kick();
             let messages = retried?;
-            let exit = if messages > 0 { Exit::Done } else { Exit::Refused };
-            Ok((exit, screen::retried(messages)))
+            Ok((done_if(messages > 0), screen::retried(messages)))
         });
     }
 
@@ -177,7 +174,7 @@ impl Addin {
         };
         self.aside("why", request, move |queue| {
             let found = queue.trace(id)?;
-            Ok((found_or_not(found.as_slice()), why::why(found.as_ref(), &around)))
+            Ok((done_if(found.is_some()), why::why(found.as_ref(), &around)))
         });
     }
 
@@ -195,12 +192,7 @@ impl Addin {
                 ByHand::Hold | ByHand::Delete | ByHand::Undelete => {}
             }
             let done = done?;
-            let exit = if done.recipients > 0 {
-                Exit::Done
-            } else {
-                Exit::Refused
-            };
-            Ok((exit, screen::done_by_hand(deed, done)))
+            Ok((done_if(done.recipients > 0), screen::done_by_hand(deed, done)))
         });
     }
 
@@ -339,12 +331,9 @@ impl Addin {
     }
 }
 
-fn found_or_not(found: &[Trace]) -> Exit {
-    if found.is_empty() {
-        Exit::Refused
-    } else {
-        Exit::Done
-    }
+/// The exit status of a command that matched something, or nothing.
+fn done_if(matched: bool) -> Exit {
+    if matched { Exit::Done } else { Exit::Refused }
 }
 
 /// The answer about a task that could not be started.

@@ -11,7 +11,7 @@ use crate::clock::Stamp;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::states::State;
-use crate::work_queue::{Trace, Whereabouts};
+use crate::work_queue::{Event, Trace, Whereabouts};
 
 /// What there is to know of the MTA beside the message.
 #[derive(Clone, Debug)]
@@ -249,37 +249,28 @@ fn stopped(around: &Surroundings, task: Task, part: &str) -> Option<String> {
 
 /// When it came to this end.
 fn ended_at(trace: &Trace, recipient: &Whereabouts, what: &str) -> String {
-    since(trace, recipient, what).replacen("since", "at", 1)
+    latest(trace, recipient, Some(what)).map_or(String::new(), |event| format!(" at {}", event.at))
 }
 
 /// When this last happened to it.
 fn since(trace: &Trace, recipient: &Whereabouts, what: &str) -> String {
-    let at = trace
-        .events
-        .iter()
-        .rev()
-        .find(|event| is_about(event.n, recipient) && event.what == what);
-    at.map_or(String::new(), |event| format!(" since {}", event.at))
+    latest(trace, recipient, Some(what)).map_or(String::new(), |event| format!(" since {}", event.at))
 }
 
 /// What history says of that.
 fn last(trace: &Trace, recipient: &Whereabouts, what: &str) -> String {
-    let at = trace
-        .events
-        .iter()
-        .rev()
-        .find(|event| is_about(event.n, recipient) && event.what == what);
-    at.map_or(String::new(), |event| format!(": {}", event.text))
+    latest(trace, recipient, Some(what)).map_or(String::new(), |event| format!(": {}", event.text))
 }
 
 /// When something happened to it last.
 fn last_move(trace: &Trace, recipient: &Whereabouts) -> Stamp {
-    let at = trace
-        .events
-        .iter()
-        .rev()
-        .find(|event| is_about(event.n, recipient));
-    at.map_or(trace.id.arrived(), |event| event.at)
+    latest(trace, recipient, None).map_or(trace.id.arrived(), |event| event.at)
+}
+
+/// What happened to it last; or the last time that this did.
+fn latest<'t>(trace: &'t Trace, recipient: &Whereabouts, what: Option<&str>) -> Option<&'t Event> {
+    let is_it = |event: &&Event| is_about(event.n, recipient) && what.is_none_or(|what| event.what == what);
+    trace.events.iter().rev().find(is_it)
 }
 
 fn is_about(n: Option<u32>, recipient: &Whereabouts) -> bool {
@@ -292,7 +283,7 @@ mod tests {
 
     use super::*;
     use crate::work_queue::id::MessageId;
-    use crate::work_queue::{BackOff, Event, Standing};
+    use crate::work_queue::{BackOff, Standing};
 
     const SECOND: i64 = 1_000_000;
 

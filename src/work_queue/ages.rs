@@ -5,7 +5,9 @@ use super::damage::text_in;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
+use super::moves::waiting_behind;
 use crate::clock::Stamp;
+use crate::domain_list::list::HopId;
 
 /// Ages by which recipients are counted, in minutes: those that are younger than each of these, and no younger than the
 /// one before; and those that are older than the last.
@@ -45,11 +47,11 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn ages(&self) -> Result<Vec<AgeRow>, QueueError> {
         let now = self.now();
-        let hops: Vec<(i64, String)> = self.store.read(|db| {
+        let hops: Vec<(HopId, String)> = self.store.read(|db| {
             let sql = "SELECT id, name FROM next_hop WHERE waiting > 0 \
                        OR EXISTS (SELECT 1 FROM domain_list l WHERE l.hop = next_hop.id)";
             ledger::rows(db, sql, [], |row| {
-                Ok((row.get(0)?, text_in(row, 1).unwrap_or_default()))
+                Ok((HopId(row.get(0)?), text_in(row, 1).unwrap_or_default()))
             })
         })?;
         let mut rows = Vec::new();
@@ -74,17 +76,10 @@ impl WorkQueue {
     }
 
     /// Those that are on no list. The index alone is read.
-    fn count_waiting(&self, hop: i64, counted: &mut AgeRow, now: Stamp) -> Result<(), QueueError> {
+    fn count_waiting(&self, hop: HopId, counted: &mut AgeRow, now: Stamp) -> Result<(), QueueError> {
         let mut from = (i64::MIN, 0, 0);
         loop {
-            let places: Vec<(i64, i64, i64)> = self.store.read(|db| {
-                let sql = "SELECT next_attempt, message, n FROM recipient WHERE hop = ? AND state = 2 \
-                           AND list IS NULL AND (next_attempt, message, n) > (?, ?, ?) \
-                           ORDER BY next_attempt, message, n LIMIT ?";
-                ledger::rows(db, sql, (hop, from.0, from.1, from.2, STEP), |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })
-            })?;
+            let places = self.store.read(|db| waiting_behind(db, hop, from, STEP))?;
             for (_, id, _) in &places {
                 counted.count(MessageId(*id), now);
             }
@@ -96,10 +91,10 @@ impl WorkQueue {
     }
 
     /// Those on lists.
-    fn count_listed(&self, hop: i64, counted: &mut AgeRow, now: Stamp) -> Result<(), QueueError> {
+    fn count_listed(&self, hop: HopId, counted: &mut AgeRow, now: Stamp) -> Result<(), QueueError> {
         self.store.read(|db| {
             let lists: Vec<i64> =
-                ledger::rows(db, "SELECT id FROM domain_list WHERE hop = ?", [hop], |row| {
+                ledger::rows(db, "SELECT id FROM domain_list WHERE hop = ?", [hop.0], |row| {
                     row.get(0)
                 })?;
             for list in lists {

@@ -434,12 +434,15 @@ fn choose(ledger: &Ledger<'_>, claim: &Claim, now: Stamp) -> Result<(Vec<Chosen>
             .tokens
             .free(hop, &next_hop)
             .min(claim.terms.list_messages);
+        if most == 0 {
+            continue;
+        }
         // Where that can not be read it may have: a list will tell.
         let may_be_listed = match has_sound(ledger, hop, now) {
             Err(error) if error.is_damage() => true,
             sound => sound?,
         };
-        if most == 0 || !may_be_listed {
+        if !may_be_listed {
             continue;
         }
         let lingering = claim.lingering.get(&hop).copied();

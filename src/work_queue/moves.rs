@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::error::QueueError;
 use super::id::MessageId;
-use super::ledger::{Ledger, row};
+use super::ledger::{Ledger, row, rows};
 use super::outcome::{Reason, Success};
 use super::states::State;
 use crate::clock::Stamp;
@@ -243,16 +243,17 @@ pub(super) fn settle_if_done(ledger: &mut Ledger<'_>, id: MessageId) -> Result<(
 }
 
 /// A place in the row of what waits for a next hop: due when, which message, which recipient.
-pub(super) type Place = (i64, i64, u32);
+pub(super) type Place = (i64, i64, i64);
 
 /// The next ones that wait for `hop`, behind the place `from`, at most so many.
 pub(super) fn waiting_behind(
-    ledger: &Ledger<'_>,
+    db: &Connection,
     hop: HopId,
     from: Place,
     most: usize,
 ) -> Result<Vec<Place>, QueueError> {
-    ledger.rows(
+    rows(
+        db,
         "SELECT next_attempt, message, n FROM recipient \
          WHERE hop = ? AND state = 2 AND list IS NULL AND (next_attempt, message, n) > (?, ?, ?) \
          ORDER BY next_attempt, message, n LIMIT ?",

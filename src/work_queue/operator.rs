@@ -247,8 +247,6 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
     if deed == ByHand::Undelete && !has_content(ledger, id)? {
         return Ok(Done::default());
     }
-    let null_sender = "SELECT reverse_path = '' FROM message WHERE id = ?";
-    let null_sender = ledger.row(null_sender, [id.0], |row| row.get(0))?.unwrap_or(true);
     let recipients = ledger.rows(
         "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
         [id.0],
@@ -273,6 +271,8 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
         match deed {
             ByHand::Bounce => {
                 let Some(n) = number else { continue };
+                let null_sender = "SELECT reverse_path = '' FROM message WHERE id = ?";
+                let null_sender = ledger.row(null_sender, [id.0], |row| row.get(0))?.unwrap_or(true);
                 ledger.record(id, number, deed.word(), &format!("by {by}"))?;
                 let reason = Reason::here(EnhancedCode(5, 0, 0), "an operator returned the message");
                 give_up(ledger, id, n, state, null_sender, &reason)?;
@@ -336,7 +336,7 @@ fn step(
     now: Stamp,
     by: &str,
 ) -> Result<Vec<Place>, QueueError> {
-    let places = waiting_behind(ledger, hop, from, STEP)?;
+    let places = waiting_behind(ledger.db(), hop, from, STEP)?;
     for (due, id, n) in &places {
         if *due > now.0 {
             ledger.run(
@@ -344,7 +344,7 @@ fn step(
                 (now.0, id, n),
             )?;
         }
-        ledger.record(MessageId(*id), Some(*n), "retried", &story(by))?;
+        ledger.record(MessageId(*id), u32::try_from(*n).ok(), "retried", &story(by))?;
     }
     refresh_due(ledger, hop, Change::Same)?;
     reach(CrashPoint::RetryWritten);

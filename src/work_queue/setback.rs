@@ -170,7 +170,7 @@ fn move_recipients(
     from: Place,
     Setback { now, by }: Setback,
 ) -> Result<Vec<Place>, QueueError> {
-    let places = waiting_behind(ledger, hop, from, STEP)?;
+    let places = waiting_behind(ledger.db(), hop, from, STEP)?;
     for (_, id, n) in &places {
         ledger.run(
             "UPDATE recipient SET next_attempt = max(?1, next_attempt - ?2) WHERE message = ?3 AND n = ?4",
