@@ -418,23 +418,29 @@ enum Seen {
     Nothing,
 }
 
+/// All mail waits for a host that puts it off, and is tried again after this time.
+fn with_a_host_that_puts_off(retries: &str) -> (Sink, World) {
+    let sink = Sink::start();
+    sink.on(Stage::Rcpt, "450 4.2.1 later");
+    let relay = sink.address().to_string();
+    let world = World::load(&[
+        "--relay-host",
+        &relay,
+        "--poll-interval",
+        "1s",
+        "--retry-schedule",
+        retries,
+    ]);
+    (sink, world)
+}
+
 /// Writes garbage over a part of the queue, from this part of its pages on to that, while the MTA runs on it with mail
 /// that waits. Gives how many went out.
 #[track_caller]
 fn a_part_is_written_over(part: fn(usize) -> Range<usize>, is_seen: Seen) -> usize {
     /// How many may stand beside it, where nothing can be written for want of room.
     const BESIDE: usize = 20;
-    let sink = Sink::start();
-    let relay = sink.address().to_string();
-    let mut world = World::load(&[
-        "--relay-host",
-        &relay,
-        "--poll-interval",
-        "1s",
-        "--retry-schedule",
-        "5s",
-    ]);
-    sink.on(Stage::Rcpt, "450 4.2.1 later");
+    let (sink, mut world) = with_a_host_that_puts_off("5s");
     let mut client = Client::of(&world);
     let mut bring = |n| {
         let content = letter(&format!("mail {n}"));
@@ -561,17 +567,7 @@ fn messages_on_one_page_that_is_written_over_are_told_of_and_the_others_flow() {
     const MANY: usize = 400;
     /// How many may stand beside the page, where nothing can be written for want of room.
     const BESIDE: usize = 12;
-    let sink = Sink::start();
-    let relay = sink.address().to_string();
-    let mut world = World::load(&[
-        "--relay-host",
-        &relay,
-        "--poll-interval",
-        "1s",
-        "--retry-schedule",
-        "1s",
-    ]);
-    sink.on(Stage::Rcpt, "450 4.2.1 later");
+    let (sink, mut world) = with_a_host_that_puts_off("1s");
     let mut client = Client::of(&world);
     let to = format!("{}@ibm.com", "x".repeat(60));
     let ids: Vec<String> = (0..MANY)
