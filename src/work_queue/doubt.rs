@@ -3,7 +3,8 @@
 //! When a sync fails the system drops what it could not write: it holds it for written from then on, and the next sync
 //! goes well without it. A log with such a hole ends there after a power cut, and all that was committed behind the hole
 //! would be lost, although its own sync went well. So a log in doubt is written once more, as it is, before anything is
-//! committed behind it. Never knows what stands in it.
+//! committed behind it. That a sync by another descriptor of the log has failed its next sync by this one is told, too
+//! (fsync(2), since Linux 4.13), so that nothing is taken for committed in between. Never knows what stands in it.
 
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -388,41 +388,39 @@ static struct trouble {
     uint32_t times;
 } troubled[TROUBLED], heard[HEARERS];
 
-/* What a sync by this descriptor ends with that would end with `error`. */
-static int with_earlier_trouble(int fd, int error)
+/* Whether this descriptor has to be told of a sync that failed before, by another one; `fails` says whether this one does
+   by itself. Under `turn`, in which it begins: what was to get to the disk by one that fails does not get there by one
+   that begins later, and that has to know. */
+static int has_to_hear(int fd, uint64_t file, const char *path, int fails)
 {
-    char path[PATH_MAX];
-    struct stat status;
-    if (journal < 0)
-        return error;
-    name_of(fd, path);
-    if ((!fits(path, "queue.db$") && !fits(path, "queue.db-wal$")) || fd >= HEARERS || fstat(fd, &status))
-        return error;
-    pthread_mutex_lock(&turn);
+    if ((!fits(path, "queue.db$") && !fits(path, "queue.db-wal$")) || fd >= HEARERS)
+        return 0;
     struct trouble *of = troubled;
-    while (of < troubled + TROUBLED - 1 && of->file && of->file != status.st_ino)
+    while (of < troubled + TROUBLED - 1 && of->file && of->file != file)
         of++;
-    of->file = status.st_ino;
-    if (heard[fd].file != status.st_ino)
-        heard[fd] = (struct trouble){.file = status.st_ino};
-    if (error > 0)
-        of->times++;
-    else if (!error && heard[fd].times < of->times)
-        error = EIO;
+    of->file = file;
+    if (heard[fd].file != file)
+        heard[fd] = (struct trouble){.file = file};
+    int has_to = heard[fd].times < of->times;
+    of->times += fails;
     heard[fd].times = of->times;
-    pthread_mutex_unlock(&turn);
-    return error;
+    return has_to;
 }
 
 static int sync_by(int fd, int (*real)(int))
 {
     uint64_t file;
     char path[PATH_MAX];
-    int error = with_earlier_trouble(fd, struck(SYNC, fd, NULL)), watched = is_watched_file(fd, &file, path);
+    int error = struck(SYNC, fd, NULL), watched = is_watched_file(fd, &file, path);
     int64_t number = 0;
     if (watched) {
         begin_turn();
         struct stat status;
+        if (has_to_hear(fd, file, path, error > 0) && !error) {
+            /* It does what it can; nothing is sure of that. */
+            end_turn();
+            return refuse(EIO);
+        }
         number = ++syncs;
         note(SYNC_BEGINS, file, number, path, !fstat(fd, &status) && S_ISDIR(status.st_mode) ? "/" : "", NULL, 0);
         end_turn();
