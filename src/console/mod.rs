@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod command;
+pub mod hop;
 pub mod screen;
 pub mod server;
 pub mod trace;
