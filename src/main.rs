@@ -8,6 +8,7 @@ use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
+use smtpmta::dry_run::{self, DryRunError};
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
 
 /// The names under which sendmail is known: started so, the program is that command.
@@ -41,6 +42,21 @@ fn main() -> ExitCode {
         } => {
             let folder = folder.as_deref().unwrap_or(&invocation.config.spool);
             verify(folder, *account, *json)
+        }
+        Command::Route(asked) => {
+            let done = dry_run::route::run(&invocation.config, asked, &mut io::stdout().lock());
+            ended("route", done)
+        }
+        Command::Session(asked) => {
+            let (mut input, mut out) = (io::stdin().lock(), io::stdout().lock());
+            let done = dry_run::session::run(
+                &invocation.config,
+                *asked,
+                &mut input,
+                &mut out,
+                &mut io::stderr().lock(),
+            );
+            ended("session", done)
         }
         Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
         Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {
@@ -140,6 +156,15 @@ fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
             };
             complain(exit, &format!("smtpmta: verify: {error}"))
         }
+    }
+}
+
+/// Says how a dry run has ended.
+fn ended(name: &str, done: Result<Exit, DryRunError>) -> ExitCode {
+    match done {
+        Ok(exit) => exit.into(),
+        Err(wrong) if wrong.exit() == Exit::Done => Exit::Done.into(),
+        Err(wrong) => complain(wrong.exit(), &format!("smtpmta: {name}: {wrong}")),
     }
 }
 

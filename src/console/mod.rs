@@ -3,6 +3,7 @@
 pub mod client;
 pub mod command;
 pub mod hop;
+pub mod route;
 pub mod screen;
 pub mod server;
 pub mod trace;
