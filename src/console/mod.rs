@@ -3,6 +3,8 @@
 pub mod client;
 pub mod command;
 pub mod hop;
+pub mod letter;
+mod queue;
 pub mod route;
 pub mod screen;
 pub mod server;
