@@ -10,6 +10,7 @@ use smtpmta::clock::Clock;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::console::letter::{self, Part};
+use smtpmta::dry_run::{self, DryRunError};
 use smtpmta::work_queue::QueueError;
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
@@ -46,6 +47,21 @@ fn main() -> ExitCode {
         } => {
             let folder = folder.as_deref().unwrap_or(&invocation.config.spool);
             verify(folder, *account, *json)
+        }
+        Command::Route(asked) => {
+            let done = dry_run::route::run(&invocation.config, asked, &mut io::stdout().lock());
+            ended("route", done)
+        }
+        Command::Session(asked) => {
+            let (mut input, mut out) = (io::stdin().lock(), io::stdout().lock());
+            let done = dry_run::session::run(
+                &invocation.config,
+                *asked,
+                &mut input,
+                &mut out,
+                &mut io::stderr().lock(),
+            );
+            ended("session", done)
         }
         Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
         Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {
@@ -167,6 +183,15 @@ fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
             }
         }
         Err(error) => unreadable("verify", &error),
+    }
+}
+
+/// Says how a dry run has ended.
+fn ended(name: &str, done: Result<Exit, DryRunError>) -> ExitCode {
+    match done {
+        Ok(exit) => exit.into(),
+        Err(wrong) if wrong.exit() == Exit::Done => Exit::Done.into(),
+        Err(wrong) => complain(wrong.exit(), &format!("smtpmta: {name}: {wrong}")),
     }
 }
 

@@ -46,6 +46,7 @@ mod rooms {
     #[cfg(debug_assertions)]
     mod crash_matrix;
     mod damaged;
+    mod dry_session;
     mod durable;
     mod failing_calls;
     mod generated;
@@ -72,6 +73,7 @@ mod rooms {
     mod readme;
     mod relaying;
     mod reports;
+    mod route;
     mod shortage;
     mod sink;
     mod soak;

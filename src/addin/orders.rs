@@ -9,12 +9,15 @@ use super::files::Files;
 use super::{Addin, StartError};
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
+use crate::console::hop;
 use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
 use crate::console::trace;
 use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Pace;
 use crate::log_book;
+use crate::tasks::Task;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{ByHand, Choice, Order, QueueError, Retry, Trace, WorkQueue};
 
@@ -93,6 +96,10 @@ impl Addin {
                 self.why(id, request);
                 return false;
             }
+            Ok(Command::Hop(name)) => match self.hop(&name) {
+                Ok(screen) => done(shown(&screen, request.json)),
+                Err(error) => later(&error),
+            },
             Ok(Command::List(choice, rows)) => {
                 let choice = self.with_routes(*choice);
                 self.aside("queue-list", request, move |queue| {
@@ -165,6 +172,32 @@ impl Addin {
                 });
                 screen::hops(&rows.collect::<Vec<_>>(), now)
             }
+        }))
+    }
+
+    /// One next hop, and what would become of mail that came for it now.
+    fn hop(&self, name: &str) -> Result<Screen, QueueError> {
+        let config = &self.invocation.config;
+        let rates = super::crew::rates(config);
+        let state = self.queue.hop_state(name)?;
+        let pace = match &state {
+            Some(state) => self.crew.pace(state.row.hop, name, &rates),
+            None => Pace::untouched(rates.of(&NextHop::from_name(name))),
+        };
+        let mut doing = self.crew.primary_rows().into_iter();
+        let is_stopped = doing.any(|(task, doing)| task == Task::OutboundController && doing == STOPPED);
+        let handlers = self.crew.handler_rows();
+        let is_outbound = |task| matches!(task, Task::OutboundHandler(_));
+        let busy = handlers.iter().filter(|row| row.busy && is_outbound(row.task));
+        let all_are_busy = busy.count() >= config.max_outbound_handlers;
+        Ok(hop::hop(&hop::Facts {
+            name,
+            state: state.as_ref(),
+            pace,
+            per_next_hop: config.per_next_hop,
+            is_stopped,
+            all_are_busy,
+            now: self.queue.now(),
         }))
     }
 

@@ -16,7 +16,9 @@ use super::suggestion::nearest;
 use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
+use crate::dry_run::{route, session};
 use crate::sink;
+use crate::smtp::path::{PathError, ReversePath};
 use crate::work_queue::id::MessageId;
 
 /// What a command line asks for.
@@ -139,6 +141,14 @@ impl Asked {
         if known.name == "trace" {
             options.optmulti("", "limit", "", "");
         }
+        if known.name == "route" {
+            options.optflagmulti("", "connect", "");
+            options.optmulti("", "from", "", "");
+        }
+        if known.name == "session" {
+            options.optmulti("", "client", "", "");
+            options.optmulti("", "front", "", "");
+        }
         if known.name == "show" {
             options.optmulti("", "limit", "", "");
             options.optflagmulti("", "all", "");
@@ -173,6 +183,10 @@ impl Asked {
                 account: matches.opt_present("account"),
                 json: matches.opt_present("json"),
             };
+        } else if known.name == "route" {
+            self.route(&matches, &words);
+        } else if known.name == "session" {
+            self.session(&matches, &words);
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
@@ -216,6 +230,64 @@ impl Asked {
             },
             _ => Command::Queue { words, json },
         };
+    }
+
+    fn route(&mut self, matches: &Matches, words: &[String]) {
+        let not_an_address =
+            |word: &str, wrong: PathError| format!("{}: expected an address: {wrong}", quoted(word));
+        let [word] = words else {
+            return self.wrong("", "route: expected one address behind it".to_owned());
+        };
+        let address = route::Asked::address(word).map_err(|wrong| not_an_address(word, wrong));
+        let connect = matches.opt_present("connect");
+        let from = match matches.opt_strs("from").as_slice() {
+            [] => Ok(ReversePath::default()),
+            [_] if !connect => Err("--from: expected --connect beside it".to_owned()),
+            [word] => {
+                route::Asked::sender(word).map_err(|wrong| format!("--from: {}", not_an_address(word, wrong)))
+            }
+            [_, again, ..] => Err(format!("--from: {}: expected once", quoted(again))),
+        };
+        match (address, from) {
+            (Ok(address), Ok(from)) => {
+                self.command = Command::Route(route::Asked {
+                    address,
+                    connect,
+                    from,
+                    json: matches.opt_present("json"),
+                });
+            }
+            (address, from) => {
+                let wrong = address.err().into_iter().chain(from.err());
+                wrong.for_each(|what| self.wrong("", format!("route: {what}")));
+            }
+        }
+    }
+
+    fn session(&mut self, matches: &Matches, words: &[String]) {
+        let mut asked = session::Asked::default();
+        let mut wrong = |word: &str, what: &str| self.wrong("", format!("session: {}: {what}", quoted(word)));
+        for word in words {
+            wrong(word, "expected no word; the dialogue is read from standard input");
+        }
+        for option in ["client", "front"] {
+            for again in matches.opt_strs(option).iter().skip(1) {
+                wrong(again, &format!("expected --{option} once"));
+            }
+        }
+        for word in matches.opt_strs("client") {
+            match word.parse() {
+                Ok(address) => asked.client = address,
+                Err(_) => wrong(&word, "expected the IP address of a client behind --client"),
+            }
+        }
+        for word in matches.opt_strs("front") {
+            match session::Asked::FRONTS.iter().find(|(name, _)| *name == word) {
+                Some((_, front)) => asked.front = *front,
+                None => wrong(&word, "expected smtp, submission or submissions behind --front"),
+            }
+        }
+        self.command = Command::Session(asked);
     }
 
     fn passwd(&mut self, schemes: &[String], words: &[String]) {

@@ -693,21 +693,24 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         true,
         "Say in a sentence what a message waits for, since when, until when, and what would free it.",
     ),
-    later(
+    now(
         "route",
-        "ADDRESS",
+        "ADDRESS [--connect [--from ADDRESS]]",
         true,
-        "Say where mail for an address would go.",
+        "Say where mail for an address would go, by this configuration: its next hop and why, hosts, addresses, TLS, and \
+         of the running MTA, if there is one, how that next hop stands; with --connect try it as far as RCPT, from <> or \
+         an address, and show the dialogue.",
+    ),
+    now(
+        "session",
+        "[--client ADDR] [--front smtp|submission|submissions]",
+        false,
+        "Read an SMTP dialogue from standard input and answer it as this configuration would, to a client at ADDR; \
+         nothing is queued.",
     ),
     later("sendmail", "ARGS", false, "Submit a message, as sendmail does."),
     later("mailq", "", false, "Show the queue, as sendmail does."),
     later("newaliases", "", false, "Do nothing: aliases need no database."),
-    later(
-        "session",
-        "",
-        false,
-        "Try an inbound dialogue; nothing is queued.",
-    ),
     later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
+use crate::dry_run;
 use crate::sink;
 use crate::work_queue::id::MessageId;
 
@@ -89,6 +90,10 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `route`: say where mail would go.
+    Route(dry_run::route::Asked),
+    /// `session`: answer a dialogue, with nothing queued.
+    Session(dry_run::session::Asked),
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
@@ -267,6 +272,7 @@ fn settings(config: &mut Config, decisions: &Decisions) -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbound::front::Front;
     use std::fs;
     use std::time::Duration;
 
@@ -604,6 +610,37 @@ mod tests {
     }
 
     #[test]
+    fn dry_runs_say_what_they_are_about() {
+        let route = |address: &str, connect, from: &str| {
+            Command::Route(dry_run::route::Asked {
+                address: dry_run::route::Asked::address(address).unwrap(),
+                connect,
+                from: from.parse().unwrap(),
+                json: false,
+            })
+        };
+        assert_eq!(
+            asked(&["route", "x@a.example"]).command,
+            route("x@a.example", false, "")
+        );
+        assert_eq!(
+            asked(&["route", "--connect", "--from=<b@a.example>", "postmaster"]).command,
+            route("Postmaster", true, "b@a.example")
+        );
+        assert_eq!(
+            asked(&["session"]).command,
+            Command::Session(dry_run::session::Asked::default())
+        );
+        assert_eq!(
+            asked(&["session", "--client", "2001:db8::1", "--front=submission"]).command,
+            Command::Session(dry_run::session::Asked {
+                client: "2001:db8::1".parse().unwrap(),
+                front: Front::Submission,
+            })
+        );
+    }
+
+    #[test]
     fn wrong_commands_are_told_with_64() {
         for (args, expected) in [
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
@@ -672,6 +709,36 @@ mod tests {
                 "verify: \"b\": expected one folder at most",
             ),
             (&["passwd", "bob", "--json"], "passwd: \"--json\": no such option"),
+            (&["route"], "route: expected one address behind it"),
+            (
+                &["route", "a@b.example", "c@d.example"],
+                "route: expected one address behind it",
+            ),
+            (
+                &["route", "bob"],
+                "route: \"bob\": expected an address: address has no @domain",
+            ),
+            (
+                &["route", "a@b.example", "--from", "a@b.example"],
+                "route: --from: expected --connect beside it",
+            ),
+            (
+                &["route", "a@b.example", "--connect", "--from", "bob"],
+                "route: --from: \"bob\": expected an address: address has no @domain",
+            ),
+            (
+                &["session", "--client", "localhost"],
+                "session: \"localhost\": expected the IP address of a client behind --client",
+            ),
+            (
+                &["session", "--front", "25"],
+                "session: \"25\": expected smtp, submission or submissions behind --front",
+            ),
+            (
+                &["session", "dialogue.txt"],
+                "session: \"dialogue.txt\": expected no word; the dialogue is read from standard input",
+            ),
+            (&["session", "--json"], "session: \"--json\": no such option"),
             (
                 &["show", "tasks", "--spool", "x"],
                 "--spool: expected before show, not behind it",

@@ -23,6 +23,8 @@ pub enum Command {
     Refresh,
     /// `tell smtpmta housekeeping`.
     Housekeeping,
+    /// `show hop NAME`: one next hop, and what would become of mail for it.
+    Hop(String),
     /// `queue retry …`.
     Retry(Retry),
     /// `queue hold`, `bounce`, `release`, `delete` or `undelete`, of these.
@@ -237,6 +239,8 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
         ["housekeeping"] => Ok(Command::Housekeeping),
         ["start", part @ ..] => part_named(part).map(Command::Start),
         ["stop", part @ ..] => part_named(part).map(Command::Stop),
+        // An address literal is known by its own spelling (RFC 5321 4.1.3).
+        ["show", "hop", name] => Ok(Command::Hop(name.replace("[ipv6:", "[IPv6:"))),
         ["show", what, limit @ ..] => match What::ALL.iter().find(|(name, _)| name == what) {
             Some((_, what)) => show(*what, limit),
             None => refuse(&format!("show {}: expected one of {}", shown(what), names())),
@@ -336,6 +340,14 @@ mod tests {
 
     fn parse(line: &str) -> Result<Command, Refusal> {
         Command::parse(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn one_next_hop_is_named_as_the_queue_spells_it() {
+        let hop = |name: &str| Ok(Command::Hop(name.to_owned()));
+        assert_eq!(parse("show hop Example.ORG"), hop("example.org"));
+        assert_eq!(parse("show hop [IPv6:2001:db8::1]"), hop("[IPv6:2001:db8::1]"));
+        assert!(parse("show hop").is_err() && parse("show hop a b").is_err());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 pub mod client;
 pub mod command;
+pub mod hop;
 pub mod letter;
 mod queue;
+pub mod route;
 pub mod screen;
 pub mod server;
 pub mod trace;

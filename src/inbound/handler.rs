@@ -32,7 +32,7 @@ use crate::work_queue::{Arrival, Origin, WorkQueue};
 
 /// The longest line with its CRLF: RFC 4954 4 asks for so many octets in an authentication. Commands may not be as
 /// long, which the session sees to.
-const LONGEST_LINE: usize = 12_288 + 2;
+pub(super) const LONGEST_LINE: usize = 12_288 + 2;
 
 /// What is read at once of a client that has not sent a message yet, and may never do: of those there are many.
 const SMALL_READ: usize = 512;
@@ -121,7 +121,7 @@ struct Dialogue<'d> {
 
 /// What the next octets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receiving {
+pub(super) enum Receiving {
     /// Commands.
     Lines,
     /// Content, up to the line with only a dot.
@@ -640,12 +640,12 @@ fn accept_tls(wire: &mut Wire, identity: &Identity, deadline: Instant) -> Result
 }
 
 /// Whether a client may begin so. One that begins with TLS (RFC 8446 5.1) or with something older does not.
-fn is_text(octet: u8) -> bool {
+pub(super) fn is_text(octet: u8) -> bool {
     octet == b' ' || octet.is_ascii_graphic() || octet.is_ascii_whitespace()
 }
 
 /// Takes the first octets off `input`, at most `most`.
-fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
+pub(super) fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
     let length = usize::try_from(most).map_or(input.len(), |most| most.min(input.len()));
     let (first, rest) = input.split_at(length);
     *input = rest;

@@ -61,7 +61,7 @@ pub use account::{Account, Entry, Line};
 pub use ages::{AGES, AgeRow};
 pub use arrival::{Addressee, Arrival, Origin};
 pub use backoff::Silence;
-pub use board::{BackOff, HopRow, ListRow, QueueRow};
+pub use board::{BackOff, HopRow, HopState, ListRow, QueueRow};
 pub use choice::{Choice, Pattern, Sizes};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
