@@ -679,6 +679,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
          with --account also whether everything that was accepted is accounted for.",
     ),
     now(
+        "backup",
+        "DIR",
+        false,
+        "Copy the work queues in the spool, with all content, to a folder that is made for it, while the MTA runs or not: \
+         it can be started as a spool.",
+    ),
+    now(
         "trace",
         "ID|ADDRESS [--limit N]",
         true,
@@ -706,7 +713,6 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         false,
         "Try an inbound dialogue; nothing is queued.",
     ),
-    later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
 

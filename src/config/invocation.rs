@@ -78,6 +78,8 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `backup DIR`: copy the work queue to this folder.
+    Backup(PathBuf),
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
@@ -572,6 +574,9 @@ mod tests {
             asked(&["verify", "/copy", "--account", "--json"]).command,
             verify(Some("/copy"), true, true)
         );
+        let backup = asked(&["-s", "/q", "backup", "/copy"]);
+        assert_eq!(backup.command, Command::Backup(PathBuf::from("/copy")));
+        assert_eq!(backup.config.spool, PathBuf::from("/q"));
         // It does without a configuration.
         assert_eq!(
             asked(&["-c", "/nonexistent/conf", "passwd", "bob"]).command,
@@ -638,6 +643,8 @@ mod tests {
                 &["verify", "a", "b"],
                 "verify: \"b\": expected one folder at most",
             ),
+            (&["backup"], "backup: expected DIR behind it"),
+            (&["backup", "a", "b"], "backup: \"b\": expected one folder"),
             (&["passwd", "bob", "--json"], "passwd: \"--json\": no such option"),
             (
                 &["show", "tasks", "--spool", "x"],
