@@ -12,9 +12,12 @@ use signal_hook::flag;
 
 use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
+use smtpmta::clock::Clock;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
-use smtpmta::work_queue::BackupError;
+use smtpmta::console::letter::{self, Part};
+use smtpmta::work_queue::id::MessageId;
+use smtpmta::work_queue::{BackupError, QueueError};
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
 
 /// The names under which sendmail is known: started so, the program is that command.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Queue { words, json } => ask(&invocation.config.spool, "queue", words, *json),
+        Command::Letter { id, part, json } => show(&invocation.config.spool, *id, *part, *json),
         Command::About { verb, words, json } => ask(&invocation.config.spool, verb, words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
@@ -108,6 +112,10 @@ fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
     let words: Vec<String> = std::iter::once(verb.to_owned())
         .chain(words.iter().cloned())
         .collect();
+    // What nobody would understand need not be asked.
+    if let Err(refusal) = console::command::Command::parse(&words) {
+        return complain(refusal.exit(), &refusal.to_string());
+    }
     match console::client::ask(spool, &words, json) {
         Ok(answer) if answer.status == 0 => print(&answer.text),
         Ok(answer) => {
@@ -125,6 +133,31 @@ fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
     }
 }
 
+/// Shows a message of the work queue in this folder.
+fn show(spool: &Path, id: MessageId, part: Part, json: bool) -> ExitCode {
+    let message = match work_queue::peruse(spool, id) {
+        Ok(Some(message)) => message,
+        Ok(None) => return complain(Exit::Refused, &format!("nothing is known of message {id}")),
+        Err(error) => return unreadable("queue show", &error),
+    };
+    match letter::show(message, part, json, Clock::System.now(), &mut io::stdout().lock()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(Exit::TryLater, &format!("smtpmta: queue show: {error}"))
+        }
+        _ => Exit::Done.into(),
+    }
+}
+
+/// Says why a work queue can not be read.
+fn unreadable(verb: &str, error: &QueueError) -> ExitCode {
+    let exit = if error.is_missing() {
+        Exit::NoInput
+    } else {
+        Exit::TryLater
+    };
+    complain(exit, &format!("smtpmta: {verb}: {error}"))
+}
+
 /// Looks the work queue in this folder through, and prints what was found.
 fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
     match work_queue::verify(folder, account) {
@@ -140,14 +173,7 @@ fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
                 Exit::Damaged.into()
             }
         }
-        Err(error) => {
-            let exit = if error.is_missing() {
-                Exit::NoInput
-            } else {
-                Exit::TryLater
-            };
-            complain(exit, &format!("smtpmta: verify: {error}"))
-        }
+        Err(error) => unreadable("verify", &error),
     }
 }
 

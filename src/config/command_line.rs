@@ -15,7 +15,9 @@ use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
 use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
+use crate::console::letter::Part;
 use crate::sink;
+use crate::work_queue::id::MessageId;
 
 /// What a command line asks for.
 pub(super) struct Asked {
@@ -120,6 +122,9 @@ impl Asked {
                     .for_each(|wrong| self.wrong("", format!("sink: {wrong}"))),
             };
         }
+        if known.name == "queue" {
+            return self.queue(rest);
+        }
         let mut options = Options::new();
         options.optflagmulti("h", "help", "");
         if known.json {
@@ -128,16 +133,13 @@ impl Asked {
         if known.name == "passwd" {
             options.optmulti("", "scheme", "", "");
         }
-        if known.name == "queue" {
-            options.optmulti("", "hop", "", "");
-        }
         if known.name == "verify" {
             options.optflagmulti("", "account", "");
         }
         if known.name == "trace" {
             options.optmulti("", "limit", "", "");
         }
-        if ["queue", "show"].contains(&known.name) {
+        if known.name == "show" {
             options.optmulti("", "limit", "", "");
             options.optflagmulti("", "all", "");
         }
@@ -146,7 +148,7 @@ impl Asked {
             Err(fail) => return self.wrong("", behind(known, &fail)),
         };
         let mut words = matches.free.clone();
-        if ["queue", "show", "trace"].contains(&known.name) && !words.is_empty() {
+        if ["show", "trace"].contains(&known.name) && !words.is_empty() {
             // What follows the first words is the MTA's to understand.
             for limit in matches.opt_strs("limit") {
                 words.extend(["--limit".to_owned(), limit]);
@@ -171,8 +173,6 @@ impl Asked {
                 account: matches.opt_present("account"),
                 json: matches.opt_present("json"),
             };
-        } else if known.name == "queue" {
-            self.queue(words, &matches.opt_strs("hop"), matches.opt_present("json"));
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
@@ -197,16 +197,30 @@ impl Asked {
         }
     }
 
-    fn queue(&mut self, mut words: Vec<String>, hops: &[String], json: bool) {
-        for hop in hops {
-            words.extend(["--hop".to_owned(), hop.clone()]);
+    /// What follows the verb is understood by the grammar of the console, see `console/queue.rs`.
+    fn queue(&mut self, words: &[String]) {
+        if words.iter().any(|word| ["-h", "--help"].contains(&word.as_str())) {
+            self.command = Command::Help;
+            return;
         }
-        // What follows the verb is the MTA's to understand.
+        let (json, words): (Vec<String>, Vec<String>) =
+            words.iter().cloned().partition(|word| word == "--json");
         let verb = words.first().map(|verb| verb.to_ascii_lowercase());
         if !verb.as_deref().is_some_and(flags::has_queue_verb) {
-            self.wrong("", flags::queue_verb_refused(verb.as_deref()));
+            return self.wrong("", flags::queue_verb_refused(verb.as_deref()));
         }
-        self.command = Command::Queue { words, json };
+        let json = !json.is_empty();
+        self.command = match verb.as_deref() {
+            Some("show") => match letter(&words[1..]) {
+                Some((id, part)) => Command::Letter { id, part, json },
+                None => {
+                    let expected =
+                        "expected the ID of one message, and --body or --raw if more of it is wanted";
+                    return self.wrong("", format!("queue show: {expected}"));
+                }
+            },
+            _ => Command::Queue { words, json },
+        };
     }
 
     fn passwd(&mut self, schemes: &[String], words: &[String]) {
@@ -237,6 +251,24 @@ impl Asked {
             scheme,
             address: words.first().cloned(),
         };
+    }
+}
+
+/// Which message `queue show` shows, and what of it.
+fn letter(words: &[String]) -> Option<(MessageId, Part)> {
+    let (options, ids): (Vec<&str>, Vec<&str>) = words
+        .iter()
+        .map(String::as_str)
+        .partition(|word| word.starts_with("--"));
+    let part = match options.as_slice() {
+        [] => Part::Header,
+        ["--body"] => Part::Body,
+        ["--raw"] => Part::Raw,
+        _ => return None,
+    };
+    match ids.as_slice() {
+        [id] => Some((id.parse().ok()?, part)),
+        _ => None,
     }
 }
 

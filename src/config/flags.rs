@@ -663,13 +663,15 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list|age|retry|hold|bounce|release|delete|undelete ...",
+        "list|age|show|retry|hold|bounce|release|delete|undelete ...",
         true,
         "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
-         [--limit N | --all]); make what waits in the outbound work queue due now, for next hops, whose back-off ends \
-         with that, by ID, or all of it (retry [--hop NAME | ID ...]); put messages aside, return them to their senders, \
-         let those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
-         release, delete, undelete, with IDs).",
+         [--limit N | --all]); show a message, with its header, its text or all of it (show ID [--body | --raw]); make \
+         what waits in the outbound work queue due now (retry); put messages aside, return them to their senders, let \
+         those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
+         release, delete, undelete). list and these take IDs of messages, and --from, --to, --hop, --state, --older, \
+         --size, --subject and --error, of which each that is given has to fit; all but list do it to all that there is \
+         with --all (retry without a word), and say with --dry-run what they would do.",
     ),
     now(
         "verify",
@@ -726,7 +728,7 @@ static QUEUE_VERBS: [(&str, bool); 12] = [
     ("release", true),
     ("delete", true),
     ("undelete", true),
-    ("show", false),
+    ("show", true),
     ("route", false),
     ("export", false),
     ("import", false),

@@ -11,7 +11,9 @@ use super::decision::{Decisions, decide, given_by_file};
 use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
+use crate::console::letter::Part;
 use crate::sink;
+use crate::work_queue::id::MessageId;
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -55,6 +57,15 @@ pub enum Command {
     Queue {
         /// The verb, and what it is for.
         words: Vec<String>,
+        /// `--json`.
+        json: bool,
+    },
+    /// `queue show`: a message, for who wants to read it.
+    Letter {
+        /// Which.
+        id: MessageId,
+        /// What of it.
+        part: Part,
         /// `--json`.
         json: bool,
     },
@@ -524,7 +535,7 @@ mod tests {
             show(&["queue"], true)
         );
         let retry = Command::Queue {
-            words: ["retry", "--hop", "a.example"].map(String::from).to_vec(),
+            words: ["retry", "--hop=a.example"].map(String::from).to_vec(),
             json: true,
         };
         assert_eq!(
@@ -549,6 +560,19 @@ mod tests {
         assert_eq!(
             asked(&["trace", "--limit=5", "a@b.example"]).command,
             about("trace", &["a@b.example", "--limit", "5"])
+        );
+        let letter = |part, json| Command::Letter {
+            id: MessageId(0x0003_8D7E_A4C6_8000),
+            part,
+            json,
+        };
+        assert_eq!(
+            asked(&["queue", "show", "00038d7ea4c68000", "--json"]).command,
+            letter(Part::Header, true)
+        );
+        assert_eq!(
+            asked(&["queue", "Show", "--raw", "00038D7EA4C68000"]).command,
+            letter(Part::Raw, false)
         );
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
@@ -591,15 +615,24 @@ mod tests {
             (
                 &["queue", "export"],
                 "queue export: this verb is not available in this version; there are retry, list, age, hold, \
-                 bounce, release, delete, undelete",
+                 bounce, release, delete, undelete, show",
             ),
             (
                 &["queue", "dance"],
-                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
+                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, \
+                 undelete, show",
             ),
             (
                 &["queue"],
-                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete, show",
+            ),
+            (
+                &["queue", "show"],
+                "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
+            ),
+            (
+                &["queue", "show", "00038D7EA4C68000", "--raw", "--body"],
+                "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
             ),
             (
                 &["sendmail", "-t"],

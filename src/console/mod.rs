@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod command;
+pub mod letter;
+mod queue;
 pub mod screen;
 pub mod server;
 pub mod trace;

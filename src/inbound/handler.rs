@@ -74,6 +74,7 @@ impl InboundHandler {
     /// Serves `caller` until one of the two hangs up.
     pub fn serve(&self, caller: Box<Caller>, desk: &Desk) {
         let address = caller.client.ip().to_canonical();
+        desk.at("");
         desk.write(format!("Session with {address}"));
         log::debug!("session with {address} begins");
         let mut dialogue = Dialogue::new(self, *caller, desk);
@@ -271,6 +272,12 @@ impl<'d> Dialogue<'d> {
         let given = match line {
             None => Ok(()),
             Some(line) => {
+                // A line that is no command may be a password.
+                if let Line::Whole(line) = &line
+                    && let Some((verb, _)) = command::split(line)
+                {
+                    self.desk.at(verb.name);
+                }
                 let input = match line {
                     Line::Bad(fault) => Input::BadLine(fault),
                     Line::Whole(line) => Input::Line {

@@ -186,6 +186,7 @@ impl OutboundHandler {
                     timed_out: false,
                     broken: None,
                     kept_back: None,
+                    recalled: false,
                 };
                 let settled = hand.settled;
                 let end = talk.run(hand, desk);
@@ -196,6 +197,11 @@ impl OutboundHandler {
                     && hand.settled > settled
                     && !talk.timed_out
                     && hand.losses < MOST_LOSSES;
+                if talk.recalled {
+                    // The host is not at fault.
+                    let end = if hand.todo.is_empty() { End::Done } else { end };
+                    return (end, true);
+                }
                 hand.losses += usize::from(lost_one);
                 (end, hand.answered > before || lost_one)
             }

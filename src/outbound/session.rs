@@ -287,6 +287,12 @@ impl Session {
         sent.map(|message| message.envelope.message).collect()
     }
 
+    /// The messages that have been taken, and of which the peer has not been sent all.
+    pub fn unsaid(&self) -> impl Iterator<Item = MessageId> {
+        let begun = self.flight.iter().filter(|message| message.next != Next::Nothing);
+        begun.map(|message| message.envelope.message)
+    }
+
     /// Whether this message has to be converted before it is offered to this peer: it takes no 8-bit or no binary
     /// content (RFC 6152 3, RFC 3030 3).
     #[must_use]

@@ -33,6 +33,7 @@ use super::ledger::{self, Counts, LAST_CERTAIN, LAST_MOMENT, LAST_STAMP, Ledger}
 use super::passage::Passage;
 use super::patience::{BUSY, Patience};
 use super::place::{Loss, Place};
+use super::recall::Recalls;
 use super::schema::bring_up;
 use super::stay::Remover;
 use super::writer::{Durability, Writer};
@@ -85,6 +86,7 @@ pub(super) struct Store {
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
     broken: Arc<Broken>,
+    recalls: Recalls,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -196,6 +198,7 @@ impl Store {
             content,
             stamps,
             broken,
+            recalls: Recalls::default(),
             watch,
             intake,
             passage: Passage::default(),
@@ -242,6 +245,11 @@ impl Store {
     /// The messages that are passed over.
     pub(super) fn broken(&self) -> &Broken {
         &self.broken
+    }
+
+    /// What is wanted of messages in the hands of session handlers.
+    pub(super) fn recalls(&self) -> &Recalls {
+        &self.recalls
     }
 
     /// The clock, and what was seen of it, before the database was opened, too.

@@ -20,6 +20,7 @@ use crate::tasks::bell::Bell;
 
 mod backoff;
 mod board;
+mod by_hand;
 mod clock;
 mod compaction;
 mod damage;

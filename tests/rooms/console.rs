@@ -25,6 +25,20 @@ fn show_tasks_is_a_line_for_each_task() {
 }
 
 #[test]
+fn show_tasks_says_which_command_a_client_is_at_and_nothing_of_what_it_keeps_secret() {
+    let world = World::load(&[]);
+    let mut client = Client::of(&world);
+    let at = |doing: &str| world.wait_for_task("iseshlr0", &format!("Session with 127.0.0.1{doing}"));
+    at(", at EHLO");
+    client.say("MAIL FROM:<bsmith@univac.com>");
+    at(", at MAIL");
+    client.say("c2VjcmV0");
+    at(", at MAIL (for ");
+    client.say("quit");
+    world.wait_for_task("iseshlr0", "Idle");
+}
+
+#[test]
 fn every_show_answers_and_its_json_is_json() {
     let sink = Sink::start();
     sink.on(Stage::Rcpt, "451 4.3.0 later");

@@ -310,9 +310,14 @@ impl World {
 
     /// Runs the program as a client, with these words. It needs no more than the spool.
     pub fn ask(&self, words: &str) -> Answer {
+        self.ask_with(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// The same, with words that may hold blanks.
+    pub fn ask_with(&self, words: &[&str]) -> Answer {
         let run = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
             .args(self.place("empty.conf"))
-            .args(words.split_whitespace())
+            .args(words)
             .output()
             .unwrap();
         Answer {

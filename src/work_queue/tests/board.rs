@@ -106,7 +106,7 @@ fn the_queue_is_listed_by_arrival_without_what_has_left_it() {
     world.settle(list, small, vec![(0, never())]);
     let new = world.put("a@example.org", &["e@dec.com", "f@dec.com"]);
 
-    let listing = world.queue.listing(10).unwrap();
+    let listing = world.queue.listing(&Choice::default(), 10).unwrap();
     let rows: Vec<_> = listing
         .rows
         .iter()
@@ -137,10 +137,10 @@ fn the_queue_is_listed_by_arrival_without_what_has_left_it() {
     );
     // A message that waits for conversion counts once.
     assert_eq!((listing.more, listing.is_exact), (0, false));
-    let begin = world.queue.listing(2).unwrap();
+    let begin = world.queue.listing(&Choice::default(), 2).unwrap();
     assert_eq!(begin.rows, listing.rows[..2]);
     assert_eq!((begin.more, begin.is_exact), (2, false));
     world.convert();
-    let begin = world.queue.listing(1).unwrap();
+    let begin = world.queue.listing(&Choice::default(), 1).unwrap();
     assert_eq!((begin.rows.len(), begin.more, begin.is_exact), (1, 4, true));
 }

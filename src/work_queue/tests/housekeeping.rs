@@ -120,11 +120,10 @@ fn dead_and_held_mail_stays_however_old_and_what_was_removed_goes_with_its_conte
     let to = [mailbox("large@lotus.com")];
     let arrival = Arrival::new(large, Origin::Session, from, to, content.finish().unwrap());
     world.queue.put(arrival).unwrap();
-    world.queue.do_by_hand(ByHand::Hold, &[held], "operator").unwrap();
-    world
-        .queue
-        .do_by_hand(ByHand::Delete, &[removed, large], "operator")
-        .unwrap();
+    for (deed, ids) in [(ByHand::Hold, vec![held]), (ByHand::Delete, vec![removed, large])] {
+        let choice = Choice::of_messages(ids);
+        world.queue.do_by_hand(deed, &choice, "operator").unwrap();
+    }
     let states = "WQ_HELD:1 WQ_DEAD:1 WQ_TRANSMITTED:1";
     world.clock.advance(400 * 24 * 60 * MINUTE);
     let files = || fs::read_dir(world.folder.path().join("content")).unwrap().count();
