@@ -3,6 +3,12 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
@@ -11,8 +17,8 @@ use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::console::letter::{self, Part};
 use smtpmta::dry_run::{self, DryRunError};
-use smtpmta::work_queue::QueueError;
 use smtpmta::work_queue::id::MessageId;
+use smtpmta::work_queue::{BackupError, QueueError};
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
 
 /// The names under which sendmail is known: started so, the program is that command.
@@ -63,6 +69,7 @@ fn main() -> ExitCode {
             );
             ended("session", done)
         }
+        Command::Backup(folder) => backup(&invocation.config.spool, folder),
         Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
         Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {
             Ok(()) => Exit::Done.into(),
@@ -192,6 +199,35 @@ fn ended(name: &str, done: Result<Exit, DryRunError>) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(wrong) if wrong.exit() == Exit::Done => Exit::Done.into(),
         Err(wrong) => complain(wrong.exit(), &format!("smtpmta: {name}: {wrong}")),
+    }
+}
+
+/// Copies the work queue to this folder, and prints what was copied. Whoever is told to stop leaves nothing behind.
+fn backup(spool: &Path, folder: &Path) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if let Err(error) = flag::register(signal, Arc::clone(&stop)) {
+            return complain(Exit::TryLater, &format!("smtpmta: backup: {error}"));
+        }
+    }
+    let begun = Instant::now();
+    match work_queue::backup(spool, folder, &|| stop.load(Ordering::SeqCst)) {
+        Ok(copied) => {
+            let printed = print(&console::screen::backed_up(&copied, folder, begun.elapsed()));
+            match copied.missing {
+                0 => printed,
+                _ => Exit::Damaged.into(),
+            }
+        }
+        Err(error) => {
+            let exit = match &error {
+                BackupError::Taken(_) => Exit::Refused,
+                BackupError::Queue(error) if error.is_missing() => Exit::NoInput,
+                BackupError::Queue(error) if error.is_damage() => Exit::Damaged,
+                _ => Exit::TryLater,
+            };
+            complain(exit, &format!("smtpmta: backup: {error}"))
+        }
     }
 }
 

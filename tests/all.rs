@@ -36,6 +36,7 @@ mod rooms {
     mod aliases;
     mod architecture;
     mod backoff;
+    mod backup;
     mod bad_configs;
     mod bounded;
     mod by_hand;

@@ -190,6 +190,11 @@ impl Asked {
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
+        } else if known.name == "backup" {
+            if let Some(word) = words.get(1) {
+                self.wrong("", format!("backup: {}: expected one folder", quoted(word)));
+            }
+            self.command = Command::Backup(PathBuf::from(&words[0]));
         } else if let Some(verb) = ["trace", "why"].into_iter().find(|verb| *verb == known.name) {
             self.command = Command::About {
                 verb,

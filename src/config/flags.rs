@@ -681,6 +681,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
          with --account also whether everything that was accepted is accounted for.",
     ),
     now(
+        "backup",
+        "DIR",
+        false,
+        "Copy the work queues in the spool, with all content, to a folder that is made for it, while the MTA runs or not: \
+         it can be started as a spool.",
+    ),
+    now(
         "trace",
         "ID|ADDRESS [--limit N]",
         true,
@@ -711,7 +718,6 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     later("sendmail", "ARGS", false, "Submit a message, as sendmail does."),
     later("mailq", "", false, "Show the queue, as sendmail does."),
     later("newaliases", "", false, "Do nothing: aliases need no database."),
-    later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
 

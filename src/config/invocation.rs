@@ -94,6 +94,8 @@ pub enum Command {
     Route(dry_run::route::Asked),
     /// `session`: answer a dialogue, with nothing queued.
     Session(dry_run::session::Asked),
+    /// `backup DIR`: copy the work queue to this folder.
+    Backup(PathBuf),
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
@@ -602,6 +604,9 @@ mod tests {
             asked(&["verify", "/copy", "--account", "--json"]).command,
             verify(Some("/copy"), true, true)
         );
+        let backup = asked(&["-s", "/q", "backup", "/copy"]);
+        assert_eq!(backup.command, Command::Backup(PathBuf::from("/copy")));
+        assert_eq!(backup.config.spool, PathBuf::from("/q"));
         // It does without a configuration.
         assert_eq!(
             asked(&["-c", "/nonexistent/conf", "passwd", "bob"]).command,
@@ -708,6 +713,8 @@ mod tests {
                 &["verify", "a", "b"],
                 "verify: \"b\": expected one folder at most",
             ),
+            (&["backup"], "backup: expected DIR behind it"),
+            (&["backup", "a", "b"], "backup: \"b\": expected one folder"),
             (&["passwd", "bob", "--json"], "passwd: \"--json\": no such option"),
             (&["route"], "route: expected one address behind it"),
             (

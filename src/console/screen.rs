@@ -1,6 +1,8 @@
 //! Every line that the console shows. Pure: facts in, text out.
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -9,7 +11,9 @@ use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
-use crate::work_queue::{AGES, AgeRow, ByHand, Done, HopRow, ListRow, Listing, Order, Preview, QueueRow};
+use crate::work_queue::{
+    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListRow, Listing, Order, Preview, QueueRow,
+};
 
 /// An answer as text, and as JSON for programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,12 +117,15 @@ pub fn config(text: &str, settings: &[(String, String, String)]) -> Screen {
     }
 }
 
-/// `show stat`.
+/// `show stat`. A moment is a number of seconds since 1970, which people are spared.
 #[must_use]
 pub fn statistics(counters: &[(String, i64)]) -> Screen {
     let mut text = String::new();
     for (name, value) in counters {
-        let _ = writeln!(text, "{} = {value}", clean(name));
+        let _ = match name.as_str() {
+            LAST_RUN => writeln!(text, "{name} = {}", Stamp(value.saturating_mul(1_000_000))),
+            _ => writeln!(text, "{} = {value}", clean(name)),
+        };
     }
     let json = counters
         .iter()
@@ -478,6 +485,33 @@ fn counts(order: Order, done: Done, matching: &str, word: &str) -> String {
     text
 }
 
+/// `backup`: what was copied, and how long it took.
+#[must_use]
+pub fn backed_up(copied: &Copied, folder: &Path, took: Duration) -> String {
+    let Copied {
+        messages,
+        in_queue,
+        recipients,
+        files,
+        octets,
+        missing,
+    } = copied;
+    let mut text = format!(
+        "{}: {messages} messages, {in_queue} of them in the queue, {recipients} recipients, {files} content files, \
+         {octets} octets, in {}.{:03} s\n",
+        clean(&folder.display().to_string()),
+        took.as_secs(),
+        took.subsec_millis()
+    );
+    if *missing > 0 {
+        let _ = writeln!(
+            text,
+            "{missing} content files of messages in the queue are missing in the original, too: smtpmta verify names them"
+        );
+    }
+    text
+}
+
 /// What a row of the queue holds may be damaged, and a line must stay one.
 pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
@@ -633,6 +667,36 @@ mod tests {
             matching(&Listing::default(), Stamp(0)).text,
             "Nothing in the work queues is like that.\n"
         );
+    }
+
+    #[test]
+    fn show_stat_tells_a_moment_as_people_read_it_and_programs_its_seconds() {
+        let counters = [("Housekeeping.LastRun", 1_764_460_800), ("Mail.Dead", 3)];
+        let shown = statistics(&counters.map(|(name, value)| (name.to_owned(), value)));
+        let moment = Stamp(1_764_460_800_000_000).to_console();
+        assert_eq!(
+            shown.text,
+            format!("Housekeeping.LastRun = {moment}\nMail.Dead = 3\n")
+        );
+        assert_eq!(shown.json["Housekeeping.LastRun"], 1_764_460_800);
+    }
+
+    #[test]
+    fn a_backup_is_a_line_and_what_the_original_lacks_is_another() {
+        let mut copied = Copied {
+            messages: 5133,
+            in_queue: 13,
+            recipients: 5302,
+            files: 2,
+            octets: 48_234_496,
+            missing: 0,
+        };
+        let said = |copied: &Copied| backed_up(copied, Path::new("/b\u{1b}[2J"), Duration::from_millis(1041));
+        let line = "/b[2J: 5133 messages, 13 of them in the queue, 5302 recipients, 2 content files, 48234496 octets, \
+                    in 1.041 s\n";
+        assert_eq!(said(&copied), line);
+        copied.missing = 1;
+        assert!(said(&copied).starts_with(&format!("{line}1 content files of messages in the queue")));
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn has_log(path: &Path) -> bool {
 }
 
 /// The URI of a database that nobody changes.
-fn unchanging(path: &Path) -> String {
+pub(super) fn unchanging(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt;
     let mut uri = "file:".to_owned();
