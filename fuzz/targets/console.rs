@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use smtpmta::console::command::{Command, MOST_ROWS, Refusal};
-use smtpmta::console::server::Asked;
+use smtpmta::console::server::{Asked, line_of};
 use smtpmta::work_queue::Retry;
 
 /// The most octets of a refusal: what is not understood is shown shortened.
@@ -15,12 +15,6 @@ fuzz_target!(|data: &[u8]| {
     let line = String::from_utf8_lossy(data);
     let asked = Asked::in_line(&line);
     assert!((1..=64).contains(&asked.by.len()) && asked.by.bytes().all(|octet| octet.is_ascii_graphic()));
-    for word in &asked.words {
-        assert!(
-            !word.is_empty() && !word.contains(char::is_whitespace),
-            "{word:?}"
-        );
-    }
     let understood = Command::parse(&asked.words);
     check(&understood);
 
@@ -33,18 +27,19 @@ fuzz_target!(|data: &[u8]| {
         told.extend(asked.words.iter().cloned());
         assert_eq!(understood, Command::parse(&told));
     }
-    // One blank or many.
-    let words = asked.words.join("  ");
-    assert_eq!(
-        Asked::in_line(&format!(" --json --by={} {words}\n", asked.by)),
-        Asked { json: true, ..asked }
-    );
+    // One blank or many; and words with blanks in them stay what they are.
+    if let Some(line) = line_of(&asked.words) {
+        assert_eq!(
+            Asked::in_line(&format!(" --json  --by={} {line}\n", asked.by)),
+            Asked { json: true, ..asked }
+        );
+    }
 });
 
 fn check(understood: &Result<Command, Refusal>) {
     match understood {
         Ok(Command::Show(_, limit)) => assert!(limit.rows(10) >= 1),
-        Ok(Command::List(rows)) => assert!((1..=MOST_ROWS).contains(rows)),
+        Ok(Command::List(_, rows)) => assert!((1..=MOST_ROWS).contains(rows)),
         Ok(Command::Retry(Retry::Hops(hops))) => assert!(hops.iter().all(|hop| !hop.is_empty())),
         Ok(Command::Retry(Retry::Messages(ids))) => assert!(!ids.is_empty()),
         Ok(_) => {}

@@ -30,8 +30,8 @@ use smtpmta::smtp::reply::EnhancedCode;
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::retry::RetryPolicy;
 use smtpmta::work_queue::{
-    Arrival, Claim, Content, Converted, Delivery, Finding, HopId, Kind, Mended, Origin, QueueError, Retry,
-    Round, Routed, Settlement, Silence, Terms, Verdict, Way, WorkQueue, verify,
+    Arrival, Choice, Claim, Content, Converted, Delivery, Finding, HopId, Kind, Mended, Origin, QueueError,
+    Retry, Round, Routed, Settlement, Silence, Terms, Verdict, Way, WorkQueue, verify,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -462,7 +462,7 @@ fn use_it(queue: &WorkQueue, is_whole: bool) {
 
 fn look(queue: &WorkQueue) {
     let now = queue.now();
-    if let Some(listing) = check(queue.listing(1000)) {
+    if let Some(listing) = check(queue.listing(&Choice::default(), 1000)) {
         shown(&screen::listing(&listing, now));
     }
     if let Some((rows, hops)) = check(queue.queue_rows(1000)) {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::server::{Answer, LONGEST_REQUEST, reachable, too_long, user};
+use super::server::{Answer, LONGEST_REQUEST, line_of, reachable, too_long, user};
 
 /// How long the MTA may take: it may be stopping a transport.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
         .iter()
         .map(|word| word.replace(['\r', '\n', '\0'], " "))
         .collect();
-    let line = shlex::try_join(words.iter().map(String::as_str)).map_err(io::Error::other)?;
+    let line = line_of(&words).unwrap_or_default();
     let request = format!("{json}--by={} {line}\n", user());
     if request.len() as u64 > LONGEST_REQUEST {
         return Ok(too_long());

@@ -81,6 +81,12 @@ pub(super) fn words_in(line: &str) -> Vec<String> {
     shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
 }
 
+/// The line that holds these words, so that they are taken apart as they were; `None` where one of them holds NUL.
+#[must_use]
+pub fn line_of(words: &[String]) -> Option<String> {
+    shlex::try_join(words.iter().map(String::as_str)).ok()
+}
+
 /// What the add-in task says to that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
