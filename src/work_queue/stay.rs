@@ -47,11 +47,12 @@ pub(super) struct Remover {
 }
 
 impl Remover {
-    /// For the files in `folder`.
+    /// For the files in `folder`, which is opened at once where that can be: what is only needed now and then takes a
+    /// descriptor all the same.
     pub(super) fn of(folder: &Path) -> Remover {
         Remover {
             folder: folder.to_owned(),
-            lock: None,
+            lock: File::open(folder).ok(),
         }
     }
 
