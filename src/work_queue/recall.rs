@@ -30,6 +30,14 @@ pub(super) struct Mark {
     pub(super) by: String,
 }
 
+impl Mark {
+    /// Does it to message `id`.
+    fn carry_out(&self, ledger: &mut Ledger<'_>, id: MessageId) -> Result<Done, QueueError> {
+        let is_meant = |n: u32, _: State| self.only.as_ref().is_none_or(|only| only.contains(&n));
+        do_by_hand(ledger, self.deed, id, &is_meant, &self.by)
+    }
+}
+
 /// The messages that are marked.
 #[derive(Debug, Default)]
 pub(super) struct Recalls {
@@ -112,17 +120,17 @@ impl WorkQueue {
         list: ListId,
         id: MessageId,
     ) -> Result<Option<(ByHand, Done)>, QueueError> {
-        let Some(Mark { deed, only, by }) = self.store.recalls().mark_of(id) else {
+        let Some(mark) = self.store.recalls().mark_of(id) else {
             return Ok(None);
         };
+        let deed = mark.deed;
         let carry_out = move |ledger: &mut Ledger<'_>| {
             let is_listed = "SELECT 1 FROM recipient WHERE message = ? AND +list = ? LIMIT 1";
             if ledger.row(is_listed, (id.0, list.0), |_| Ok(()))?.is_some() {
                 let why = "goes on without it: an operator stopped it";
                 release(ledger, list, id, "released", why)?;
             }
-            let is_meant = |n: u32, _: State| only.as_ref().is_none_or(|only| only.contains(&n));
-            do_by_hand(ledger, deed, id, &is_meant, &by)
+            mark.carry_out(ledger, id)
         };
         let done = self.store.write(carry_out).wait()?;
         self.store.recalls().forget(id);
@@ -135,17 +143,14 @@ impl WorkQueue {
     /// When the database refused: what is left is wanted as before.
     pub fn carry_out_free_recalls(&self) -> Result<(), QueueError> {
         let in_hand = "SELECT 1 FROM recipient WHERE message = ? AND state = 3 LIMIT 1";
-        for (id, Mark { deed, only, by }) in self.store.recalls().all() {
+        for (id, mark) in self.store.recalls().all() {
             let is_in_hand = self
                 .store
                 .read(|db| ledger::row(db, in_hand, [id.0], |_| Ok(())))?;
             if is_in_hand.is_some() {
                 continue;
             }
-            let carry_out = move |ledger: &mut Ledger<'_>| {
-                let is_meant = |n: u32, _: State| only.as_ref().is_none_or(|only| only.contains(&n));
-                do_by_hand(ledger, deed, id, &is_meant, &by)
-            };
+            let carry_out = move |ledger: &mut Ledger<'_>| mark.carry_out(ledger, id);
             // Another handler may have it by now, and looks.
             if self.store.write(carry_out).wait()?.in_hand == 0 {
                 self.store.recalls().forget(id);

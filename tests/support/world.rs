@@ -12,7 +12,7 @@ use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,16 @@ pub struct Answer {
     pub text: String,
     /// Standard error.
     pub complaint: String,
+}
+
+impl Answer {
+    fn of(run: Output) -> Answer {
+        Answer {
+            status: run.status.code().expect("an exit status"),
+            text: String::from_utf8(run.stdout).unwrap(),
+            complaint: String::from_utf8(run.stderr).unwrap(),
+        }
+    }
 }
 
 /// The folder, and the MTA in it while one runs.
@@ -321,11 +331,7 @@ impl World {
             .args(words)
             .output()
             .unwrap();
-        Answer {
-            status: run.status.code().expect("an exit status"),
-            text: String::from_utf8(run.stdout).unwrap(),
-            complaint: String::from_utf8(run.stderr).unwrap(),
-        }
+        Answer::of(run)
     }
 
     /// Runs the program with these words by the configuration of this world, and with this on standard input.
@@ -341,12 +347,7 @@ impl World {
             .unwrap();
         // Who reads nothing needs nothing.
         let _ = child.stdin.take().unwrap().write_all(input);
-        let run = child.wait_with_output().unwrap();
-        Answer {
-            status: run.status.code().expect("an exit status"),
-            text: String::from_utf8(run.stdout).unwrap(),
-            complaint: String::from_utf8(run.stderr).unwrap(),
-        }
+        Answer::of(child.wait_with_output().unwrap())
     }
 
     /// `tell …`, which must be obeyed; what was said to it.

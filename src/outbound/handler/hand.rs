@@ -274,9 +274,7 @@ impl<'h> Hand<'h> {
 
     /// An operator has stopped this message: that is done to it which he wanted. What was heard of it is recorded before.
     fn heed_recall(&mut self, id: MessageId) {
-        while !self.unrecorded.is_empty() {
-            self.wait_for_record();
-        }
+        self.wait_for_all_records();
         let list = self.list.id;
         let carried_out = self.insist(|queue| queue.carry_out_recall(list, id)).flatten();
         if let Some((deed, done)) = carried_out {
@@ -347,9 +345,7 @@ impl<'h> Hand<'h> {
         self.begin_host(false);
         self.before.clear();
         // What ended on its own must not be taken for the rest.
-        while !self.unrecorded.is_empty() {
-            self.wait_for_record();
-        }
+        self.wait_for_all_records();
         for message in std::mem::take(&mut self.todo) {
             for recipient in &message.recipients {
                 let (id, to) = (message.id, &recipient.path);
@@ -463,6 +459,15 @@ impl<'h> Hand<'h> {
         recorded.is_some()
     }
 
+    /// Waits for all that is on its way to the disk; whether all of it was recorded.
+    fn wait_for_all_records(&mut self) -> bool {
+        let mut recorded = true;
+        while !self.unrecorded.is_empty() {
+            recorded &= self.wait_for_record();
+        }
+        recorded
+    }
+
     /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
     fn ask<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
         let given_up = || self.desk.stopping();
@@ -531,10 +536,7 @@ impl<'h> Hand<'h> {
         if self.finished.replace(self.list.id) == Some(self.list.id) {
             return;
         }
-        let mut recorded = true;
-        while !self.unrecorded.is_empty() {
-            recorded &= self.wait_for_record();
-        }
+        let recorded = self.wait_for_all_records();
         let id = self.list.id;
         if !recorded || self.insist(|queue| queue.end_list(id)).is_none() {
             log::warn!("list {id} stays locked: the queue does not record what became of it");
