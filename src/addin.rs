@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, select, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
@@ -84,7 +84,7 @@ impl From<QueueError> for StartError {
 /// LOAD SMTPMTA: runs the MTA until it is told to stop.
 #[must_use]
 pub fn run(invocation: Invocation) -> ExitCode {
-    let has_log_file = invocation.config.log_file.is_some();
+    let is_elsewhere = invocation.config.log_file.is_some() || invocation.config.syslog;
     match Addin::load(invocation) {
         Ok(addin) => {
             addin.work();
@@ -92,7 +92,7 @@ pub fn run(invocation: Invocation) -> ExitCode {
         }
         Err(error) => {
             log::error!("{error}");
-            if has_log_file {
+            if is_elsewhere {
                 // Whoever starts it looks here first.
                 let _ = writeln!(io::stderr(), "smtpmta: {error}");
             }
@@ -252,13 +252,21 @@ impl Addin {
 /// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
 /// task is at; it may be at something that waits for the queue, so that the first one hurries that.
 fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let mut told_to_stop = false;
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    // At once, whatever the add-in task is at: who moves the log away waits for this.
+                    match log_book::open_again() {
+                        Ok(()) => log::info!("the log has been opened again"),
+                        Err(error) => log::warn!("the log file could not be opened again: {error}"),
+                    }
+                    continue;
+                }
                 if signal != SIGHUP && std::mem::replace(&mut told_to_stop, true) {
                     // Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.
                     log::warn!("told to stop a second time: stopping at once");

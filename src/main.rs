@@ -8,6 +8,7 @@ use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
+use smtpmta::log_book::Destination;
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
 
 /// The names under which sendmail is known: started so, the program is that command.
@@ -81,7 +82,7 @@ fn run(invocation: Invocation) -> ExitCode {
     let Config {
         log_level, log_file, ..
     } = &invocation.config;
-    if let Err(error) = log_book::open(*log_level, log_file.as_deref()) {
+    if let Err(error) = log_book::open(*log_level, Destination::of(&invocation.config)) {
         let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
         // Where the system has no thread left, the configuration is not at fault.
         let exit = match error.kind() {

@@ -58,6 +58,7 @@ mod rooms {
     mod inbound_submission;
     mod inbound_tls;
     mod lingering;
+    mod logging;
     mod mailbox;
     mod manual_queue;
     mod measuring;

@@ -254,6 +254,19 @@ pub fn find(line: &[u8]) -> Result<(&'static Verb, &[u8]), CommandError> {
         .ok_or(CommandError::Unknown)
 }
 
+/// A line without its CRLF as the log may tell it. Nothing of an authentication, and nothing that is no command: a password
+/// may have got there by mistake.
+#[must_use]
+pub fn told(line: &[u8], is_secret: bool) -> String {
+    match find(line) {
+        Ok((verb, _)) if !is_secret && verb.name != "AUTH" => {
+            String::from_utf8_lossy(line).escape_debug().to_string()
+        }
+        Ok((verb, _)) if !is_secret => format!("{} …", verb.name),
+        _ => format!("({} octets)", line.len()),
+    }
+}
+
 /// Reads a line without its CRLF, wherever the dialogue stands.
 ///
 /// # Errors
