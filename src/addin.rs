@@ -28,6 +28,7 @@ use crate::config::exit::Exit;
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
+use crate::console::terminal;
 use crate::crash_point::{CrashPoint, reach};
 use crate::log_book;
 use crate::tasks::Task;
@@ -146,7 +147,7 @@ impl Addin {
             log_book::say(&screen::addin_says(&note));
         }
         let housekeeper = Housekeeper::new(queue.clone(), started);
-        server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
+        terminal::open(to_addin).map_err(StartError::System)?;
         log::info!(
             "smtpmta {} started, spool {}",
             env!("CARGO_PKG_VERSION"),
@@ -230,6 +231,7 @@ impl Addin {
     }
 
     fn stop(mut self) {
+        terminal::leave();
         self.queue.hurry(WRITING);
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
@@ -266,6 +268,9 @@ fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
                         Err(error) => log::warn!("the log file could not be opened again: {error}"),
                     }
                     continue;
+                }
+                if signal != SIGHUP {
+                    terminal::leave();
                 }
                 if signal != SIGHUP && std::mem::replace(&mut told_to_stop, true) {
                     // Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.

@@ -92,6 +92,7 @@ fn run(invocation: Invocation) -> ExitCode {
         return complain(exit, &format!("smtpmta: log-file: {}: {error}", file.display()));
     }
     let status = addin::run(invocation);
+    console::terminal::leave();
     log_book::finish();
     status
 }

@@ -78,6 +78,7 @@ mod rooms {
     mod soak;
     mod standing;
     mod stop_and_start;
+    mod terminal;
     mod tracing;
     mod upgrade;
     mod verify;
