@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, SecondsFormat, Utc};
+use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat, Utc};
 
 pub use watch::{DOUBT, Moment, TOLERANCE, Watch};
 
@@ -84,6 +84,12 @@ impl Stamp {
             .with_timezone(&Local)
             .format("%b %e %H:%M:%S")
             .to_string()
+    }
+
+    /// Date and time in the machine's time zone.
+    #[must_use]
+    pub fn local(self) -> NaiveDateTime {
+        self.utc().with_timezone(&Local).naive_local()
     }
 
     fn utc(self) -> DateTime<Utc> {

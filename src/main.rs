@@ -3,12 +3,23 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use smtpmta::accounts::passwd;
 use smtpmta::addin::files::Files;
+use smtpmta::clock::Clock;
 use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
+use smtpmta::console::letter::{self, Part};
+use smtpmta::dry_run::{self, DryRunError};
 use smtpmta::log_book::Destination;
+use smtpmta::work_queue::id::MessageId;
+use smtpmta::work_queue::{BackupError, QueueError};
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
 
 /// The names under which sendmail is known: started so, the program is that command.
@@ -29,6 +40,7 @@ fn main() -> ExitCode {
         },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Queue { words, json } => ask(&invocation.config.spool, "queue", words, *json),
+        Command::Letter { id, part, json } => show(&invocation.config.spool, *id, *part, *json),
         Command::About { verb, words, json } => ask(&invocation.config.spool, verb, words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
         Command::Passwd { scheme, address } => match passwd::line(*scheme, address.as_deref()) {
@@ -43,6 +55,22 @@ fn main() -> ExitCode {
             let folder = folder.as_deref().unwrap_or(&invocation.config.spool);
             verify(folder, *account, *json)
         }
+        Command::Route(asked) => {
+            let done = dry_run::route::run(&invocation.config, asked, &mut io::stdout().lock());
+            ended("route", done)
+        }
+        Command::Session(asked) => {
+            let (mut input, mut out) = (io::stdin().lock(), io::stdout().lock());
+            let done = dry_run::session::run(
+                &invocation.config,
+                *asked,
+                &mut input,
+                &mut out,
+                &mut io::stderr().lock(),
+            );
+            ended("session", done)
+        }
+        Command::Backup(folder) => backup(&invocation.config.spool, folder),
         Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
         Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {
             Ok(()) => Exit::Done.into(),
@@ -102,6 +130,10 @@ fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
     let words: Vec<String> = std::iter::once(verb.to_owned())
         .chain(words.iter().cloned())
         .collect();
+    // What nobody would understand need not be asked.
+    if let Err(refusal) = console::command::Command::parse(&words) {
+        return complain(refusal.exit(), &refusal.to_string());
+    }
     match console::client::ask(spool, &words, json) {
         Ok(answer) if answer.status == 0 => print(&answer.text),
         Ok(answer) => {
@@ -119,6 +151,31 @@ fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
     }
 }
 
+/// Shows a message of the work queue in this folder.
+fn show(spool: &Path, id: MessageId, part: Part, json: bool) -> ExitCode {
+    let message = match work_queue::peruse(spool, id) {
+        Ok(Some(message)) => message,
+        Ok(None) => return complain(Exit::Refused, &format!("nothing is known of message {id}")),
+        Err(error) => return unreadable("queue show", &error),
+    };
+    match letter::show(message, part, json, Clock::System.now(), &mut io::stdout().lock()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(Exit::TryLater, &format!("smtpmta: queue show: {error}"))
+        }
+        _ => Exit::Done.into(),
+    }
+}
+
+/// Says why a work queue can not be read.
+fn unreadable(verb: &str, error: &QueueError) -> ExitCode {
+    let exit = if error.is_missing() {
+        Exit::NoInput
+    } else {
+        Exit::TryLater
+    };
+    complain(exit, &format!("smtpmta: {verb}: {error}"))
+}
+
 /// Looks the work queue in this folder through, and prints what was found.
 fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
     match work_queue::verify(folder, account) {
@@ -134,13 +191,44 @@ fn verify(folder: &Path, account: bool, json: bool) -> ExitCode {
                 Exit::Damaged.into()
             }
         }
+        Err(error) => unreadable("verify", &error),
+    }
+}
+
+/// Says how a dry run has ended.
+fn ended(name: &str, done: Result<Exit, DryRunError>) -> ExitCode {
+    match done {
+        Ok(exit) => exit.into(),
+        Err(wrong) if wrong.exit() == Exit::Done => Exit::Done.into(),
+        Err(wrong) => complain(wrong.exit(), &format!("smtpmta: {name}: {wrong}")),
+    }
+}
+
+/// Copies the work queue to this folder, and prints what was copied. Whoever is told to stop leaves nothing behind.
+fn backup(spool: &Path, folder: &Path) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if let Err(error) = flag::register(signal, Arc::clone(&stop)) {
+            return complain(Exit::TryLater, &format!("smtpmta: backup: {error}"));
+        }
+    }
+    let begun = Instant::now();
+    match work_queue::backup(spool, folder, &|| stop.load(Ordering::SeqCst)) {
+        Ok(copied) => {
+            let printed = print(&console::screen::backed_up(&copied, folder, begun.elapsed()));
+            match copied.missing {
+                0 => printed,
+                _ => Exit::Damaged.into(),
+            }
+        }
         Err(error) => {
-            let exit = if error.is_missing() {
-                Exit::NoInput
-            } else {
-                Exit::TryLater
+            let exit = match &error {
+                BackupError::Taken(_) => Exit::Refused,
+                BackupError::Queue(error) if error.is_missing() => Exit::NoInput,
+                BackupError::Queue(error) if error.is_damage() => Exit::Damaged,
+                _ => Exit::TryLater,
             };
-            complain(exit, &format!("smtpmta: verify: {error}"))
+            complain(exit, &format!("smtpmta: backup: {error}"))
         }
     }
 }

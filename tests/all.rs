@@ -36,6 +36,7 @@ mod rooms {
     mod aliases;
     mod architecture;
     mod backoff;
+    mod backup;
     mod bad_configs;
     mod bounded;
     mod by_hand;
@@ -46,6 +47,7 @@ mod rooms {
     #[cfg(debug_assertions)]
     mod crash_matrix;
     mod damaged;
+    mod dry_session;
     mod durable;
     mod failing_calls;
     mod generated;
@@ -73,6 +75,7 @@ mod rooms {
     mod readme;
     mod relaying;
     mod reports;
+    mod route;
     mod shortage;
     mod sink;
     mod soak;

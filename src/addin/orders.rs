@@ -9,17 +9,23 @@ use super::{Addin, StartError};
 use crate::config::Config;
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
+use crate::console::hop;
 use crate::console::screen::{self, Screen};
 use crate::console::server::{Answer, Request};
 use crate::console::trace;
 use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::pace::Pace;
 use crate::log_book::{self, Destination};
+use crate::tasks::Task;
 use crate::work_queue::id::MessageId;
-use crate::work_queue::{ByHand, QueueError, Retry, Trace, WorkQueue};
+use crate::work_queue::{ByHand, Choice, Order, QueueError, Retry, Trace, WorkQueue};
 
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
+
+/// Recipients that `--dry-run` shows.
+const SAMPLE: usize = 10;
 
 /// Next hops that `queue age` shows, unless it is said how many.
 const USUAL_AGES: usize = 20;
@@ -39,8 +45,17 @@ impl Addin {
                 self.retry(what, request);
                 return false;
             }
-            Ok(Command::ByHand(deed, ids)) => {
-                self.by_hand(deed, ids, request);
+            Ok(Command::ByHand(deed, choice)) => {
+                self.by_hand(deed, self.with_routes(*choice), request);
+                return false;
+            }
+            Ok(Command::Preview(order, choice)) => {
+                let choice = self.with_routes(*choice);
+                self.aside("queue-dry-run", request, move |queue| {
+                    let preview = queue.preview(order, &choice, SAMPLE)?;
+                    let exit = done_if(preview.done.recipients > 0);
+                    Ok((exit, screen::preview(order, &preview, queue.now())))
+                });
                 return false;
             }
             Ok(Command::Age(limit)) => {
@@ -81,11 +96,20 @@ impl Addin {
                 self.why(id, request);
                 return false;
             }
-            Ok(Command::List(rows)) => {
+            Ok(Command::Hop(name)) => match self.hop(&name) {
+                Ok(screen) => done(shown(&screen, request.json)),
+                Err(error) => later(&error),
+            },
+            Ok(Command::List(choice, rows)) => {
+                let choice = self.with_routes(*choice);
                 self.aside("queue-list", request, move |queue| {
-                    let listing = queue.listing(rows)?;
+                    let listing = queue.listing(&choice, rows)?;
                     let exit = done_if(!listing.rows.is_empty());
-                    Ok((exit, screen::listing(&listing, queue.now())))
+                    let screen = match choice.is_of_everything() {
+                        true => screen::listing(&listing, queue.now()),
+                        false => screen::matching(&listing, queue.now()),
+                    };
+                    Ok((exit, screen))
                 });
                 return false;
             }
@@ -151,9 +175,40 @@ impl Addin {
         }))
     }
 
+    /// One next hop, and what would become of mail that came for it now.
+    fn hop(&self, name: &str) -> Result<Screen, QueueError> {
+        let config = &self.invocation.config;
+        let rates = super::crew::rates(config);
+        let state = self.queue.hop_state(name)?;
+        let pace = match &state {
+            Some(state) => self.crew.pace(state.row.hop, name, &rates),
+            None => Pace::untouched(rates.of(&NextHop::from_name(name))),
+        };
+        let mut doing = self.crew.primary_rows().into_iter();
+        let is_stopped = doing.any(|(task, doing)| task == Task::OutboundController && doing == STOPPED);
+        let handlers = self.crew.handler_rows();
+        let is_outbound = |task| matches!(task, Task::OutboundHandler(_));
+        let busy = handlers.iter().filter(|row| row.busy && is_outbound(row.task));
+        let all_are_busy = busy.count() >= config.max_outbound_handlers;
+        Ok(hop::hop(&hop::Facts {
+            name,
+            state: state.as_ref(),
+            pace,
+            per_next_hop: config.per_next_hop,
+            is_stopped,
+            all_are_busy,
+            now: self.queue.now(),
+        }))
+    }
+
     /// Makes messages due now.
     fn retry(&self, what: Retry, request: &Request) {
-        let (what, by, kick) = (self.routed(what), request.by.clone(), self.crew.outbound_bell());
+        let what = match what {
+            Retry::Hops(names) => Retry::Hops(self.routed(names)),
+            Retry::Chosen(choice) => Retry::Chosen(self.with_routes(choice)),
+            other => other,
+        };
+        let (by, kick) = (request.by.clone(), self.crew.outbound_bell());
         self.aside("queue-retry", request, move |queue| {
             let retried = queue.retry(&what, &by);
             kick.kick();
@@ -178,11 +233,11 @@ impl Addin {
         });
     }
 
-    /// Does this to messages; whoever has more to do then is told.
-    fn by_hand(&self, deed: ByHand, ids: Vec<MessageId>, request: &Request) {
+    /// Does this to recipients; whoever has more to do then is told.
+    fn by_hand(&self, deed: ByHand, choice: Choice, request: &Request) {
         let (by, bells) = (request.by.clone(), self.crew.bells());
         self.aside("queue-by-hand", request, move |queue| {
-            let done = queue.do_by_hand(deed, &ids, &by);
+            let done = queue.do_by_hand(deed, &choice, &by);
             match deed {
                 ByHand::Release => {
                     bells.imsgcnv.kick();
@@ -192,7 +247,8 @@ impl Addin {
                 ByHand::Hold | ByHand::Delete | ByHand::Undelete => {}
             }
             let done = done?;
-            Ok((done_if(done.recipients > 0), screen::done_by_hand(deed, done)))
+            let exit = done_if(done.recipients + done.in_hand > 0);
+            Ok((exit, screen::done(Order::ByHand(deed), done)))
         });
     }
 
@@ -221,11 +277,8 @@ impl Addin {
         }
     }
 
-    /// Who names a domain means the next hop where its mail goes.
-    fn routed(&self, what: Retry) -> Retry {
-        let Retry::Hops(names) = what else {
-            return what;
-        };
+    /// Who names a domain means the next hop where its mail goes, too.
+    fn routed(&self, names: Vec<String>) -> Vec<String> {
         let router = self.invocation.config.router();
         let goes = |name: &String| match NextHop::from_name(&name.to_ascii_lowercase()) {
             NextHop::Domain(domain) => router.next_hop(&domain).to_string(),
@@ -233,7 +286,14 @@ impl Addin {
         };
         let routed: Vec<String> = names.iter().map(goes).collect();
         let hops: BTreeSet<String> = names.into_iter().chain(routed).collect();
-        Retry::Hops(hops.into_iter().collect())
+        hops.into_iter().collect()
+    }
+
+    fn with_routes(&self, choice: Choice) -> Choice {
+        Choice {
+            hops: self.routed(choice.hops),
+            ..choice
+        }
     }
 
     fn start(&mut self, part: Part) -> Answer {

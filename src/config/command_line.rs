@@ -15,7 +15,11 @@ use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
 use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
+use crate::console::letter::Part;
+use crate::dry_run::{route, session};
 use crate::sink;
+use crate::smtp::path::{PathError, ReversePath};
+use crate::work_queue::id::MessageId;
 
 /// What a command line asks for.
 pub(super) struct Asked {
@@ -120,6 +124,9 @@ impl Asked {
                     .for_each(|wrong| self.wrong("", format!("sink: {wrong}"))),
             };
         }
+        if known.name == "queue" {
+            return self.queue(rest);
+        }
         let mut options = Options::new();
         options.optflagmulti("h", "help", "");
         if known.json {
@@ -128,16 +135,21 @@ impl Asked {
         if known.name == "passwd" {
             options.optmulti("", "scheme", "", "");
         }
-        if known.name == "queue" {
-            options.optmulti("", "hop", "", "");
-        }
         if known.name == "verify" {
             options.optflagmulti("", "account", "");
         }
         if known.name == "trace" {
             options.optmulti("", "limit", "", "");
         }
-        if ["queue", "show"].contains(&known.name) {
+        if known.name == "route" {
+            options.optflagmulti("", "connect", "");
+            options.optmulti("", "from", "", "");
+        }
+        if known.name == "session" {
+            options.optmulti("", "client", "", "");
+            options.optmulti("", "front", "", "");
+        }
+        if known.name == "show" {
             options.optmulti("", "limit", "", "");
             options.optflagmulti("", "all", "");
         }
@@ -146,7 +158,7 @@ impl Asked {
             Err(fail) => return self.wrong("", behind(known, &fail)),
         };
         let mut words = matches.free.clone();
-        if ["queue", "show", "trace"].contains(&known.name) && !words.is_empty() {
+        if ["show", "trace"].contains(&known.name) && !words.is_empty() {
             // What follows the first words is the MTA's to understand.
             for limit in matches.opt_strs("limit") {
                 words.extend(["--limit".to_owned(), limit]);
@@ -171,11 +183,18 @@ impl Asked {
                 account: matches.opt_present("account"),
                 json: matches.opt_present("json"),
             };
-        } else if known.name == "queue" {
-            self.queue(words, &matches.opt_strs("hop"), matches.opt_present("json"));
+        } else if known.name == "route" {
+            self.route(&matches, &words);
+        } else if known.name == "session" {
+            self.session(&matches, &words);
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
+        } else if known.name == "backup" {
+            if let Some(word) = words.get(1) {
+                self.wrong("", format!("backup: {}: expected one folder", quoted(word)));
+            }
+            self.command = Command::Backup(PathBuf::from(&words[0]));
         } else if let Some(verb) = ["trace", "why"].into_iter().find(|verb| *verb == known.name) {
             self.command = Command::About {
                 verb,
@@ -192,16 +211,88 @@ impl Asked {
         }
     }
 
-    fn queue(&mut self, mut words: Vec<String>, hops: &[String], json: bool) {
-        for hop in hops {
-            words.extend(["--hop".to_owned(), hop.clone()]);
+    /// What follows the verb is understood by the grammar of the console, see `console/queue.rs`.
+    fn queue(&mut self, words: &[String]) {
+        if words.iter().any(|word| ["-h", "--help"].contains(&word.as_str())) {
+            self.command = Command::Help;
+            return;
         }
-        // What follows the verb is the MTA's to understand.
+        let (json, words): (Vec<String>, Vec<String>) =
+            words.iter().cloned().partition(|word| word == "--json");
         let verb = words.first().map(|verb| verb.to_ascii_lowercase());
         if !verb.as_deref().is_some_and(flags::has_queue_verb) {
-            self.wrong("", flags::queue_verb_refused(verb.as_deref()));
+            return self.wrong("", flags::queue_verb_refused(verb.as_deref()));
         }
-        self.command = Command::Queue { words, json };
+        let json = !json.is_empty();
+        self.command = match verb.as_deref() {
+            Some("show") => match letter(&words[1..]) {
+                Some((id, part)) => Command::Letter { id, part, json },
+                None => {
+                    let expected =
+                        "expected the ID of one message, and --body or --raw if more of it is wanted";
+                    return self.wrong("", format!("queue show: {expected}"));
+                }
+            },
+            _ => Command::Queue { words, json },
+        };
+    }
+
+    fn route(&mut self, matches: &Matches, words: &[String]) {
+        let not_an_address =
+            |word: &str, wrong: PathError| format!("{}: expected an address: {wrong}", quoted(word));
+        let [word] = words else {
+            return self.wrong("", "route: expected one address behind it".to_owned());
+        };
+        let address = route::Asked::address(word).map_err(|wrong| not_an_address(word, wrong));
+        let connect = matches.opt_present("connect");
+        let from = match matches.opt_strs("from").as_slice() {
+            [] => Ok(ReversePath::default()),
+            [_] if !connect => Err("--from: expected --connect beside it".to_owned()),
+            [word] => {
+                route::Asked::sender(word).map_err(|wrong| format!("--from: {}", not_an_address(word, wrong)))
+            }
+            [_, again, ..] => Err(format!("--from: {}: expected once", quoted(again))),
+        };
+        match (address, from) {
+            (Ok(address), Ok(from)) => {
+                self.command = Command::Route(route::Asked {
+                    address,
+                    connect,
+                    from,
+                    json: matches.opt_present("json"),
+                });
+            }
+            (address, from) => {
+                let wrong = address.err().into_iter().chain(from.err());
+                wrong.for_each(|what| self.wrong("", format!("route: {what}")));
+            }
+        }
+    }
+
+    fn session(&mut self, matches: &Matches, words: &[String]) {
+        let mut asked = session::Asked::default();
+        let mut wrong = |word: &str, what: &str| self.wrong("", format!("session: {}: {what}", quoted(word)));
+        for word in words {
+            wrong(word, "expected no word; the dialogue is read from standard input");
+        }
+        for option in ["client", "front"] {
+            for again in matches.opt_strs(option).iter().skip(1) {
+                wrong(again, &format!("expected --{option} once"));
+            }
+        }
+        for word in matches.opt_strs("client") {
+            match word.parse() {
+                Ok(address) => asked.client = address,
+                Err(_) => wrong(&word, "expected the IP address of a client behind --client"),
+            }
+        }
+        for word in matches.opt_strs("front") {
+            match session::Asked::FRONTS.iter().find(|(name, _)| *name == word) {
+                Some((_, front)) => asked.front = *front,
+                None => wrong(&word, "expected smtp, submission or submissions behind --front"),
+            }
+        }
+        self.command = Command::Session(asked);
     }
 
     fn passwd(&mut self, schemes: &[String], words: &[String]) {
@@ -232,6 +323,24 @@ impl Asked {
             scheme,
             address: words.first().cloned(),
         };
+    }
+}
+
+/// Which message `queue show` shows, and what of it.
+fn letter(words: &[String]) -> Option<(MessageId, Part)> {
+    let (options, ids): (Vec<&str>, Vec<&str>) = words
+        .iter()
+        .map(String::as_str)
+        .partition(|word| word.starts_with("--"));
+    let part = match options.as_slice() {
+        [] => Part::Header,
+        ["--body"] => Part::Body,
+        ["--raw"] => Part::Raw,
+        _ => return None,
+    };
+    match ids.as_slice() {
+        [id] => Some((id.parse().ok()?, part)),
+        _ => None,
     }
 }
 

@@ -671,13 +671,15 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list|age|retry|hold|bounce|release|delete|undelete ...",
+        "list|age|show|retry|hold|bounce|release|delete|undelete ...",
         true,
         "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
-         [--limit N | --all]); make what waits in the outbound work queue due now, for next hops, whose back-off ends \
-         with that, by ID, or all of it (retry [--hop NAME | ID ...]); put messages aside, return them to their senders, \
-         let those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
-         release, delete, undelete, with IDs).",
+         [--limit N | --all]); show a message, with its header, its text or all of it (show ID [--body | --raw]); make \
+         what waits in the outbound work queue due now (retry); put messages aside, return them to their senders, let \
+         those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
+         release, delete, undelete). list and these take IDs of messages, and --from, --to, --hop, --state, --older, \
+         --size, --subject and --error, of which each that is given has to fit; all but list do it to all that there is \
+         with --all (retry without a word), and say with --dry-run what they would do.",
     ),
     now(
         "verify",
@@ -685,6 +687,13 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         true,
         "Look through the work queues in DIR, or in the spool, while the MTA runs or not, and say what is not in order; \
          with --account also whether everything that was accepted is accounted for.",
+    ),
+    now(
+        "backup",
+        "DIR",
+        false,
+        "Copy the work queues in the spool, with all content, to a folder that is made for it, while the MTA runs or not: \
+         it can be started as a spool.",
     ),
     now(
         "trace",
@@ -699,22 +708,24 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         true,
         "Say in a sentence what a message waits for, since when, until when, and what would free it.",
     ),
-    later(
+    now(
         "route",
-        "ADDRESS",
+        "ADDRESS [--connect [--from ADDRESS]]",
         true,
-        "Say where mail for an address would go.",
+        "Say where mail for an address would go, by this configuration: its next hop and why, hosts, addresses, TLS, and \
+         of the running MTA, if there is one, how that next hop stands; with --connect try it as far as RCPT, from <> or \
+         an address, and show the dialogue.",
+    ),
+    now(
+        "session",
+        "[--client ADDR] [--front smtp|submission|submissions]",
+        false,
+        "Read an SMTP dialogue from standard input and answer it as this configuration would, to a client at ADDR; \
+         nothing is queued.",
     ),
     later("sendmail", "ARGS", false, "Submit a message, as sendmail does."),
     later("mailq", "", false, "Show the queue, as sendmail does."),
     later("newaliases", "", false, "Do nothing: aliases need no database."),
-    later(
-        "session",
-        "",
-        false,
-        "Try an inbound dialogue; nothing is queued.",
-    ),
-    later("backup", "DIR", false, "Copy the work queues while the MTA runs."),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
 
@@ -728,7 +739,7 @@ static QUEUE_VERBS: [(&str, bool); 12] = [
     ("release", true),
     ("delete", true),
     ("undelete", true),
-    ("show", false),
+    ("show", true),
     ("route", false),
     ("export", false),
     ("import", false),

@@ -11,7 +11,10 @@ use super::decision::{Decisions, decide, given_by_file};
 use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
+use crate::console::letter::Part;
+use crate::dry_run;
 use crate::sink;
+use crate::work_queue::id::MessageId;
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -58,6 +61,15 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `queue show`: a message, for who wants to read it.
+    Letter {
+        /// Which.
+        id: MessageId,
+        /// What of it.
+        part: Part,
+        /// `--json`.
+        json: bool,
+    },
     /// `trace` and `why`: the words behind them, never none; and whether the answer is to be JSON.
     About {
         /// The verb.
@@ -78,6 +90,12 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `route`: say where mail would go.
+    Route(dry_run::route::Asked),
+    /// `session`: answer a dialogue, with nothing queued.
+    Session(dry_run::session::Asked),
+    /// `backup DIR`: copy the work queue to this folder.
+    Backup(PathBuf),
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
@@ -256,6 +274,7 @@ fn settings(config: &mut Config, decisions: &Decisions) -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbound::front::Front;
     use std::fs;
     use std::time::Duration;
 
@@ -522,7 +541,7 @@ mod tests {
             show(&["queue"], true)
         );
         let retry = Command::Queue {
-            words: ["retry", "--hop", "a.example"].map(String::from).to_vec(),
+            words: ["retry", "--hop=a.example"].map(String::from).to_vec(),
             json: true,
         };
         assert_eq!(
@@ -548,6 +567,19 @@ mod tests {
             asked(&["trace", "--limit=5", "a@b.example"]).command,
             about("trace", &["a@b.example", "--limit", "5"])
         );
+        let letter = |part, json| Command::Letter {
+            id: MessageId(0x0003_8D7E_A4C6_8000),
+            part,
+            json,
+        };
+        assert_eq!(
+            asked(&["queue", "show", "00038d7ea4c68000", "--json"]).command,
+            letter(Part::Header, true)
+        );
+        assert_eq!(
+            asked(&["queue", "Show", "--raw", "00038D7EA4C68000"]).command,
+            letter(Part::Raw, false)
+        );
         let tell = Command::Tell(["SmtpMTA", "quit"].map(String::from).to_vec());
         assert_eq!(asked(&["tell", "SmtpMTA", "quit"]).command, tell);
         assert_eq!(asked(&["--check"]).command, Command::Check);
@@ -572,10 +604,44 @@ mod tests {
             asked(&["verify", "/copy", "--account", "--json"]).command,
             verify(Some("/copy"), true, true)
         );
+        let backup = asked(&["-s", "/q", "backup", "/copy"]);
+        assert_eq!(backup.command, Command::Backup(PathBuf::from("/copy")));
+        assert_eq!(backup.config.spool, PathBuf::from("/q"));
         // It does without a configuration.
         assert_eq!(
             asked(&["-c", "/nonexistent/conf", "passwd", "bob"]).command,
             passwd(Scheme::Argon2id, Some("bob"))
+        );
+    }
+
+    #[test]
+    fn dry_runs_say_what_they_are_about() {
+        let route = |address: &str, connect, from: &str| {
+            Command::Route(dry_run::route::Asked {
+                address: dry_run::route::Asked::address(address).unwrap(),
+                connect,
+                from: from.parse().unwrap(),
+                json: false,
+            })
+        };
+        assert_eq!(
+            asked(&["route", "x@a.example"]).command,
+            route("x@a.example", false, "")
+        );
+        assert_eq!(
+            asked(&["route", "--connect", "--from=<b@a.example>", "postmaster"]).command,
+            route("Postmaster", true, "b@a.example")
+        );
+        assert_eq!(
+            asked(&["session"]).command,
+            Command::Session(dry_run::session::Asked::default())
+        );
+        assert_eq!(
+            asked(&["session", "--client", "2001:db8::1", "--front=submission"]).command,
+            Command::Session(dry_run::session::Asked {
+                client: "2001:db8::1".parse().unwrap(),
+                front: Front::Submission,
+            })
         );
     }
 
@@ -586,15 +652,24 @@ mod tests {
             (
                 &["queue", "export"],
                 "queue export: this verb is not available in this version; there are retry, list, age, hold, \
-                 bounce, release, delete, undelete",
+                 bounce, release, delete, undelete, show",
             ),
             (
                 &["queue", "dance"],
-                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
+                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, \
+                 undelete, show",
             ),
             (
                 &["queue"],
-                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete, show",
+            ),
+            (
+                &["queue", "show"],
+                "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
+            ),
+            (
+                &["queue", "show", "00038D7EA4C68000", "--raw", "--body"],
+                "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
             ),
             (
                 &["sendmail", "-t"],
@@ -638,7 +713,39 @@ mod tests {
                 &["verify", "a", "b"],
                 "verify: \"b\": expected one folder at most",
             ),
+            (&["backup"], "backup: expected DIR behind it"),
+            (&["backup", "a", "b"], "backup: \"b\": expected one folder"),
             (&["passwd", "bob", "--json"], "passwd: \"--json\": no such option"),
+            (&["route"], "route: expected one address behind it"),
+            (
+                &["route", "a@b.example", "c@d.example"],
+                "route: expected one address behind it",
+            ),
+            (
+                &["route", "bob"],
+                "route: \"bob\": expected an address: address has no @domain",
+            ),
+            (
+                &["route", "a@b.example", "--from", "a@b.example"],
+                "route: --from: expected --connect beside it",
+            ),
+            (
+                &["route", "a@b.example", "--connect", "--from", "bob"],
+                "route: --from: \"bob\": expected an address: address has no @domain",
+            ),
+            (
+                &["session", "--client", "localhost"],
+                "session: \"localhost\": expected the IP address of a client behind --client",
+            ),
+            (
+                &["session", "--front", "25"],
+                "session: \"25\": expected smtp, submission or submissions behind --front",
+            ),
+            (
+                &["session", "dialogue.txt"],
+                "session: \"dialogue.txt\": expected no word; the dialogue is read from standard input",
+            ),
+            (&["session", "--json"], "session: \"--json\": no such option"),
             (
                 &["show", "tasks", "--spool", "x"],
                 "--spool: expected before show, not behind it",

@@ -27,7 +27,11 @@ pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
         false => PATIENCE,
     }))?;
     let json = if json { "--json " } else { "" };
-    let line = words.join(" ").replace(['\r', '\n'], " ");
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.replace(['\r', '\n', '\0'], " "))
+        .collect();
+    let line = shlex::try_join(words.iter().map(String::as_str)).map_err(io::Error::other)?;
     let request = format!("{json}--by={} {line}\n", user());
     if request.len() as u64 > LONGEST_REQUEST {
         return Ok(too_long());

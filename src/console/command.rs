@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use super::queue::queue;
 use crate::config::exit::Exit;
-use crate::config::flags;
 use crate::tasks::Task;
 use crate::work_queue::id::MessageId;
-use crate::work_queue::{ByHand, Retry};
+use crate::work_queue::{ByHand, Choice, Order, Retry};
 
 /// A command, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +23,16 @@ pub enum Command {
     Refresh,
     /// `tell smtpmta housekeeping`.
     Housekeeping,
+    /// `show hop NAME`: one next hop, and what would become of mail for it.
+    Hop(String),
     /// `queue retry …`.
     Retry(Retry),
-    /// `queue hold`, `bounce`, `release`, `delete` or `undelete`, for these messages.
-    ByHand(ByHand, Vec<MessageId>),
-    /// `queue list`, with at most so many rows.
-    List(usize),
+    /// `queue hold`, `bounce`, `release`, `delete` or `undelete`, of these.
+    ByHand(ByHand, Box<Choice>),
+    /// `--dry-run`: what this would do to these.
+    Preview(Order, Box<Choice>),
+    /// `queue list` of these, with at most so many rows.
+    List(Box<Choice>, usize),
     /// `queue age`, with at most so many rows.
     Age(Limit),
     /// `trace ID`.
@@ -235,6 +239,8 @@ fn told(words: &[&str]) -> Result<Command, Refusal> {
         ["housekeeping"] => Ok(Command::Housekeeping),
         ["start", part @ ..] => part_named(part).map(Command::Start),
         ["stop", part @ ..] => part_named(part).map(Command::Stop),
+        // An address literal is known by its own spelling (RFC 5321 4.1.3).
+        ["show", "hop", name] => Ok(Command::Hop(name.replace("[ipv6:", "[IPv6:"))),
         ["show", what, limit @ ..] => match What::ALL.iter().find(|(name, _)| name == what) {
             Some((_, what)) => show(*what, limit),
             None => refuse(&format!("show {}: expected one of {}", shown(what), names())),
@@ -291,78 +297,6 @@ fn trace(words: &[&str]) -> Result<Command, Refusal> {
     }
 }
 
-/// `queue list`, with `--limit N`; `queue retry`.
-fn queue(words: &[&str]) -> Result<Command, Refusal> {
-    match words {
-        ["retry", rest @ ..] => retry(rest),
-        ["list"] => Ok(Command::List(USUAL_LIST)),
-        ["list", rest @ ..] => limit("queue list", rest).map(Command::List),
-        ["age"] => Ok(Command::Age(Limit::Usual)),
-        ["age", "--all"] => Ok(Command::Age(Limit::All)),
-        ["age", rest @ ..] => limit("queue age", rest).map(|rows| Command::Age(Limit::Rows(rows))),
-        [verb, rest @ ..] if by_hand_verb(verb).is_some() => by_hand(verb, rest),
-        _ => refuse(&flags::queue_verb_refused(words.first().copied())),
-    }
-}
-
-/// What the verb behind `queue` does to messages that are named, if it does that.
-fn by_hand_verb(verb: &str) -> Option<ByHand> {
-    Some(match verb {
-        "hold" => ByHand::Hold,
-        "bounce" => ByHand::Bounce,
-        "release" => ByHand::Release,
-        "delete" => ByHand::Delete,
-        "undelete" => ByHand::Undelete,
-        _ => return None,
-    })
-}
-
-/// One of these, with IDs: never for everything.
-fn by_hand(verb: &str, words: &[&str]) -> Result<Command, Refusal> {
-    let id = |word: &&str| match word.parse::<MessageId>() {
-        Ok(id) => Ok(id),
-        Err(_) => refuse(&format!(
-            "queue {verb}: {}: expected the ID of a message",
-            shown(word)
-        )),
-    };
-    let ids = words.iter().map(id).collect::<Result<Vec<_>, _>>()?;
-    match (by_hand_verb(verb), ids.is_empty()) {
-        (Some(deed), false) => Ok(Command::ByHand(deed, ids)),
-        _ => refuse(&format!("queue {verb}: expected IDs of messages behind it")),
-    }
-}
-
-/// `queue retry`, with `--hop NAME` as often as wanted, or with IDs, or for everything.
-fn retry(words: &[&str]) -> Result<Command, Refusal> {
-    let (mut hops, mut ids) = (Vec::new(), Vec::new());
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let name = match word.strip_prefix("--hop") {
-            Some("") => Some(rest.next().copied().unwrap_or_default()),
-            Some(name) => name.strip_prefix('='),
-            None => None,
-        };
-        match (name, word.parse::<MessageId>()) {
-            (Some(""), _) => return refuse("queue retry: --hop: expected the name of a next hop behind it"),
-            (Some(name), _) => hops.push(name.to_owned()),
-            (None, Ok(id)) => ids.push(id),
-            (None, Err(_)) => {
-                let word = shown(word);
-                return refuse(&format!(
-                    "queue retry: {word}: expected --hop NAME, or the ID of a message"
-                ));
-            }
-        }
-    }
-    match (hops.is_empty(), ids.is_empty()) {
-        (true, true) => Ok(Command::Retry(Retry::Everything)),
-        (false, true) => Ok(Command::Retry(Retry::Hops(hops))),
-        (true, false) => Ok(Command::Retry(Retry::Messages(ids))),
-        (false, false) => refuse("queue retry: expected next hops or messages, not both"),
-    }
-}
-
 fn part_named(words: &[&str]) -> Result<Part, Refusal> {
     match words {
         [] => Ok(Part::All),
@@ -388,7 +322,7 @@ fn is_handler(word: &str) -> bool {
 }
 
 /// A word of the operator's, short and clean enough to be shown.
-fn shown(word: &str) -> String {
+pub(super) fn shown(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
@@ -396,7 +330,7 @@ fn names() -> String {
     What::ALL.map(|(name, _)| name).join(", ")
 }
 
-fn refuse<T>(text: &str) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(text: &str) -> Result<T, Refusal> {
     Err(Refusal::Usage(text.to_owned()))
 }
 
@@ -406,6 +340,14 @@ mod tests {
 
     fn parse(line: &str) -> Result<Command, Refusal> {
         Command::parse(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn one_next_hop_is_named_as_the_queue_spells_it() {
+        let hop = |name: &str| Ok(Command::Hop(name.to_owned()));
+        assert_eq!(parse("show hop Example.ORG"), hop("example.org"));
+        assert_eq!(parse("show hop [IPv6:2001:db8::1]"), hop("[IPv6:2001:db8::1]"));
+        assert!(parse("show hop").is_err() && parse("show hop a b").is_err());
     }
 
     #[test]
@@ -440,81 +382,6 @@ mod tests {
                 refusal.to_string().contains("its controller"),
                 "{line}: {refusal}"
             );
-        }
-    }
-
-    #[test]
-    fn queue_retry_is_for_next_hops_or_messages_or_everything() {
-        let retry = |line: &str| match parse(line) {
-            Ok(Command::Retry(retry)) => Ok(retry),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(refusal) => Err(refusal.to_string()),
-        };
-        let hops = |names: &[&str]| Retry::Hops(names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!(retry("queue retry"), Ok(Retry::Everything));
-        assert_eq!(retry("queue retry --hop Example.ORG"), Ok(hops(&["example.org"])));
-        assert_eq!(
-            retry("QUEUE RETRY --hop=a.example --hop [::1]:25"),
-            Ok(hops(&["a.example", "[::1]:25"]))
-        );
-        assert_eq!(
-            retry("queue retry 00038D7EA4C68000"),
-            Ok(Retry::Messages(vec![MessageId(0x0003_8D7E_A4C6_8000)]))
-        );
-        for (line, refusal) in [
-            (
-                "queue",
-                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
-            ),
-            (
-                "queue export x",
-                "queue export: this verb is not available in this version; there are retry, list, age, hold, \
-                 bounce, release, delete, undelete",
-            ),
-            (
-                "queue dance",
-                "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, undelete",
-            ),
-            (
-                "queue retry --hop",
-                "queue retry: --hop: expected the name of a next hop behind it",
-            ),
-            (
-                "queue retry x",
-                "queue retry: x: expected --hop NAME, or the ID of a message",
-            ),
-            (
-                "queue retry --hop a 00038D7EA4C68000",
-                "queue retry: expected next hops or messages, not both",
-            ),
-        ] {
-            assert_eq!(retry(line), Err(refusal.to_owned()));
-        }
-    }
-
-    #[test]
-    fn what_is_done_to_messages_by_hand_is_done_to_those_that_are_named_and_to_no_others() {
-        let id = MessageId(0x0003_8D7E_A4C6_8000);
-        for (verb, deed) in [
-            ("hold", ByHand::Hold),
-            ("bounce", ByHand::Bounce),
-            ("RELEASE", ByHand::Release),
-            ("delete", ByHand::Delete),
-            ("undelete", ByHand::Undelete),
-        ] {
-            assert_eq!(
-                parse(&format!("queue {verb} 00038D7EA4C68000 00038d7ea4c68000")),
-                Ok(Command::ByHand(deed, vec![id, id]))
-            );
-            let verb = verb.to_lowercase();
-            for (words, refusal) in [
-                ("", "expected IDs of messages behind it"),
-                ("00038D7EA4C68000 x", "x: expected the ID of a message"),
-                ("--hop a.example", "--hop: expected the ID of a message"),
-            ] {
-                let refusal = Refusal::Usage(format!("queue {verb}: {refusal}"));
-                assert_eq!(parse(&format!("queue {verb} {words}")), Err(refusal));
-            }
         }
     }
 
@@ -555,9 +422,9 @@ mod tests {
             ("queue age", Command::Age(Limit::Usual)),
             ("queue age --all", Command::Age(Limit::All)),
             ("queue age --limit 7", Command::Age(Limit::Rows(7))),
-            ("queue list", Command::List(USUAL_LIST)),
-            ("queue list --limit 10000", Command::List(10_000)),
-            ("queue list --limit=1", Command::List(1)),
+            ("queue list", Command::List(Box::default(), USUAL_LIST)),
+            ("queue list --limit 10000", Command::List(Box::default(), 10_000)),
+            ("queue list --limit=1", Command::List(Box::default(), 1)),
         ] {
             assert_eq!(parse(line), Ok(command), "{line}");
         }
@@ -568,16 +435,8 @@ mod tests {
                 "show: --limit: expected --limit with a number from 1 to 10000, or --all",
             ),
             (
-                "queue list --limit 0",
-                "queue list: --limit 0: expected --limit with a number from 1 to 10000",
-            ),
-            (
-                "queue list --all",
-                "queue list: --all: expected --limit with a number from 1 to 10000",
-            ),
-            (
-                "queue list --limit 5 --limit 6",
-                "queue list: --limit 5 --limit 6: expected --limit with a number from 1 to 10000",
+                "show queue --limit 0",
+                "show: --limit 0: expected --limit with a number from 1 to 10000, or --all",
             ),
         ] {
             assert_eq!(parse(line), Err(Refusal::Usage(refusal.to_owned())), "{line}");

@@ -3,6 +3,10 @@
 pub mod client;
 pub mod command;
 mod completion;
+pub mod hop;
+pub mod letter;
+mod queue;
+pub mod route;
 pub mod screen;
 pub mod server;
 pub mod terminal;

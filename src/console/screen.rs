@@ -1,6 +1,8 @@
 //! Every line that the console shows. Pure: facts in, text out.
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -9,7 +11,9 @@ use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
-use crate::work_queue::{AGES, AgeRow, ByHand, Done, HopRow, ListId, ListRow, Listing, QueueRow};
+use crate::work_queue::{
+    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListId, ListRow, Listing, Order, Preview, QueueRow,
+};
 
 /// An answer as text, and as JSON for programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,12 +139,15 @@ pub fn config(text: &str, settings: &[(String, String, String)]) -> Screen {
     }
 }
 
-/// `show stat`.
+/// `show stat`. A moment is a number of seconds since 1970, which people are spared.
 #[must_use]
 pub fn statistics(counters: &[(String, i64)]) -> Screen {
     let mut text = String::new();
     for (name, value) in counters {
-        let _ = writeln!(text, "{} = {value}", clean(name));
+        let _ = match name.as_str() {
+            LAST_RUN => writeln!(text, "{name} = {}", Stamp(value.saturating_mul(1_000_000))),
+            _ => writeln!(text, "{} = {value}", clean(name)),
+        };
     }
     let json = counters
         .iter()
@@ -208,6 +215,16 @@ fn state(row: &QueueRow, now: Stamp) -> &'static str {
 /// `queue list`: what is in the work queues, recipient by recipient.
 #[must_use]
 pub fn listing(listing: &Listing, now: Stamp) -> Screen {
+    mail(listing, "There is nothing in the work queues.", now)
+}
+
+/// `queue list` of what looks so.
+#[must_use]
+pub fn matching(listing: &Listing, now: Stamp) -> Screen {
+    mail(listing, "Nothing in the work queues is like that.", now)
+}
+
+fn mail(listing: &Listing, nothing: &str, now: Stamp) -> Screen {
     let mut table = Table::new([
         "ID",
         "Age",
@@ -238,10 +255,10 @@ pub fn listing(listing: &Listing, now: Stamp) -> Screen {
             "age_seconds": now.since(row.id.arrived()).as_secs(), "size": row.size, "state": row.state.to_string(),
             "next_attempt": row.next_attempt.filter(|due| due.0 > 0).map(Stamp::to_console), "attempts": row.attempts,
             "sender": row.sender, "recipient": row.recipient, "next_hop": row.next_hop, "handler": handler,
-            "last_error": row.last_error,
+            "last_error": row.last_error, "subject": row.subject,
         }));
     }
-    let mut text = table.text("There is nothing in the work queues.");
+    let mut text = table.text(nothing);
     if listing.more > 0 {
         let at_least = if listing.is_exact { "" } else { "at least " };
         let _ = writeln!(text, "and {at_least}{} more", listing.more);
@@ -407,22 +424,66 @@ pub fn retried(messages: usize) -> Screen {
 
 /// `queue hold` and its like: how many recipients of how many messages that was done to.
 #[must_use]
-pub fn done_by_hand(deed: ByHand, done: Done) -> Screen {
+pub fn done(order: Order, done: Done) -> Screen {
+    let (matching, word) = words_of(order);
+    Screen {
+        text: counts(order, done, matching, word),
+        json: json!({ "messages": done.messages, "recipients": done.recipients, "in_hand": done.in_hand }),
+    }
+}
+
+/// `--dry-run`: how many it would be done to, and the first of them.
+#[must_use]
+pub fn preview(order: Order, preview: &Preview, now: Stamp) -> Screen {
+    let (matching, word) = words_of(order);
+    let mut text = counts(order, preview.done, matching, &format!("would be {word}"));
+    let sample = listing(
+        &Listing {
+            rows: preview.sample.clone(),
+            more: preview.done.recipients.saturating_sub(preview.sample.len()),
+            is_exact: true,
+        },
+        now,
+    );
+    if preview.done.recipients > 0 {
+        text.push_str(&sample.text);
+    }
+    let Done {
+        messages,
+        recipients,
+        in_hand,
+    } = preview.done;
+    Screen {
+        text,
+        json: json!({
+            "dry_run": true, "messages": messages, "recipients": recipients, "in_hand": in_hand,
+            "sample": sample.json["recipients"],
+        }),
+    }
+}
+
+/// How those stand to whom this can be done, and what is done to them.
+fn words_of(order: Order) -> (&'static str, &'static str) {
+    match order {
+        Order::Retry => ("waits", "due now"),
+        Order::ByHand(ByHand::Hold) => ("waits", "put aside"),
+        Order::ByHand(ByHand::Bounce) => (
+            "waits or is held",
+            "given up: drt tells the sender, if there is one",
+        ),
+        Order::ByHand(ByHand::Release) => ("is held", "released"),
+        Order::ByHand(ByHand::Delete) => ("is in the queue", "removed"),
+        Order::ByHand(ByHand::Undelete) => ("was removed", "brought back, and held"),
+    }
+}
+
+/// How many they are, and how many session handlers have in hand.
+fn counts(order: Order, done: Done, matching: &str, word: &str) -> String {
     let Done {
         messages,
         recipients,
         in_hand,
     } = done;
-    let (matching, word) = match deed {
-        ByHand::Hold => ("waits", "put aside"),
-        ByHand::Bounce => (
-            "waits or is held",
-            "given up: drt tells the sender, if there is one",
-        ),
-        ByHand::Release => ("is held", "released"),
-        ByHand::Delete => ("is in the queue", "removed"),
-        ByHand::Undelete => ("was removed", "brought back, and held"),
-    };
     let counted = |number: usize, one: &str| match number {
         1 => format!("1 {one}"),
         many => format!("{many} {one}s"),
@@ -436,13 +497,41 @@ pub fn done_by_hand(deed: ByHand, done: Done) -> Screen {
         ),
     };
     if in_hand > 0 {
+        let what = match order {
+            Order::ByHand(_) => "marked, and stopped before anything more is said of it",
+            Order::Retry => "left as before",
+        };
         let in_hand = counted(in_hand, "recipient");
-        let _ = writeln!(text, "{in_hand} in the hands of session handlers: left as before");
+        let _ = writeln!(text, "{in_hand} in the hands of session handlers: {what}");
     }
-    Screen {
-        text,
-        json: json!({ "messages": messages, "recipients": recipients, "in_hand": in_hand }),
+    text
+}
+
+/// `backup`: what was copied, and how long it took.
+#[must_use]
+pub fn backed_up(copied: &Copied, folder: &Path, took: Duration) -> String {
+    let Copied {
+        messages,
+        in_queue,
+        recipients,
+        files,
+        octets,
+        missing,
+    } = copied;
+    let mut text = format!(
+        "{}: {messages} messages, {in_queue} of them in the queue, {recipients} recipients, {files} content files, \
+         {octets} octets, in {}.{:03} s\n",
+        clean(&folder.display().to_string()),
+        took.as_secs(),
+        took.subsec_millis()
+    );
+    if *missing > 0 {
+        let _ = writeln!(
+            text,
+            "{missing} content files of messages in the queue are missing in the original, too: smtpmta verify names them"
+        );
     }
+    text
 }
 
 /// What a row of the queue holds may be damaged, and a line must stay one.
@@ -550,10 +639,9 @@ mod tests {
         );
     }
 
-    #[test]
-    fn queue_list_is_a_line_for_each_recipient_and_says_how_many_more_there_are() {
+    fn mail_row() -> MailRow {
         let second = 1_000_000;
-        let row = MailRow {
+        MailRow {
             id: MessageId(10 * second),
             n: 0,
             size: 812,
@@ -565,9 +653,15 @@ mod tests {
             next_attempt: Some(Stamp(400 * second)),
             attempts: 1,
             last_error: Some("no answer".to_owned()),
-        };
+            subject: None,
+        }
+    }
+
+    #[test]
+    fn queue_list_is_a_line_for_each_recipient_and_says_how_many_more_there_are() {
+        let second = 1_000_000;
         let mut begin = Listing {
-            rows: vec![row],
+            rows: vec![mail_row()],
             more: 7,
             is_exact: true,
         };
@@ -591,22 +685,85 @@ mod tests {
             listing(&Listing::default(), Stamp(0)).text,
             "There is nothing in the work queues.\n"
         );
+        assert_eq!(
+            matching(&Listing::default(), Stamp(0)).text,
+            "Nothing in the work queues is like that.\n"
+        );
+    }
+
+    #[test]
+    fn show_stat_tells_a_moment_as_people_read_it_and_programs_its_seconds() {
+        let counters = [("Housekeeping.LastRun", 1_764_460_800), ("Mail.Dead", 3)];
+        let shown = statistics(&counters.map(|(name, value)| (name.to_owned(), value)));
+        let moment = Stamp(1_764_460_800_000_000).to_console();
+        assert_eq!(
+            shown.text,
+            format!("Housekeeping.LastRun = {moment}\nMail.Dead = 3\n")
+        );
+        assert_eq!(shown.json["Housekeeping.LastRun"], 1_764_460_800);
+    }
+
+    #[test]
+    fn a_backup_is_a_line_and_what_the_original_lacks_is_another() {
+        let mut copied = Copied {
+            messages: 5133,
+            in_queue: 13,
+            recipients: 5302,
+            files: 2,
+            octets: 48_234_496,
+            missing: 0,
+        };
+        let said = |copied: &Copied| backed_up(copied, Path::new("/b\u{1b}[2J"), Duration::from_millis(1041));
+        let line = "/b[2J: 5133 messages, 13 of them in the queue, 5302 recipients, 2 content files, 48234496 octets, \
+                    in 1.041 s\n";
+        assert_eq!(said(&copied), line);
+        copied.missing = 1;
+        assert!(said(&copied).starts_with(&format!("{line}1 content files of messages in the queue")));
     }
 
     #[test]
     fn what_was_done_by_hand_is_counted_and_so_is_what_was_left_alone() {
-        let done = |recipients, in_hand| Done {
+        let some = |recipients, in_hand| Done {
             messages: 1,
             recipients,
             in_hand,
         };
+        let delete = Order::ByHand(ByHand::Delete);
         assert_eq!(
-            done_by_hand(ByHand::Delete, done(2, 1)).text,
-            "2 recipients of 1 message removed\n1 recipient in the hands of session handlers: left as before\n"
+            done(delete, some(2, 1)).text,
+            "2 recipients of 1 message removed\n1 recipient in the hands of session handlers: marked, and stopped before \
+             anything more is said of it\n"
         );
-        let nothing = done_by_hand(ByHand::Release, Done::default());
+        let nothing = done(Order::ByHand(ByHand::Release), Done::default());
         assert_eq!(nothing.text, "nothing that is held matched\n");
         assert_eq!(nothing.json["recipients"], 0);
+    }
+
+    #[test]
+    fn a_dry_run_tells_how_many_and_shows_the_first_of_them() {
+        let would = Preview {
+            done: Done {
+                messages: 2,
+                recipients: 3,
+                in_hand: 0,
+            },
+            sample: vec![mail_row()],
+        };
+        let screen = preview(Order::ByHand(ByHand::Hold), &would, Stamp(100_000_000));
+        let mut lines = screen.text.lines();
+        assert_eq!(
+            lines.next(),
+            Some("3 recipients of 2 messages would be put aside")
+        );
+        assert!(
+            screen.text.contains("0000000000989680  90s  812"),
+            "{}",
+            screen.text
+        );
+        assert!(screen.text.ends_with("and 2 more\n"), "{}", screen.text);
+        assert_eq!(screen.json["sample"][0]["id"], "0000000000989680");
+        let nothing = preview(Order::Retry, &Preview::default(), Stamp(0));
+        assert_eq!(nothing.text, "nothing that waits matched\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The console's ear: takes commands from `control.sock` in the spool, and hands them to the add-in task.
 //!
-//! A request is one line of words, `--json` first if the answer shall be JSON, then perhaps `--by=NAME`, who asks; the
+//! A request is one line of words, quoted as in a shell where they need it, `--json` first if the answer shall be JSON, then perhaps `--by=NAME`, who asks; the
 //! answer is a line with the exit status, then text up to the end. Never obeys anything itself.
 
 use std::fs::{self, File, Permissions};
@@ -62,7 +62,7 @@ impl Asked {
     /// What stands in `line`. Anybody may write anything there: who it is is a name that may stand in history.
     #[must_use]
     pub fn in_line(line: &str) -> Asked {
-        let mut words = line.split_whitespace().map(str::to_owned).peekable();
+        let mut words = words_in(line).into_iter().peekable();
         let json = words.next_if(|word| word == "--json").is_some();
         let by = words.next_if(|word| word.starts_with("--by="));
         let by = by.as_deref().and_then(|word| word.strip_prefix("--by="));
@@ -72,6 +72,11 @@ impl Asked {
             words: words.collect(),
         }
     }
+}
+
+/// The words of a line, as a shell would take them apart. A quotation mark that stands alone is a sign like others.
+pub(super) fn words_in(line: &str) -> Vec<String> {
+    shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
 }
 
 /// What the add-in task says to that.

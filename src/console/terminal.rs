@@ -24,7 +24,7 @@ use rustyline::{CompletionType, Context, Editor, ExternalPrinter, Helper};
 use super::command::Command;
 use super::completion::{Completion, complete};
 use super::screen;
-use super::server::{Request, ask, user};
+use super::server::{Request, ask, user, words_in};
 use crate::log_book::scribe::Printer;
 use crate::log_book::{self, record};
 
@@ -195,7 +195,7 @@ fn typed_ahead() -> String {
 
 /// Has a command obeyed, and shows the answer; whether it was the last one.
 fn obey(line: &str, to_addin: &Sender<Request>) -> bool {
-    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let words = words_in(line);
     if words.is_empty() {
         return false;
     }

@@ -30,6 +30,15 @@ pub fn traces(traces: &[Trace], more: bool, now: Stamp) -> Screen {
 }
 
 fn told(trace: &Trace, now: Stamp) -> String {
+    let mut text = known(trace, now);
+    for event in &trace.events {
+        let _ = writeln!(text, "  {}  {}", event.at, clean(&happened(trace, event)));
+    }
+    text
+}
+
+/// What is known of a message, but for what happened to it.
+pub(super) fn known(trace: &Trace, now: Stamp) -> String {
     let mut text = format!(
         "{} arrived {}, {} octets\n",
         trace.id,
@@ -47,9 +56,6 @@ fn told(trace: &Trace, now: Stamp) -> String {
     line("message-id", trace.message_id.as_deref().unwrap_or_default());
     for recipient in &trace.recipients {
         line("to", &format!("<{}> {}", recipient.path, stands(recipient, now)));
-    }
-    for event in &trace.events {
-        let _ = writeln!(text, "  {}  {}", event.at, clean(&happened(trace, event)));
     }
     text
 }
@@ -105,7 +111,8 @@ fn happened(trace: &Trace, event: &Event) -> String {
     format!("{:<12}{}{}", event.what, path.unwrap_or_default(), event.text)
 }
 
-fn facts(trace: &Trace) -> Value {
+/// The same for programs, with what happened to it.
+pub(super) fn facts(trace: &Trace) -> Value {
     let recipient = |recipient: &Whereabouts| {
         json!({
             "n": recipient.n, "recipient": recipient.path, "state": recipient.state.to_string(),

@@ -75,6 +75,7 @@ impl DeliveryReport {
             self.report_successes(stop),
             self.report_delays(stop),
             self.expire(stop),
+            self.queue.hold_what_could_not_be_held(),
         ];
         done.into_iter().collect()
     }

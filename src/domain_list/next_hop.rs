@@ -43,15 +43,17 @@ impl Router {
     /// The next hop for `domain` (lower case): the most special route for it, the relay host, else the domain.
     #[must_use]
     pub fn next_hop(&self, domain: &str) -> NextHop {
-        let routed = self
-            .routes
-            .iter()
-            .filter(|(pattern, _)| covers(pattern, domain))
-            .max_by_key(|(pattern, _)| (!pattern.starts_with('.'), pattern.len()));
-        match (routed, &self.relay_host) {
+        match (self.route(domain), &self.relay_host) {
             (Some((_, hop)), _) | (None, Some(hop)) => hop.clone(),
             (None, None) => NextHop::Domain(domain.to_owned()),
         }
+    }
+
+    /// The most special route for `domain` (lower case), if there is one.
+    #[must_use]
+    pub fn route(&self, domain: &str) -> Option<&(String, NextHop)> {
+        let covering = self.routes.iter().filter(|(pattern, _)| covers(pattern, domain));
+        covering.max_by_key(|(pattern, _)| (!pattern.starts_with('.'), pattern.len()))
     }
 }
 

@@ -179,6 +179,18 @@ pub struct Pace {
     pub sessions: usize,
 }
 
+impl Pace {
+    /// That of a next hop to which nothing has gone yet, where so many may.
+    #[must_use]
+    pub fn untouched(rate: Option<Rate>) -> Pace {
+        Pace {
+            rate: rate.map(|rate| (rate, rate.messages)),
+            limit: None,
+            sessions: 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

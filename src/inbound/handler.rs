@@ -33,7 +33,7 @@ use crate::work_queue::{Arrival, Origin, WorkQueue};
 
 /// The longest line with its CRLF: RFC 4954 4 asks for so many octets in an authentication. Commands may not be as
 /// long, which the session sees to.
-const LONGEST_LINE: usize = 12_288 + 2;
+pub(super) const LONGEST_LINE: usize = 12_288 + 2;
 
 /// What is read at once of a client that has not sent a message yet, and may never do: of those there are many.
 const SMALL_READ: usize = 512;
@@ -75,6 +75,7 @@ impl InboundHandler {
     /// Serves `caller` until one of the two hangs up.
     pub fn serve(&self, caller: Box<Caller>, desk: &Desk) {
         let address = caller.client.ip().to_canonical();
+        desk.at("");
         desk.write(format!("Session with {address}"));
         log::debug!("client={address} session begins");
         let mut dialogue = Dialogue::new(self, *caller, desk);
@@ -121,7 +122,7 @@ struct Dialogue<'d> {
 
 /// What the next octets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receiving {
+pub(super) enum Receiving {
     /// Commands.
     Lines,
     /// Content, up to the line with only a dot.
@@ -272,6 +273,12 @@ impl<'d> Dialogue<'d> {
         let given = match line {
             None => Ok(()),
             Some(line) => {
+                // A line that is no command may be a password.
+                if let Line::Whole(line) = &line
+                    && let Some((verb, _)) = command::split(line)
+                {
+                    self.desk.at(verb.name);
+                }
                 let input = match line {
                     Line::Bad(fault) => Input::BadLine(fault),
                     Line::Whole(line) => Input::Line {
@@ -638,12 +645,12 @@ fn accept_tls(wire: &mut Wire, identity: &Identity, deadline: Instant) -> Result
 }
 
 /// Whether a client may begin so. One that begins with TLS (RFC 8446 5.1) or with something older does not.
-fn is_text(octet: u8) -> bool {
+pub(super) fn is_text(octet: u8) -> bool {
     octet == b' ' || octet.is_ascii_graphic() || octet.is_ascii_whitespace()
 }
 
 /// Takes the first octets off `input`, at most `most`.
-fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
+pub(super) fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
     let length = usize::try_from(most).map_or(input.len(), |most| most.min(input.len()));
     let (first, rest) = input.split_at(length);
     *input = rest;

@@ -10,6 +10,7 @@ use crate::work_queue::id::MessageId;
 use crate::work_queue::{Content, ContentWriter, QueueError};
 
 /// The message that is coming in.
+#[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) id: MessageId,
     /// The word for how it came: `ESMTPS`.
@@ -19,6 +20,7 @@ pub(super) struct Incoming {
 }
 
 /// How its octets come.
+#[derive(Debug)]
 pub(super) enum Body {
     /// After DATA.
     Dotted(Decoder),
@@ -27,6 +29,7 @@ pub(super) enum Body {
 }
 
 /// Where the octets of content go.
+#[derive(Debug)]
 struct Intake {
     header: HeaderWatch,
     /// None when it is of no use any more.
@@ -59,6 +62,22 @@ impl Incoming {
                 header,
                 content: Some(content),
                 kept,
+                size: 0,
+                most,
+            },
+        }
+    }
+
+    /// One of which nothing is kept: it is looked at, and that is all.
+    pub(super) fn unkept(id: MessageId, body: Body, header: HeaderWatch, most: u64) -> Incoming {
+        Incoming {
+            id,
+            protocol: "",
+            body,
+            intake: Intake {
+                header,
+                content: None,
+                kept: Ok(()),
                 size: 0,
                 most,
             },

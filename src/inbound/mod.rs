@@ -13,6 +13,7 @@ mod incoming;
 pub mod received;
 pub mod reception;
 pub mod recipients;
+pub mod rehearsal;
 pub mod replies;
 #[cfg(test)]
 #[cfg(feature = "schedules")]

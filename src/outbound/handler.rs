@@ -33,10 +33,10 @@ mod schedules;
 mod talk;
 
 /// How long DNS may be asked for the hosts of a next hop.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
+pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Connections that are tried for a list without any of them getting a message through.
-const MOST_TRIES: usize = 20;
+pub const MOST_TRIES: usize = 20;
 
 /// After so long no further host is tried: who waits for so many gets no further by it.
 const TRYING: Duration = Duration::from_secs(5 * 60);
@@ -186,6 +186,7 @@ impl OutboundHandler {
                     timed_out: false,
                     broken: None,
                     kept_back: None,
+                    recalled: false,
                 };
                 let settled = hand.settled;
                 let end = talk.run(hand, desk);
@@ -196,6 +197,11 @@ impl OutboundHandler {
                     && hand.settled > settled
                     && !talk.timed_out
                     && hand.losses < MOST_LOSSES;
+                if talk.recalled {
+                    // The host is not at fault.
+                    let end = if hand.todo.is_empty() { End::Done } else { end };
+                    return (end, true);
+                }
                 hand.losses += usize::from(lost_one);
                 (end, hand.answered > before || lost_one)
             }
@@ -211,7 +217,7 @@ fn depth(round_trip: Duration) -> usize {
 }
 
 /// Letters and digits that were never used before.
-fn nonce() -> String {
+pub(super) fn nonce() -> String {
     let mut octets = [0; 24];
     aws_lc_rs::rand::fill(&mut octets).expect("the system has random octets");
     BASE64_NOPAD.encode(&octets)

@@ -104,6 +104,52 @@ pub enum NoHosts {
     Temporary(String),
 }
 
+/// What was seen of a next hop: all of its hosts, those that are not tried among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sights {
+    /// Who names the hosts; `None` where nobody names any.
+    pub source: Option<Source>,
+    /// Each host with its preference, where it has one, and its name; the best first.
+    pub hosts: Vec<(Option<u16>, String, Sight)>,
+}
+
+/// Who names the hosts of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// MX records.
+    Mx,
+    /// Nobody: the domain has no MX, and is its own host.
+    Itself,
+    /// It is an address literal.
+    Literal,
+    /// The operator.
+    Operator,
+}
+
+/// What was seen of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It was not looked up: there is enough before it, or it is no better than we are.
+    NotAsked,
+    /// It is ourselves, by its name.
+    Ourselves,
+    /// Its addresses.
+    Addresses(Vec<(IpAddr, Standing)>),
+    /// It has none, or DNS does not know.
+    None(DnsError),
+}
+
+/// What is thought of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Mail may go there.
+    Fine,
+    /// It is not public, and `--allow-next-hop` does not let mail go there.
+    NotPublic,
+    /// We listen there ourselves.
+    Ourselves,
+}
+
 impl fmt::Display for NoHosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -155,13 +201,44 @@ pub fn candidates(
     settings: &HostSettings,
     deadline: Instant,
 ) -> Result<Vec<Candidate>, NoHosts> {
+    look(next_hop, resolver, settings, deadline, None)
+}
+
+/// The same, and all that was seen on the way, for people.
+pub fn seen(
+    next_hop: &NextHop,
+    resolver: &Resolver,
+    settings: &HostSettings,
+    deadline: Instant,
+) -> (Result<Vec<Candidate>, NoHosts>, Sights) {
+    let mut sights = Sights::default();
+    let found = look(next_hop, resolver, settings, deadline, Some(&mut sights));
+    (found, sights)
+}
+
+fn look(
+    next_hop: &NextHop,
+    resolver: &Resolver,
+    settings: &HostSettings,
+    deadline: Instant,
+    mut sights: Option<&mut Sights>,
+) -> Result<Vec<Candidate>, NoHosts> {
     match next_hop {
         NextHop::Domain(domain) if domain.starts_with('[') => {
             let address = address_literal(domain).ok_or(NoHosts::UnknownLiteral)?;
-            settle(&itself(domain), settings, deadline, |_, _| Ok(vec![address]))
+            note_source(&mut sights, Source::Literal);
+            settle(&itself(domain), settings, deadline, sights, |_, _| {
+                Ok(vec![address])
+            })
         }
-        NextHop::Domain(domain) => of_domain(domain, resolver, settings, deadline),
-        NextHop::Host(host, port) => of_operator(host, *port, resolver, deadline),
+        NextHop::Domain(domain) => of_domain(domain, resolver, settings, deadline, sights),
+        NextHop::Host(host, port) => of_operator(host, *port, resolver, deadline, sights),
+    }
+}
+
+fn note_source(sights: &mut Option<&mut Sights>, source: Source) {
+    if let Some(sights) = sights {
+        sights.source = Some(source);
     }
 }
 
@@ -171,6 +248,7 @@ fn of_domain(
     resolver: &Resolver,
     settings: &HostSettings,
     deadline: Instant,
+    mut sights: Option<&mut Sights>,
 ) -> Result<Vec<Candidate>, NoHosts> {
     let look_up = |host: &str, until: Instant| match host.parse::<IpAddr>() {
         // An address is no name of a host, but what is meant is plain.
@@ -178,10 +256,14 @@ fn of_domain(
         Err(_) => resolver.addresses(host, until),
     };
     match resolver.mx(domain, deadline) {
-        Ok(MxAnswer::Hosts(mx)) => settle(&by_preference(mx, any_below), settings, deadline, look_up),
+        Ok(MxAnswer::Hosts(mx)) => {
+            note_source(&mut sights, Source::Mx);
+            settle(&by_preference(mx, any_below), settings, deadline, sights, look_up)
+        }
         Ok(MxAnswer::Null) => Err(NoHosts::NullMx),
         Err(DnsError::NoData) => {
-            settle(&itself(domain), settings, deadline, look_up).map_err(|none| match none {
+            note_source(&mut sights, Source::Itself);
+            settle(&itself(domain), settings, deadline, sights, look_up).map_err(|none| match none {
                 NoHosts::NoAddress => NoHosts::NeitherMxNorAddress,
                 other => other,
             })
@@ -217,11 +299,21 @@ fn of_operator(
     port: u16,
     resolver: &Resolver,
     deadline: Instant,
+    sights: Option<&mut Sights>,
 ) -> Result<Vec<Candidate>, NoHosts> {
     let found = match host.parse::<IpAddr>() {
         Ok(address) => Ok(vec![address]),
         Err(_) => resolver.named_host(host, deadline),
     };
+    if let Some(sights) = sights {
+        sights.source = Some(Source::Operator);
+        let sight = match &found {
+            // What the operator named may be anywhere.
+            Ok(found) => Sight::Addresses(found.iter().map(|address| (*address, Standing::Fine)).collect()),
+            Err(error) => Sight::None(error.clone()),
+        };
+        sights.hosts = vec![(None, host.to_ascii_lowercase(), sight)];
+    }
     let mut addresses = by_turns(found.map_err(|error| NoHosts::Temporary(error.to_string()))?);
     addresses.truncate(MOST_ADDRESSES);
     Ok(vec![Candidate {
@@ -238,9 +330,20 @@ fn settle(
     hosts: &[Mx],
     settings: &HostSettings,
     deadline: Instant,
+    mut sights: Option<&mut Sights>,
     mut look_up: impl FnMut(&str, Instant) -> Result<Vec<IpAddr>, DnsError>,
 ) -> Result<Vec<Candidate>, NoHosts> {
     let ourselves = Ourselves::new(&settings.hostname, &settings.listeners);
+    if let Some(sights) = &mut sights {
+        let sight = |mx: &Mx| {
+            let what = match ourselves.is_named(&mx.host) {
+                true => Sight::Ourselves,
+                false => Sight::NotAsked,
+            };
+            (Some(mx.preference), mx.host.clone(), what)
+        };
+        sights.hosts = hosts.iter().map(sight).collect();
+    }
     let mut ours = hosts
         .iter()
         .find(|mx| ourselves.is_named(&mx.host))
@@ -249,12 +352,24 @@ fn settle(
     let mut room = MOST_ADDRESSES;
     let mut trouble = None;
     let mut refused = None;
-    for Mx { preference, host } in hosts.iter().take(MOST_NAMES) {
+    for (place, Mx { preference, host }) in hosts.iter().take(MOST_NAMES).enumerate() {
         let enough = room == 0 || candidates.len() == MOST_HOSTS;
         if enough || ours.is_some_and(|ours| *preference >= ours) {
             break;
         }
-        match look_up(host, patience(deadline, !candidates.is_empty())) {
+        let looked_up = look_up(host, patience(deadline, !candidates.is_empty()));
+        if let Some((_, _, sight)) = sights.as_mut().and_then(|sights| sights.hosts.get_mut(place)) {
+            *sight = match &looked_up {
+                Ok(found) => Sight::Addresses(
+                    found
+                        .iter()
+                        .map(|address| (*address, standing(*address, settings, &ourselves)))
+                        .collect(),
+                ),
+                Err(error) => Sight::None(error.clone()),
+            };
+        }
+        match looked_up {
             Ok(found) => {
                 let (allowed, others): (Vec<_>, Vec<_>) = found
                     .into_iter()
@@ -302,6 +417,17 @@ fn settle(
             NoHosts::Ourselves
         },
     )
+}
+
+/// What is thought of an address that DNS names.
+fn standing(address: IpAddr, settings: &HostSettings, ourselves: &Ourselves<'_>) -> Standing {
+    if !is_allowed(address, &settings.allow_next_hop) {
+        Standing::NotPublic
+    } else if ourselves.listens_at(SocketAddr::new(address, settings.smtp_port)) {
+        Standing::Ourselves
+    } else {
+        Standing::Fine
+    }
 }
 
 fn with_port(addresses: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {

@@ -20,3 +20,4 @@ mod schedules;
 pub mod security;
 pub mod session;
 pub mod transaction;
+pub mod trial;

@@ -287,6 +287,12 @@ impl Session {
         sent.map(|message| message.envelope.message).collect()
     }
 
+    /// The messages that have been taken, and of which the peer has not been sent all.
+    pub fn unsaid(&self) -> impl Iterator<Item = MessageId> {
+        let begun = self.flight.iter().filter(|message| message.next != Next::Nothing);
+        begun.map(|message| message.envelope.message)
+    }
+
     /// Whether this message has to be converted before it is offered to this peer: it takes no 8-bit or no binary
     /// content (RFC 6152 3, RFC 3030 3).
     #[must_use]
@@ -620,7 +626,7 @@ impl Session {
 
     /// Whether a code refuses us, and not the message: TLS failed this time, and without it the peer takes nothing; or our
     /// login does not go as far as the operator thought (RFC 3207 4, RFC 4954 6).
-    fn is_about_ourselves(&self, code: u16) -> bool {
+    pub(super) fn is_about_ourselves(&self, code: u16) -> bool {
         let lacks_tls = self.security.tls_failed && self.tls.is_none();
         let has_login = self.security.login.is_some();
         code == 530 && (lacks_tls || has_login) || code == 535 && has_login

@@ -245,13 +245,19 @@ pub fn find(line: &[u8]) -> Result<(&'static Verb, &[u8]), CommandError> {
     if line.iter().any(u8::is_ascii_control) {
         return Err(CommandError::Control);
     }
+    let (verb, arguments) = split(line).ok_or(CommandError::Unknown)?;
+    Ok((verb, without_spaces(arguments)))
+}
+
+/// The verb that a line begins with, and what stands behind it; `None` where it begins with none.
+#[must_use]
+pub fn split(line: &[u8]) -> Option<(&'static Verb, &[u8])> {
     let end = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (word, arguments) = line.split_at(end);
-    VERBS
+    let verb = VERBS
         .iter()
-        .find(|verb| verb.name.as_bytes().eq_ignore_ascii_case(word))
-        .map(|verb| (verb, without_spaces(arguments)))
-        .ok_or(CommandError::Unknown)
+        .find(|verb| verb.name.as_bytes().eq_ignore_ascii_case(word))?;
+    Some((verb, arguments))
 }
 
 /// A line without its CRLF as the log may tell it. Nothing of an authentication, and nothing that is no command: a password

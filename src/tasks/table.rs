@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -59,6 +59,8 @@ struct Shared<J> {
 struct Places {
     max: usize,
     rows: Mutex<Vec<Place>>,
+    /// What the session of each handler is at.
+    at: Mutex<Vec<Arc<At>>>,
     busy: AtomicUsize,
     /// How many have to record what became of messages.
     recording: AtomicUsize,
@@ -66,6 +68,29 @@ struct Places {
     ended: Condvar,
     freed: Bell,
     stop: Stop,
+}
+
+/// What a session is at, in up to eight letters; written at each command, and so without a lock, and where no other handler
+/// writes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct At(AtomicU64);
+
+impl At {
+    fn write(&self, word: &'static str) {
+        let mut letters = [0; 8];
+        for (place, octet) in letters.iter_mut().zip(word.bytes()) {
+            *place = octet;
+        }
+        self.0.store(u64::from_be_bytes(letters), Ordering::Relaxed);
+    }
+
+    /// The letters; none where nothing was written.
+    fn read(&self) -> String {
+        let letters = self.0.load(Ordering::Relaxed).to_be_bytes();
+        let letters = letters.into_iter().take_while(|letter| *letter != 0);
+        letters.map(char::from).collect()
+    }
 }
 
 /// One place of the table.
@@ -156,6 +181,7 @@ impl<J: Send + 'static> HandlerTable<J> {
         let places = Places {
             max,
             rows: Mutex::new(Vec::new()),
+            at: Mutex::new(Vec::new()),
             busy: AtomicUsize::new(0),
             recording: AtomicUsize::new(0),
             running: Mutex::new(0),
@@ -263,9 +289,18 @@ impl<J: Send + 'static> HandlerTable<J> {
 
     fn start(&self, number: usize, work: Taker<J>) -> std::io::Result<()> {
         let task = (self.shared.task)(number);
+        let at = Arc::new(At::default());
+        {
+            let mut all = self.shared.places.at.lock();
+            if all.len() <= number {
+                all.resize_with(number + 1, Arc::default);
+            }
+            all[number] = Arc::clone(&at);
+        }
         let desk = Desk {
             places: Arc::clone(&self.shared.places),
             number,
+            at,
         };
         let shared = Arc::clone(&self.shared);
         *shared.places.running.lock() += 1;
@@ -294,11 +329,16 @@ impl<J: Send + 'static> HandlerTable<J> {
     /// The handlers that have been started, in the order of their numbers.
     #[must_use]
     pub fn rows(&self) -> Vec<HandlerRow> {
+        let at: Vec<String> = self.shared.places.at.lock().iter().map(|at| at.read()).collect();
         let rows = self.shared.places.rows.lock();
+        let doing = |number: usize, place: &Place| match at.get(number) {
+            Some(word) if place.busy && !word.is_empty() => format!("{}, at {word}", place.doing),
+            _ => place.doing.to_string(),
+        };
         let row = |(number, place): (usize, &Place)| HandlerRow {
             task: (self.shared.task)(number),
             busy: place.busy,
-            doing: place.doing.to_string(),
+            doing: doing(number, place),
             since: place.since.map(|since| since.elapsed()).unwrap_or_default(),
         };
         // A place that was passed over has had no handler yet.
@@ -429,6 +469,7 @@ impl Places {
 pub struct Desk {
     places: Arc<Places>,
     number: usize,
+    at: Arc<At>,
 }
 
 impl fmt::Debug for Desk {
@@ -466,6 +507,11 @@ impl Desk {
         let mut rows = self.places.rows.lock();
         rows[self.number].doing = doing;
         rows[self.number].since = Some(Instant::now());
+    }
+
+    /// Notes the command that the session is at, in ASCII, of which eight letters count; none, where it is empty.
+    pub fn at(&self, word: &'static str) {
+        self.at.write(word);
     }
 
     /// Lends the session's socket to the table, so that a stop can reach it, until the guard is dropped. It
@@ -583,6 +629,31 @@ mod tests {
         freed.heard().recv().unwrap();
         assert_eq!(table.available(9), [1], "the handler that is idle is used again");
         first_done.recv().unwrap();
+        assert!(table.stop(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_console_sees_which_command_a_session_is_at_as_long_as_it_lasts() {
+        let serve = |(told, end): (Sender<()>, Receiver<()>), desk: &Desk| {
+            desk.write("Session");
+            for word in ["MAIL", "STARTTLS", ""] {
+                desk.at(word);
+                told.send(()).unwrap();
+                end.recv().unwrap();
+            }
+            desk.at("QUIT");
+        };
+        let freed = Bell::default();
+        let table = HandlerTable::new(Task::InboundHandler, 1, freed.clone(), serve);
+        let ((told, has_told), (end, ends)) = (bounded(0), bounded(0));
+        table.hand_over(table.reserve().unwrap(), (told, ends)).unwrap();
+        for doing in ["Session, at MAIL", "Session, at STARTTLS", "Session"] {
+            has_told.recv().unwrap();
+            assert_eq!(table.rows()[0].doing, doing);
+            end.send(()).unwrap();
+        }
+        freed.heard().recv().unwrap();
+        assert_eq!(table.rows()[0].doing, "");
         assert!(table.stop(Duration::from_secs(10)));
     }
 

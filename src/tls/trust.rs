@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::version::{TLS12, TLS13};
@@ -24,9 +25,12 @@ const LONGEST_FILE: u64 = 16 << 20;
 /// Whom we trust when a host has to prove its name.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// `--tls-ca`; `None` is whom the system trusts.
-    roots: Option<Arc<ClientConfig>>,
+    /// `--tls-ca`, and how we begin TLS by that; `None` is whom the system trusts.
+    roots: Option<(Arc<Known>, Arc<ClientConfig>)>,
 }
+
+/// What would be said of the certificate of a host that had to prove its name; `None` as long as there was none.
+pub type Verdict = Option<Result<(), String>>;
 
 /// What is wrong with the file of `--tls-ca`.
 #[derive(Debug)]
@@ -81,12 +85,13 @@ impl Trust {
         let issuers = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|_| wrong(Fault::Text(PemFault::NoCertificate)))?;
-        let verifier = Known {
+        let known = Arc::new(Known {
             issuers,
             certificates,
-        };
+        });
+        let config = calling(Arc::clone(&known) as Arc<dyn ServerCertVerifier>);
         Ok(Trust {
-            roots: Some(calling(Arc::new(verifier))),
+            roots: Some((known, config)),
         })
     }
 
@@ -95,7 +100,8 @@ impl Trust {
     pub fn in_the_name(&self) -> Arc<ClientConfig> {
         static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         let system = || Arc::clone(SYSTEM.get_or_init(trusting_the_system));
-        self.roots.as_ref().map_or_else(system, Arc::clone)
+        let named = self.roots.as_ref().map(|(_, config)| Arc::clone(config));
+        named.unwrap_or_else(system)
     }
 
     /// How we begin TLS with anybody.
@@ -103,6 +109,17 @@ impl Trust {
     pub fn in_anybody() -> Arc<ClientConfig> {
         static ANYBODY: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| calling(Arc::new(Anybody)));
         Arc::clone(&ANYBODY)
+    }
+
+    /// The same, with a note in `verdict` of what would be said of the certificate if the host had to prove its name.
+    #[must_use]
+    pub fn watching(&self, verdict: &Arc<Mutex<Verdict>>) -> Arc<ClientConfig> {
+        let strict: Arc<dyn ServerCertVerifier> = match &self.roots {
+            Some((known, _)) => Arc::clone(known) as Arc<dyn ServerCertVerifier>,
+            None => system_verifier(),
+        };
+        let verdict = Arc::clone(verdict);
+        calling(Arc::new(Watching { strict, verdict }))
     }
 }
 
@@ -117,10 +134,13 @@ fn calling(verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {
 }
 
 fn trusting_the_system() -> Arc<ClientConfig> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider())
+    calling(system_verifier())
+}
+
+fn system_verifier() -> Arc<WebPkiServerVerifier> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider())
         .build()
-        .expect("there are roots, and no lists of what was revoked");
-    calling(verifier)
+        .expect("there are roots, and no lists of what was revoked")
 }
 
 /// The certificates that the system trusts, and Mozilla's where it has none.
@@ -230,6 +250,64 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
+/// Takes every certificate, as [`Anybody`] does, and notes what somebody strict says of it.
+#[derive(Debug)]
+struct Watching {
+    strict: Arc<dyn ServerCertVerifier>,
+    verdict: Arc<Mutex<Verdict>>,
+}
+
+impl Watching {
+    /// Notes this, unless the certificate has been found wanting before.
+    fn note<T>(&self, said: Result<T, rustls::Error>) {
+        let mut verdict = self.verdict.lock();
+        if !matches!(*verdict, Some(Err(_))) {
+            *verdict = Some(said.map(|_| ()).map_err(|error| error.to_string()));
+        }
+    }
+}
+
+impl ServerCertVerifier for Watching {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.note(
+            self.strict
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+        );
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.note(self.strict.verify_tls12_signature(message, certificate, signed));
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.note(self.strict.verify_tls13_signature(message, certificate, signed));
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        Anybody.supported_verify_schemes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -286,6 +364,27 @@ mod tests {
         let (stranger, _) = issued();
         assert!(call(stranger.clone(), trust.in_the_name(), NAME).is_err());
         assert!(call(stranger, Trust::default().in_the_name(), NAME).is_err());
+    }
+
+    #[test]
+    fn whoever_watches_takes_anybody_and_hears_what_is_thought_of_him() {
+        let cabinet = Cabinet::new();
+        let (identity, issuer) = issued();
+        let trust = Trust::read(&cabinet.file("ca.pem", issuer)).unwrap();
+        let judged = |identity: &Identity, name| {
+            let verdict = Arc::default();
+            assert!(call(identity.clone(), trust.watching(&verdict), name).is_ok());
+            let verdict = verdict.lock().take();
+            verdict.expect("a certificate was seen")
+        };
+        assert_eq!(judged(&identity, NAME), Ok(()));
+        assert!(judged(&identity, "another.example").is_err());
+        let (stranger, _) = issued();
+        let why = judged(&stranger, NAME).unwrap_err();
+        assert!(
+            why.contains("UnknownIssuer") || why.contains("BadSignature"),
+            "{why}"
+        );
     }
 
     #[test]

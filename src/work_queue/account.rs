@@ -306,9 +306,5 @@ fn set(ledger: &Ledger<'_>, name: &'static str, value: i64) -> Result<(), QueueE
         ledger.run("UPDATE statistic SET value = 0 WHERE name = ?", [name])?;
         return Ok(());
     }
-    ledger.run(
-        "INSERT INTO statistic (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (name, value),
-    )?;
-    Ok(())
+    ledger.set_count(name, value)
 }

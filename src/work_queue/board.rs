@@ -80,7 +80,46 @@ pub struct BackOff {
     pub next_probe: Stamp,
 }
 
+/// A next hop as whoever would send there finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HopState {
+    /// What is known of it.
+    pub row: HopRow,
+    /// Recipients that wait for it, and are on no list.
+    pub waiting: u64,
+    /// Its lists, the oldest first, as many as a line can hold.
+    pub lists: Vec<ListRow>,
+}
+
+/// Lists that are told of one next hop at most.
+const MOST_LISTS: usize = 20;
+
 impl WorkQueue {
+    /// The next hop of this name; `None` if no mail has gone there as far as the queue remembers.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn hop_state(&self, name: &str) -> Result<Option<HopState>, QueueError> {
+        self.store.read(|db| {
+            // All of it at one moment.
+            let db = db.unchecked_transaction()?;
+            let one = "SELECT h.name, h.due, (SELECT count(*) FROM domain_list l WHERE l.hop = h.id), \
+                         h.last_error, h.error_at, h.used_at, h.id, h.failures, h.down_since, h.retry_at, h.waiting \
+                       FROM next_hop h WHERE h.name = ?";
+            let found = ledger::row(&db, one, [name], |row| {
+                Ok((hop_in(row)?, number_in(row, 10).unwrap_or(0_u64)))
+            })?;
+            let Some((row, waiting)) = found else {
+                return Ok(None);
+            };
+            let lists = "SELECT l.id, h.name, l.handler, l.messages, l.recipients, \
+                           (SELECT count(*) FROM recipient r WHERE r.list = l.id), l.made_at \
+                         FROM domain_list l JOIN next_hop h ON h.id = l.hop WHERE l.hop = ? ORDER BY l.id LIMIT ?";
+            let lists = ledger::rows(&db, lists, (row.hop.0, MOST_LISTS), list_in)?;
+            Ok(Some(HopState { row, waiting, lists }))
+        })
+    }
+
     /// The outbound work queue by next hop, at most `limit` rows, those that waited longest first; and how many next
     /// hops there are. Nothing that waits is counted for this, and little is looked at, however much it is.
     ///
@@ -137,17 +176,7 @@ impl WorkQueue {
                    (SELECT count(*) FROM recipient r WHERE r.list = l.id), l.made_at \
                  FROM domain_list l JOIN next_hop h ON h.id = l.hop ORDER BY l.id LIMIT ?",
                 [limit],
-                |row| {
-                    Ok(ListRow {
-                        list: row.get(0)?,
-                        next_hop: text_in(row, 1).unwrap_or_default(),
-                        handler: number_in(row, 2),
-                        messages: number_in(row, 3).unwrap_or(0),
-                        recipients: number_in(row, 4).unwrap_or(0),
-                        unsettled: number_in(row, 5).unwrap_or(0),
-                        made: Stamp(row.get(6)?),
-                    })
-                },
+                list_in,
             )
         })
     }
@@ -164,27 +193,7 @@ impl WorkQueue {
                    h.last_error, h.error_at, h.used_at, h.id, h.failures, h.down_since, h.retry_at \
                  FROM next_hop h ORDER BY h.used_at DESC LIMIT ?",
                 [limit],
-                |row| {
-                    let error = text_in(row, 3);
-                    let error_at: Option<i64> = row.get(4)?;
-                    let back_off = match (number_in(row, 7).unwrap_or(0), row.get(8)?, row.get(9)?) {
-                        (failures, Some(since), Some(next_probe)) if failures > 0 => Some(BackOff {
-                            since: Stamp(since),
-                            failures,
-                            next_probe: Stamp(next_probe),
-                        }),
-                        _ => None,
-                    };
-                    Ok(HopRow {
-                        hop: HopId(row.get(6)?),
-                        next_hop: text_in(row, 0).unwrap_or_default(),
-                        due: row.get::<_, Option<i64>>(1)?.map(Stamp),
-                        lists: row.get(2)?,
-                        last_error: error.zip(error_at.map(Stamp)),
-                        used: Stamp(row.get(5)?),
-                        back_off,
-                    })
-                },
+                hop_in,
             )
         })
     }
@@ -281,6 +290,42 @@ fn on_lists(db: &Connection) -> Result<HashMap<HopId, OnLists>, QueueError> {
         }
     }
     Ok(hops)
+}
+
+/// A domain list.
+fn list_in(row: &Row<'_>) -> rusqlite::Result<ListRow> {
+    Ok(ListRow {
+        list: row.get(0)?,
+        next_hop: text_in(row, 1).unwrap_or_default(),
+        handler: number_in(row, 2),
+        messages: number_in(row, 3).unwrap_or(0),
+        recipients: number_in(row, 4).unwrap_or(0),
+        unsettled: number_in(row, 5).unwrap_or(0),
+        made: Stamp(row.get(6)?),
+    })
+}
+
+/// A next hop, and how it backs off.
+fn hop_in(row: &Row<'_>) -> rusqlite::Result<HopRow> {
+    let error = text_in(row, 3);
+    let error_at: Option<i64> = row.get(4)?;
+    let back_off = match (number_in(row, 7).unwrap_or(0), row.get(8)?, row.get(9)?) {
+        (failures, Some(since), Some(next_probe)) if failures > 0 => Some(BackOff {
+            since: Stamp(since),
+            failures,
+            next_probe: Stamp(next_probe),
+        }),
+        _ => None,
+    };
+    Ok(HopRow {
+        hop: HopId(row.get(6)?),
+        next_hop: text_in(row, 0).unwrap_or_default(),
+        due: row.get::<_, Option<i64>>(1)?.map(Stamp),
+        lists: row.get(2)?,
+        last_error: error.zip(error_at.map(Stamp)),
+        used: Stamp(row.get(5)?),
+        back_off,
+    })
 }
 
 /// A next hop, with what waits for it and is on no list.

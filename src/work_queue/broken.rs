@@ -23,6 +23,9 @@ pub(super) const MOST_LOOKS: usize = 20;
 /// How often those are forgotten that have not been found broken again.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// So many that could not be held are tried again at once.
+const MOST_TRIED: usize = 20;
+
 /// So many messages are told of, one by one.
 const MOST_TOLD: usize = 1000;
 
@@ -31,8 +34,8 @@ const MOST_TOLD: usize = 1000;
 enum Until {
     /// This moment; and for how long the next time.
     Moment(Instant, Duration),
-    /// The end of this run.
-    TheEnd,
+    /// It is held. That is tried at this moment; and for how long it is left alone then.
+    Held(Instant, Duration),
 }
 
 /// The messages that are passed over.
@@ -55,7 +58,7 @@ impl Known {
         self.swept_at = Some(now);
         self.messages.retain(|_, until| match until {
             Until::Moment(until, _) => now < *until + LONGEST_PAUSE,
-            Until::TheEnd => true,
+            Until::Held(..) => true,
         });
     }
 }
@@ -67,16 +70,36 @@ impl Broken {
         let (pause, is_new) = match known.get(&id) {
             None => (PAUSE, true),
             Some(Until::Moment(_, pause)) => (*pause, false),
-            Some(Until::TheEnd) => return false,
+            Some(Until::Held(..)) => return false,
         };
         let until = Until::Moment(Instant::now() + pause, (pause * 2).min(LONGEST_PAUSE));
         known.insert(id, until);
         is_new && known.len() <= MOST_TOLD
     }
 
-    /// Passes over a message of which something was done that can not be recorded, and must not be done again.
-    pub(super) fn pass_over_for_good(&self, id: MessageId) {
-        self.0.lock().messages.insert(id, Until::TheEnd);
+    /// Passes over a message of which something was done that can not be recorded, and must not be done again, until it is
+    /// held.
+    pub(super) fn pass_over_until_held(&self, id: MessageId) {
+        let until = Until::Held(Instant::now() + PAUSE, PAUSE * 2);
+        self.0.lock().messages.insert(id, until);
+    }
+
+    /// Some of those that could not be held and are to be tried again by now. The next time is later, and later each time.
+    pub(super) fn to_be_held(&self, now: Instant) -> Vec<MessageId> {
+        let known = &mut self.0.lock().messages;
+        let due = known.iter_mut().filter_map(|(id, until)| match until {
+            Until::Held(at, pause) if *at <= now => {
+                *until = Until::Held(now + *pause, (*pause * 2).min(LONGEST_PAUSE));
+                Some(*id)
+            }
+            _ => None,
+        });
+        due.take(MOST_TRIED).collect()
+    }
+
+    /// It is held: its state says that now.
+    pub(super) fn is_held(&self, id: MessageId) {
+        self.0.lock().messages.remove(&id);
     }
 
     /// Whether it is to be passed over now.
@@ -84,7 +107,7 @@ impl Broken {
         match self.0.lock().messages.get(&id) {
             None => false,
             Some(Until::Moment(until, _)) => Instant::now() < *until,
-            Some(Until::TheEnd) => true,
+            Some(Until::Held(..)) => true,
         }
     }
 
@@ -118,11 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_not_be_read_is_looked_at_again_after_a_moment_and_what_can_not_be_recorded_never() {
+    fn what_can_not_be_read_is_looked_at_again_after_a_moment_and_what_can_not_be_recorded_when_it_is_held() {
         let broken = Broken::default();
         let [first, second, third] = [1, 2, 3].map(MessageId);
         assert!(broken.pass_over(first) && !broken.pass_over(first));
-        broken.pass_over_for_good(second);
+        broken.pass_over_until_held(second);
         assert!(!broken.pass_over(second));
         assert_eq!(broken.without(vec![first, second, third], 9), [third]);
         assert_eq!((broken.holds(first), broken.count()), (true, 2));
@@ -136,11 +159,29 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_held_is_tried_again_later_and_later_and_passed_over_until_it_is() {
+        let broken = Broken::default();
+        let all: Vec<MessageId> = (0..30).map(MessageId).collect();
+        all.iter().for_each(|id| broken.pass_over_until_held(*id));
+        let mut now = Instant::now() + PAUSE;
+        let first = broken.to_be_held(now);
+        assert_eq!(first, all[..MOST_TRIED]);
+        assert_eq!(broken.to_be_held(now), all[MOST_TRIED..]);
+        assert!(broken.to_be_held(now + PAUSE).is_empty());
+        now += PAUSE * 2;
+        assert_eq!(broken.to_be_held(now), first);
+        assert_eq!(broken.to_be_held(now + PAUSE * 3), all[MOST_TRIED..]);
+        assert!(all.iter().all(|id| broken.holds(*id)));
+        broken.is_held(first[0]);
+        assert!(!broken.holds(first[0]) && broken.holds(first[1]));
+    }
+
+    #[test]
     fn what_is_not_found_again_is_forgotten() {
         let broken = Broken::default();
         let [first, second, third] = [1, 2, 3].map(MessageId);
         assert!(broken.pass_over(first) && broken.pass_over(second));
-        broken.pass_over_for_good(third);
+        broken.pass_over_until_held(third);
         assert_eq!(broken.count(), 3);
         let later = Instant::now() + SWEEP_EVERY + LONGEST_PAUSE;
         let known = &mut *broken.0.lock();

@@ -3,6 +3,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rusqlite::{Connection, Row};
 
@@ -48,8 +49,8 @@ pub(super) fn text_in(row: &Row<'_>, column: usize) -> Option<String> {
 }
 
 impl WorkQueue {
-    /// Holds messages that turned out to be damaged. One of which not even that can be written down is passed over from
-    /// now on.
+    /// Holds messages that turned out to be damaged. One of which not even that can be written down is passed over until it
+    /// can.
     ///
     /// # Errors
     /// When the database refused for another reason.
@@ -72,23 +73,46 @@ impl WorkQueue {
         ids.iter().try_for_each(|id| self.hold_somehow(*id))
     }
 
-    /// Holds a message, without a word in its history if there is no other way; or has it passed over.
+    /// Holds a message, or has it passed over until that can be written down.
     fn hold_somehow(&self, id: MessageId) -> Result<(), QueueError> {
-        let mut trouble = None;
-        for with_history in [true, false] {
-            let held = self
-                .store
-                .write(move |ledger| hold_with(ledger, id, with_history).map(drop));
-            match held.wait() {
-                Err(error) if error.is_damage() => trouble = Some(error),
-                held => return held.inspect(|()| reach(CrashPoint::HoldCommitted)),
+        match self.try_to_hold(id) {
+            Err(error) if error.is_damage() => {
+                self.store.broken().pass_over_until_held(id);
+                log::error!("id={id} can not be held, and is passed over until it can: {error}; {ADVICE}");
+                Ok(())
             }
+            held => held,
         }
-        self.store.broken().pass_over_for_good(id);
-        if let Some(error) = trouble {
-            log::error!(
-                "id={id} can not be held, and is passed over until the next start: {error}; {ADVICE}"
-            );
+    }
+
+    /// Holds a message, without a word in its history if there is no other way.
+    fn try_to_hold(&self, id: MessageId) -> Result<(), QueueError> {
+        let hold = |with_history| {
+            self.store
+                .write(move |ledger| hold_with(ledger, id, with_history).map(drop))
+                .wait()
+        };
+        let held = match hold(true) {
+            Err(error) if error.is_damage() => hold(false),
+            held => held,
+        };
+        held.inspect(|()| reach(CrashPoint::HoldCommitted))
+    }
+
+    /// Holds some of those that could not be held before, where that can be written down by now.
+    ///
+    /// # Errors
+    /// When the database refused for another reason than damage: they are tried again later.
+    pub fn hold_what_could_not_be_held(&self) -> Result<(), QueueError> {
+        let broken = self.store.broken();
+        for id in broken.to_be_held(Instant::now()) {
+            match self.try_to_hold(id) {
+                Err(error) if error.is_damage() => {}
+                held => {
+                    held?;
+                    broken.is_held(id);
+                }
+            }
         }
         Ok(())
     }

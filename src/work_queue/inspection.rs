@@ -265,7 +265,8 @@ pub(super) fn histories(
 }
 
 /// What is wrong with the rows of message `id`, content and history apart, and with which of its recipients; also that
-/// it has left for good, for what there is of it in the queue is astray then. Nothing where there is no such message.
+/// it has left for good, for what there is of it in the queue is astray then, or that there is content of it and nothing
+/// else. Nothing where there is no such message.
 pub(super) fn one(db: &Connection, id: MessageId) -> Result<Vec<Found>, QueueError> {
     let range = (MessageId(id.0.saturating_sub(1)), id);
     let mut seen = messages(db, range.0, range.1, 1)?;
@@ -282,7 +283,21 @@ pub(super) fn one(db: &Connection, id: MessageId) -> Result<Vec<Found>, QueueErr
     if seen.iter().any(|seen| seen.row.has_left && seen.sum.removed == 0) {
         found.push((Finding::of(Kind::Stray, id, "it has left"), None));
     }
+    if seen.is_empty() && is_nobodys(db, id)? {
+        found.push((
+            Finding::of(Kind::Stray, id, "there is content of it, and nothing else"),
+            None,
+        ));
+    }
     Ok(found)
+}
+
+/// Whether there is content of message `id` in the database, and nobody ever heard of that message.
+fn is_nobodys(db: &Connection, id: MessageId) -> Result<bool, QueueError> {
+    let sql = "SELECT 1 FROM content WHERE message = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE id = ?1) \
+         AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?1) \
+         AND NOT EXISTS (SELECT 1 FROM event WHERE message = ?1)";
+    Ok(ledger::row(db, sql, [id.0], |_| Ok(()))?.is_some())
 }
 
 /// How a content is not as long as it should be.

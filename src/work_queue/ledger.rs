@@ -176,6 +176,15 @@ impl<'w> Ledger<'w> {
         Ok(())
     }
 
+    /// Sets a counter of `show stat` in the database.
+    pub(super) fn set_count(&self, name: &'static str, value: i64) -> Result<(), QueueError> {
+        self.run(
+            "INSERT INTO statistic (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )?;
+        Ok(())
+    }
+
     /// Writes down what the clock shows, and how far that is certain: the next start knows by the one whether it was set
     /// back meanwhile, and by the other how far to believe it.
     pub(super) fn mark_moment(&self) -> Result<(), QueueError> {

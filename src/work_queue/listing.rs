@@ -7,6 +7,7 @@ use std::fmt;
 use rusqlite::Connection;
 
 use super::WorkQueue;
+use super::choice::Choice;
 use super::damage::{number_in, text_in};
 use super::error::QueueError;
 use super::id::MessageId;
@@ -73,6 +74,8 @@ pub struct MailRow {
     pub attempts: u32,
     /// Why it is still here: its own last error, or that of its next hop while that backs off.
     pub last_error: Option<String>,
+    /// The subject, as far as conversion has read it.
+    pub subject: Option<String>,
 }
 
 /// The beginning of the queue.
@@ -89,15 +92,90 @@ pub struct Listing {
 /// Messages that are looked at in one go.
 const STEP: usize = 500;
 
+/// No limit to what SQLite gives.
+const ALL: usize = usize::MAX >> 1;
+
 /// So many messages that wait for conversion are counted at most: usually there are few.
 const MOST_COUNTED: usize = 10_000;
 
+/// Messages that are looked at in one go by who looks for recipients of some kind: each may have many.
+const CHOOSING_STEP: usize = 100;
+
 impl WorkQueue {
-    /// The recipients that are in the queue, whatever they wait for, at most `limit`, the oldest first.
+    /// The recipients that are in the queue and fit `choice`, at most `limit`, the oldest first. Those that have been
+    /// removed are not, unless it is them that are asked for.
     ///
     /// # Errors
     /// When the database can not be read.
-    pub fn listing(&self, limit: usize) -> Result<Listing, QueueError> {
+    pub fn listing(&self, choice: &Choice, limit: usize) -> Result<Listing, QueueError> {
+        if choice.is_of_everything() {
+            return self.beginning(limit);
+        }
+        let mut rows = Vec::new();
+        self.each_chosen(choice, |row| {
+            rows.push(row);
+            rows.len() <= limit
+        })?;
+        let more = rows.len().saturating_sub(limit);
+        rows.truncate(limit);
+        Ok(Listing {
+            rows,
+            more,
+            is_exact: more == 0,
+        })
+    }
+
+    /// Hands each recipient that fits `choice` to `work`, the oldest first, as long as that says to go on.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub(super) fn each_chosen(
+        &self,
+        choice: &Choice,
+        mut work: impl FnMut(MailRow) -> bool,
+    ) -> Result<(), QueueError> {
+        let mut after = Some(MessageId(i64::MIN));
+        while let Some(place) = after {
+            let (rows, next) = self.chosen(choice, place)?;
+            if !rows.into_iter().all(&mut work) {
+                break;
+            }
+            after = next;
+        }
+        Ok(())
+    }
+
+    /// Of the next messages behind `after` the recipients that fit `choice`; and the last of these messages, if there may be
+    /// more.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub(super) fn chosen(
+        &self,
+        choice: &Choice,
+        after: MessageId,
+    ) -> Result<(Vec<MailRow>, Option<MessageId>), QueueError> {
+        let now = self.now();
+        self.store.read(|db| {
+            // All of it at one moment.
+            let db = db.unchecked_transaction()?;
+            let removed = choice.may_be_of_removed();
+            let ids = match (choice.ids.is_empty(), removed) {
+                (false, _) => next_named(&choice.ids, after),
+                (true, false) => in_the_queue(&db, after, CHOOSING_STEP)?,
+                (true, true) => with_content(&db, after, CHOOSING_STEP)?,
+            };
+            let mut rows = Vec::new();
+            for id in &ids {
+                let of_message = recipients(&db, *id, removed, ALL)?;
+                rows.extend(of_message.into_iter().filter(|row| choice.fits(row, now)));
+            }
+            Ok((rows, ids.last().copied()))
+        })
+    }
+
+    /// The recipients that are in the queue, whatever they wait for, at most `limit`, the oldest first.
+    fn beginning(&self, limit: usize) -> Result<Listing, QueueError> {
         self.store.read(|db| {
             // All of it at one moment.
             let db = db.unchecked_transaction()?;
@@ -108,7 +186,7 @@ impl WorkQueue {
                 let Some(last) = ids.last() else { break };
                 after = *last;
                 for id in ids {
-                    rows.extend(recipients(&db, id, limit - rows.len())?);
+                    rows.extend(recipients(&db, id, false, limit - rows.len())?);
                 }
             }
             let (all, is_exact) = count(&db)?;
@@ -127,9 +205,26 @@ pub(super) fn in_the_queue(
     after: MessageId,
     limit: usize,
 ) -> Result<Vec<MessageId>, QueueError> {
-    let small = "SELECT message FROM content WHERE message > ? ORDER BY message LIMIT ?";
     let large =
         "SELECT id FROM message WHERE file IS NOT NULL AND left_at IS NULL AND id > ? ORDER BY id LIMIT ?";
+    next(db, large, after, limit)
+}
+
+/// The same, with messages that have been removed. Those among them that are large are looked for in all of history.
+fn with_content(db: &Connection, after: MessageId, limit: usize) -> Result<Vec<MessageId>, QueueError> {
+    let large = "SELECT id FROM message WHERE file IS NOT NULL AND id > ? ORDER BY id LIMIT ?";
+    next(db, large, after, limit)
+}
+
+/// The next messages after `after`, at most `limit`: those of which content stands in the database, and those that `large`
+/// gives.
+fn next(
+    db: &Connection,
+    large: &'static str,
+    after: MessageId,
+    limit: usize,
+) -> Result<Vec<MessageId>, QueueError> {
+    let small = "SELECT message FROM content WHERE message > ? ORDER BY message LIMIT ?";
     let mut ids = Vec::new();
     for sql in [small, large] {
         ids.extend(ledger::rows(db, sql, (after.0, limit), |row| {
@@ -143,18 +238,33 @@ pub(super) fn in_the_queue(
     Ok(ids)
 }
 
-/// The recipients of message `id` that are in the queue, at most `limit`, in the order of RCPT.
-fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRow>, QueueError> {
+/// The next of the messages that are named.
+fn next_named(ids: &[MessageId], after: MessageId) -> Vec<MessageId> {
+    let mut ids: Vec<MessageId> = ids.iter().copied().filter(|id| *id > after).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.truncate(CHOOSING_STEP);
+    ids
+}
+
+/// The recipients of message `id` that are in the queue, or `removed` from it, at most `limit`, in the order of RCPT.
+fn recipients(
+    db: &Connection,
+    id: MessageId,
+    removed: bool,
+    limit: usize,
+) -> Result<Vec<MailRow>, QueueError> {
     ledger::rows(
         db,
         "SELECT r.n, m.size, m.reverse_path, r.path, r.state, h.name, l.handler, \
            CASE WHEN r.state = 1 THEN r.next_attempt \
              WHEN r.state = 2 AND r.list IS NULL THEN max(r.next_attempt, ifnull(h.retry_at, 0)) END, \
-           r.attempts, iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error) \
+           r.attempts, iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error), m.subject \
          FROM message m CROSS JOIN recipient r ON r.message = m.id \
            LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
-         WHERE m.id = ? AND (r.state NOT BETWEEN 10 AND 14 OR r.report_due IS NOT NULL) ORDER BY r.n LIMIT ?",
-        (id.0, limit),
+         WHERE m.id = ? AND (r.state NOT BETWEEN 10 AND 14 OR r.report_due IS NOT NULL OR r.state = 14 AND ?) \
+         ORDER BY r.n LIMIT ?",
+        (id.0, removed, limit),
         |row| {
             Ok(MailRow {
                 id,
@@ -168,6 +278,7 @@ fn recipients(db: &Connection, id: MessageId, limit: usize) -> Result<Vec<MailRo
                 next_attempt: row.get::<_, Option<i64>>(7)?.map(Stamp),
                 attempts: number_in(row, 8).unwrap_or(0),
                 last_error: text_in(row, 9),
+                subject: text_in(row, 10),
             })
         },
     )

@@ -249,7 +249,7 @@ impl WorkQueue {
 
     /// Lets a message go back from a list; one of which that can not be recorded is put aside.
     fn release_damaged(&self, list: ListId, id: MessageId, what: &'static str) -> Result<(), QueueError> {
-        let release = move |ledger: &mut Ledger<'_>| release(ledger, list, id, what);
+        let release = move |ledger: &mut Ledger<'_>| release(ledger, list, id, what, "ended before its turn");
         match self.store.write_as(MOVE, release).wait() {
             Err(error) if error.is_damage() => self.put_aside_unrecorded(id, error),
             released => released,
@@ -813,12 +813,13 @@ fn lock_list(ledger: &mut Ledger<'_>, list: ListId, handler: usize) -> Result<()
     Ok(())
 }
 
-/// Lets message `id` go back from a list, as it was.
-fn release(
+/// Lets what is left of message `id` on a list go back, as it was; `why` is said of the list.
+pub(super) fn release(
     ledger: &mut Ledger<'_>,
     list: ListId,
     id: MessageId,
     what: &'static str,
+    why: &str,
 ) -> Result<(), QueueError> {
     let hop = ledger.row("SELECT hop FROM domain_list WHERE id = ?", [list.0], |row| {
         row.get(0).map(HopId)
@@ -828,7 +829,7 @@ fn release(
          WHERE message = ? AND +list = ? AND state IN (2, 3)",
         (ledger.moment().0, id.0, list.0),
     )?;
-    ledger.record(id, None, what, &format!("list {list} ended before its turn"))?;
+    ledger.record(id, None, what, &format!("list {list} {why}"))?;
     match hop {
         Some(hop) => refresh_due(ledger, hop, Change::More(left, id)),
         None => Ok(()),

@@ -8,8 +8,10 @@ mod account;
 mod ages;
 mod arrival;
 mod backoff;
+mod backup;
 mod board;
 mod broken;
+mod choice;
 mod content;
 mod conversion;
 mod copier;
@@ -36,7 +38,9 @@ mod operator;
 pub mod outcome;
 mod passage;
 mod patience;
+mod perusal;
 mod place;
+mod recall;
 mod reports;
 pub mod retry;
 #[cfg(test)]
@@ -47,6 +51,7 @@ mod setback;
 mod settlement;
 mod soundness;
 pub mod states;
+mod stay;
 mod store;
 pub mod structure;
 mod trace;
@@ -58,20 +63,23 @@ pub use account::{Account, Entry, Line};
 pub use ages::{AGES, AgeRow};
 pub use arrival::{Addressee, Arrival, Origin};
 pub use backoff::Silence;
-pub use board::{BackOff, HopRow, ListRow, QueueRow};
+pub use backup::{BackupError, Copied, backup};
+pub use board::{BackOff, HopRow, HopState, ListRow, QueueRow};
+pub use choice::{Choice, Pattern, Sizes};
 pub use content::{Content, ContentReader, ContentWriter, THRESHOLD};
 pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way};
 pub use deputy::Stand;
 pub use due::{Concerned, Due};
 pub use error::QueueError;
 pub use hopper::Pending;
-pub use housekeeping::Swept;
+pub use housekeeping::{Forgotten, LAST_RUN, Swept, Tally};
 pub use inspection::Finding;
 pub use listing::{Listing, MailRow, Standing};
 pub use lists::{Claim, Claimed, Terms};
 pub use mending::Mended;
-pub use operator::{ByHand, Done, Retry};
+pub use operator::{ByHand, Done, Order, Preview, Retry};
 pub use passage::Attendance;
+pub use perusal::{Perusal, peruse};
 pub use place::Loss;
 pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
@@ -85,6 +93,8 @@ pub(crate) mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rusqlite::Connection;
 
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
@@ -182,22 +192,25 @@ impl WorkQueue {
 }
 
 fn content_of(store: &Store, id: MessageId) -> Result<ContentReader, QueueError> {
-    let home = store.read(|db| {
-        ledger::row(
-            db,
-            "SELECT m.file, c.bytes FROM message m LEFT JOIN content c ON c.message = m.id WHERE m.id = ?",
-            [id.0],
-            |row| {
-                Ok((
-                    row.get::<_, Option<String>>(0)?,
-                    row.get::<_, Option<Vec<u8>>>(1)?,
-                ))
-            },
-        )
-    })?;
+    store.read(|db| content_in(db, store.content().path(), id))
+}
+
+/// The content of message `id`, which stands in `db`, or in a file in `folder`.
+fn content_in(db: &Connection, folder: &Path, id: MessageId) -> Result<ContentReader, QueueError> {
+    let home = ledger::row(
+        db,
+        "SELECT m.file, c.bytes FROM message m LEFT JOIN content c ON c.message = m.id WHERE m.id = ?",
+        [id.0],
+        |row| {
+            Ok((
+                row.get::<_, Option<String>>(0)?,
+                row.get::<_, Option<Vec<u8>>>(1)?,
+            ))
+        },
+    )?;
     match home {
         Some((Some(file), _)) => {
-            let path = store.content().path().join(file);
+            let path = folder.join(file);
             std::fs::File::open(&path)
                 .map(ContentReader::File)
                 .map_err(|e| QueueError::file(&path, e))

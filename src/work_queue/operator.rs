@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::WorkQueue;
 use super::backoff::release;
+use super::choice::Choice;
 use super::conversion::refresh_conversion_due;
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
+use super::listing::MailRow;
 use super::moves::{Change, Place, give_up, refresh_due, settle_if_done, waiting_behind};
 use super::outcome::Reason;
+use super::recall::Mark;
 use super::reports::expire_again;
 use super::soundness::state;
 use super::states::State;
@@ -29,6 +32,8 @@ pub enum Retry {
     Hops(Vec<String>),
     /// What waits of these messages.
     Messages(Vec<MessageId>),
+    /// What waits and fits.
+    Chosen(Choice),
 }
 
 /// What may be done to messages by hand.
@@ -47,6 +52,27 @@ pub enum ByHand {
     Undelete,
 }
 
+/// What an operator may have done to recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Those that wait in the outbound work queue are due now.
+    Retry,
+    /// One of these.
+    ByHand(ByHand),
+}
+
+/// What an order would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// To how many.
+    pub done: Done,
+    /// To whom, the first of them.
+    pub sample: Vec<MailRow>,
+}
+
+/// A message of which something is to be done to these recipients; to all of them, where it does not say to which.
+type Target = (MessageId, Option<Vec<u32>>);
+
 /// How many it was done to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
@@ -54,7 +80,7 @@ pub struct Done {
     pub messages: usize,
     /// These recipients.
     pub recipients: usize,
-    /// Recipients that a session handler has in hand: they stay as they are.
+    /// Recipients that a session handler has in hand.
     pub in_hand: usize,
 }
 
@@ -76,11 +102,19 @@ impl WorkQueue {
         match what {
             Retry::Messages(ids) => {
                 for id in ids {
-                    if self.retry_message(*id, by)? {
+                    if self.retry_message(*id, None, by)? {
                         messages.insert(*id);
                     }
                 }
             }
+            Retry::Chosen(choice) => self.each_target(choice, |targets| {
+                for (id, only) in targets {
+                    if self.retry_message(*id, only.clone(), by)? {
+                        messages.insert(*id);
+                    }
+                }
+                Ok(())
+            })?,
             Retry::Everything | Retry::Hops(_) => {
                 for hop in self.hops_to_retry(what)? {
                     self.release_hop(hop)?;
@@ -145,38 +179,110 @@ impl WorkQueue {
         Ok(next.copied())
     }
 
-    /// Does this to messages; those that are unknown, or do not stand so, are left alone. `by` says in their history who
-    /// wanted it.
+    /// Does this to the recipients that `choice` is for; those that do not stand so are left alone. To those that session
+    /// handlers have in hand it is done before the next thing would be said of them. `by` says in their history who wanted
+    /// it.
     ///
     /// # Errors
     /// When the database refused; what was done before stays done.
-    pub fn do_by_hand(&self, deed: ByHand, ids: &[MessageId], by: &str) -> Result<Done, QueueError> {
+    pub fn do_by_hand(&self, deed: ByHand, choice: &Choice, by: &str) -> Result<Done, QueueError> {
         let mut all = Done::default();
-        for some in ids.chunks(MESSAGES_A_STEP) {
-            let (some, by) = (some.to_vec(), by.to_owned());
-            let step = move |ledger: &mut Ledger<'_>| {
-                let mut done = Done::default();
-                for id in &some {
-                    done.add(do_by_hand(ledger, deed, *id, &by)?);
+        let choice = Order::ByHand(deed).among(choice);
+        self.each_target(&choice, |targets| {
+            for some in targets.chunks(MESSAGES_A_STEP) {
+                let (to_do, author, states) = (some.to_vec(), by.to_owned(), choice.states.clone());
+                let step = move |ledger: &mut Ledger<'_>| {
+                    let mut done = Vec::with_capacity(to_do.len());
+                    for (id, only) in &to_do {
+                        let is_meant = |n, state| {
+                            only.as_ref().is_none_or(|only| only.contains(&n))
+                                && (states.is_empty() || states.contains(&state))
+                        };
+                        done.push(do_by_hand(ledger, deed, *id, &is_meant, &author)?);
+                    }
+                    reach(CrashPoint::ByHandWritten);
+                    Ok(done)
+                };
+                let done = self.store.write_step(step)?;
+                reach(CrashPoint::ByHandCommitted);
+                for ((id, only), done) in some.iter().zip(done) {
+                    all.add(done);
+                    // What is wanted now takes the place of what was wanted before.
+                    match done.in_hand {
+                        0 => self.store.recalls().forget(*id),
+                        _ => {
+                            let (only, by) = (only.clone(), by.to_owned());
+                            self.store.recalls().mark(*id, Mark { deed, only, by });
+                        }
+                    }
                 }
-                reach(CrashPoint::ByHandWritten);
-                Ok(done)
-            };
-            all.add(self.store.write_step(step)?);
-            reach(CrashPoint::ByHandCommitted);
-        }
+            }
+            Ok(())
+        })?;
         Ok(all)
     }
 
-    /// Whether something of this message waited.
-    fn retry_message(&self, id: MessageId, by: &str) -> Result<bool, QueueError> {
+    /// What `order` would do to the recipients that `choice` is for, with the first `sample` of them. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn preview(&self, order: Order, choice: &Choice, sample: usize) -> Result<Preview, QueueError> {
+        let mut preview = Preview::default();
+        let mut last = None;
+        self.each_chosen(&order.among(choice), |row| {
+            if order.finds_in_hand(&row) {
+                preview.done.in_hand += 1;
+            }
+            if order.concerns(&row) {
+                preview.done.recipients += 1;
+                preview.done.messages += usize::from(last.replace(row.id) != Some(row.id));
+                if preview.sample.len() < sample {
+                    preview.sample.push(row);
+                }
+            }
+            true
+        })?;
+        Ok(preview)
+    }
+
+    /// Hands the messages with recipients that `choice` is for to `work`, some at a time. A message that is named, and
+    /// nothing else is said, is handed over as a whole, however its rows are damaged. What arrives from now on is not.
+    fn each_target(
+        &self,
+        choice: &Choice,
+        mut work: impl FnMut(&[Target]) -> Result<(), QueueError>,
+    ) -> Result<(), QueueError> {
+        if choice.is_by_id() {
+            let named: Vec<Target> = choice.ids.iter().map(|id| (*id, None)).collect();
+            return work(&named);
+        }
+        let end = self.message_id();
+        let mut after = Some(MessageId(i64::MIN));
+        while let Some(place) = after.filter(|place| *place < end) {
+            let (rows, next) = self.chosen(choice, place)?;
+            let mut targets: Vec<Target> = Vec::new();
+            for row in rows.into_iter().filter(|row| row.id < end) {
+                match targets.last_mut() {
+                    Some((id, Some(numbers))) if *id == row.id => numbers.push(row.n),
+                    _ => targets.push((row.id, Some(vec![row.n]))),
+                }
+            }
+            work(&targets)?;
+            after = next;
+        }
+        Ok(())
+    }
+
+    /// Makes this message due, or these of its recipients alone; whether something of that waited.
+    fn retry_message(&self, id: MessageId, only: Option<Vec<u32>>, by: &str) -> Result<bool, QueueError> {
         let (now, by) = (self.now(), by.to_owned());
         let retry = move |ledger: &mut Ledger<'_>| {
-            let rows = ledger.rows(
+            let mut rows = ledger.rows(
                 "SELECT n, hop FROM recipient WHERE message = ? AND state = 2 AND list IS NULL ORDER BY n",
                 [id.0],
                 |row| Ok((row.get::<_, u32>(0)?, HopId(row.get(1)?))),
             )?;
+            rows.retain(|(n, _)| only.as_ref().is_none_or(|only| only.contains(n)));
             for (n, hop) in &rows {
                 // Before all that waits for the same next hop.
                 ledger.run(
@@ -213,6 +319,11 @@ impl ByHand {
         }
     }
 
+    /// Whether it would be done to a recipient if no session handler had that in hand.
+    fn minds_hands(self) -> bool {
+        matches!(self, ByHand::Hold | ByHand::Bounce | ByHand::Delete)
+    }
+
     /// The state that it leads to.
     fn leads_to(self) -> State {
         match self {
@@ -235,6 +346,38 @@ impl ByHand {
     }
 }
 
+impl Order {
+    /// Whether it does something to this recipient.
+    fn concerns(self, row: &MailRow) -> bool {
+        let Some(state) = row.state.known() else {
+            return false;
+        };
+        match self {
+            // On a list it is not due by itself.
+            Order::Retry => state == State::PendingXmit && row.next_attempt.is_some(),
+            Order::ByHand(deed) => deed.concerns(state),
+        }
+    }
+
+    /// Whether it would be done to this recipient if no session handler had it in hand.
+    fn finds_in_hand(self, row: &MailRow) -> bool {
+        row.state.known() == Some(State::LockedForXmit)
+            && match self {
+                Order::Retry => true,
+                Order::ByHand(deed) => deed.minds_hands(),
+            }
+    }
+
+    /// Among whom it looks: nobody comes upon what was removed who does not look for it.
+    fn among(self, choice: &Choice) -> Choice {
+        let mut choice = choice.clone();
+        if self == Order::ByHand(ByHand::Undelete) && choice.states.is_empty() {
+            choice.states = vec![State::Removed];
+        }
+        choice
+    }
+}
+
 impl Done {
     fn add(&mut self, more: Done) {
         self.messages += more.messages;
@@ -243,7 +386,14 @@ impl Done {
     }
 }
 
-fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) -> Result<Done, QueueError> {
+/// Does this to the recipients of message `id` that `is_meant` says so of, by their number and state.
+pub(super) fn do_by_hand(
+    ledger: &mut Ledger<'_>,
+    deed: ByHand,
+    id: MessageId,
+    is_meant: &dyn Fn(u32, State) -> bool,
+    by: &str,
+) -> Result<Done, QueueError> {
     if deed == ByHand::Undelete && !has_content(ledger, id)? {
         return Ok(Done::default());
     }
@@ -260,14 +410,18 @@ fn do_by_hand(ledger: &mut Ledger<'_>, deed: ByHand, id: MessageId, by: &str) ->
     let mut waited = BTreeMap::<HopId, usize>::new();
     for (n, state, hop, is_listed) in recipients {
         let Some(state) = state else { continue };
-        if state == State::LockedForXmit && matches!(deed, ByHand::Hold | ByHand::Bounce | ByHand::Delete) {
+        let number = u32::try_from(n).ok();
+        if !is_meant(number.unwrap_or_default(), state) {
+            continue;
+        }
+        if state == State::LockedForXmit && deed.minds_hands() {
             done.in_hand += 1;
         }
         if !deed.concerns(state) {
             continue;
         }
         debug_assert!(state.may_become(deed.leads_to()));
-        let (now, number) = (ledger.now(), u32::try_from(n).ok());
+        let now = ledger.now();
         match deed {
             ByHand::Bounce => {
                 let Some(n) = number else { continue };

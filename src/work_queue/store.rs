@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
@@ -33,7 +33,9 @@ use super::ledger::{self, Counts, LAST_CERTAIN, LAST_MOMENT, LAST_STAMP, Ledger}
 use super::passage::Passage;
 use super::patience::{BUSY, Patience};
 use super::place::{Loss, Place};
+use super::recall::Recalls;
 use super::schema::bring_up;
+use super::stay::Remover;
 use super::writer::{Durability, Writer};
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
@@ -61,6 +63,13 @@ const OTHERS: u32 = 4;
 /// … but for no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// While somebody keeps content files for a copy, so often it is looked whether he still does …
+const LOOK_AT_STAY: Duration = Duration::from_millis(500);
+/// … and no more than so many are remembered: the next sweep of the folder finds the others.
+const MOST_KEPT: usize = 200_000;
+
+/// How long whoever cuts the log waits each time for those who read it; nobody else can write meanwhile.
+const CUT_PATIENCE: Duration = Duration::from_millis(25);
 /// How often it is tried to cut the write-ahead log.
 const TRIES: usize = 20;
 
@@ -77,6 +86,7 @@ pub(super) struct Store {
     content: Arc<ContentFolder>,
     stamps: Arc<Stamps>,
     broken: Arc<Broken>,
+    recalls: Recalls,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -154,12 +164,7 @@ impl Store {
         let folder = content.path().to_owned();
         let sweeping = std::thread::Builder::new()
             .name("wq-sweeper".to_owned())
-            .spawn(move || {
-                for name in discarded.iter().flatten() {
-                    reach(CrashPoint::FileDiscarded);
-                    remove(&folder.join(name));
-                }
-            });
+            .spawn(move || sweep_up(&folder, &discarded));
         sweeping.map_err(|e| QueueError::file(spool, e))?;
         let home = Home::new(Arc::clone(&place), doubt.clone());
         let copier = Copier::start(&spool.join("queue.db"), home.clone())?;
@@ -193,6 +198,7 @@ impl Store {
             content,
             stamps,
             broken,
+            recalls: Recalls::default(),
             watch,
             intake,
             passage: Passage::default(),
@@ -239,6 +245,11 @@ impl Store {
     /// The messages that are passed over.
     pub(super) fn broken(&self) -> &Broken {
         &self.broken
+    }
+
+    /// What is wanted of messages in the hands of session handlers.
+    pub(super) fn recalls(&self) -> &Recalls {
+        &self.recalls
     }
 
     /// The clock, and what was seen of it, before the database was opened, too.
@@ -326,7 +337,9 @@ impl Store {
     /// meanwhile.
     pub(super) fn cut_log(&self) -> Result<(), QueueError> {
         let db = Connection::open_with_flags(self.in_its_place()?, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        db.busy_timeout(LONGEST_PAUSE)?;
+        db.busy_timeout(CUT_PATIENCE)?;
+        // Nobody writes while it is cut, but beside this: what is left then is short.
+        self.home.copy(&db)?;
         for _ in 0..TRIES {
             if self.home.cut(&db)? {
                 break;
@@ -362,6 +375,31 @@ impl Drop for Store {
     }
 }
 
+/// Removes the content files of messages that have left, as they come; but none while somebody keeps them.
+pub(super) fn sweep_up(folder: &Path, discarded: &Receiver<Vec<String>>) {
+    let mut remover = Remover::of(folder);
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let more = if names.is_empty() {
+            discarded.recv().map_err(RecvTimeoutError::from)
+        } else {
+            discarded.recv_timeout(LOOK_AT_STAY)
+        };
+        let is_over = more == Err(RecvTimeoutError::Disconnected);
+        names.extend(more.unwrap_or_default());
+        names.truncate(MOST_KEPT);
+        remover.unless_kept(|| {
+            for name in names.drain(..) {
+                reach(CrashPoint::FileDiscarded);
+                remove(&folder.join(name));
+            }
+        });
+        if is_over {
+            return;
+        }
+    }
+}
+
 fn open_writer(path: &Path, patience: &Patience) -> Result<Connection, QueueError> {
     // Each connection belongs to one thread at a time, and needs no lock of its own.
     let flags =
@@ -386,8 +424,8 @@ fn open_writer(path: &Path, patience: &Patience) -> Result<Connection, QueueErro
 
 /// Sees to it that gaps can be given back in small steps; a database of an earlier version is written anew for that.
 fn make_compactable(db: &Connection) -> Result<(), QueueError> {
-    let mode: i64 = db.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
-    if mode == 0 && Gaps::of(db)?.left() <= WRITTEN_ANEW {
+    let gaps = Gaps::of(db)?;
+    if gaps.stay() && gaps.left() <= WRITTEN_ANEW {
         db.execute_batch("VACUUM")?;
     }
     Ok(())

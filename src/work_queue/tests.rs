@@ -20,11 +20,13 @@ use crate::tasks::bell::Bell;
 
 mod backoff;
 mod board;
+mod by_hand;
 mod clock;
 mod compaction;
 mod damage;
 mod deputy;
 mod expansion;
+mod housekeeping;
 mod mending;
 mod model;
 pub(crate) mod other_program;
@@ -839,9 +841,9 @@ fn housekeeping_forgets_what_left_long_ago_and_sweeps_up_files_without_a_row() {
         .unwrap();
     world.settle(list, id, vec![(0, delivered())]);
     world.clock.advance(30 * MINUTE);
-    assert_eq!(world.queue.forget(60 * MINUTE).unwrap(), 0);
+    assert_eq!(world.queue.forget(60 * MINUTE).unwrap().messages, 0);
     world.clock.advance(31 * MINUTE);
-    assert_eq!(world.queue.forget(60 * MINUTE).unwrap(), 1);
+    assert_eq!(world.queue.forget(60 * MINUTE).unwrap().messages, 1);
     assert_eq!(
         world.sql("SELECT count(*) FROM message"),
         "1",

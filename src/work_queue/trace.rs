@@ -95,17 +95,10 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn trace(&self, id: MessageId) -> Result<Option<Trace>, QueueError> {
+        // All of it at one moment.
         self.store.read(|db| {
-            // All of it at one moment.
             let db = db.unchecked_transaction()?;
-            let Some(message) = message(&db, id)? else {
-                return Ok(None);
-            };
-            Ok(Some(Trace {
-                recipients: recipients(&db, id)?,
-                events: events(&db, id)?,
-                ..message
-            }))
+            traced(&db, id)
         })
     }
 
@@ -129,6 +122,18 @@ impl WorkQueue {
         found.truncate(limit);
         Ok(found)
     }
+}
+
+/// All that is known of message `id`.
+pub(super) fn traced(db: &Connection, id: MessageId) -> Result<Option<Trace>, QueueError> {
+    let Some(message) = message(db, id)? else {
+        return Ok(None);
+    };
+    Ok(Some(Trace {
+        recipients: recipients(db, id)?,
+        events: events(db, id)?,
+        ..message
+    }))
 }
 
 /// Those of the last messages before this one that have to do with `what`; and how far back that went, unless there are

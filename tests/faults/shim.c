@@ -527,6 +527,22 @@ int link(const char *from, const char *to)
     return result;
 }
 
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags)
+{
+    BEHIND(linkat);
+    int error = struck(RENAME, -1, to);
+    if (error > 0)
+        return refuse(error);
+    if (!is_watched(to))
+        return real(from_folder, from, to_folder, to, flags);
+    begin_turn();
+    int result = real(from_folder, from, to_folder, to, flags);
+    if (!result)
+        note(LINKED, 0, 0, from, to, NULL, 0);
+    end_turn();
+    return result;
+}
+
 static int remove_by(const char *path, int (*real)(const char *))
 {
     int error = struck(UNLINK, -1, path);

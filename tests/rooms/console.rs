@@ -1,5 +1,7 @@
 //! The operator's words to the live MTA, and the signals.
 
+use std::collections::HashMap;
+
 use nix::sys::signal::SIGHUP;
 use rusqlite::Connection;
 
@@ -20,6 +22,20 @@ fn show_tasks_is_a_line_for_each_task() {
         let screen = world.show("tasks");
         if screen == expected { Ok(()) } else { Err(screen) }
     });
+}
+
+#[test]
+fn show_tasks_says_which_command_a_client_is_at_and_nothing_of_what_it_keeps_secret() {
+    let world = World::load(&[]);
+    let mut client = Client::of(&world);
+    let at = |doing: &str| world.wait_for_task("iseshlr0", &format!("Session with 127.0.0.1{doing}"));
+    at(", at EHLO");
+    client.say("MAIL FROM:<bsmith@univac.com>");
+    at(", at MAIL");
+    client.say("c2VjcmV0");
+    at(", at MAIL (for ");
+    client.say("quit");
+    world.wait_for_task("iseshlr0", "Idle");
 }
 
 #[test]
@@ -219,4 +235,74 @@ fn housekeeping_compacts_the_queue_beside_the_tasks_and_what_the_operator_stoppe
         &letter("after the housekeeping"),
     );
     world.wait_for_letters("jdoe@mta.test", 1);
+}
+
+/// The lines of `show stat` about housekeeping, without their common beginning, by their names.
+fn told_of_housekeeping(world: &World) -> HashMap<String, String> {
+    let screen = world.show("stat");
+    let lines = screen
+        .lines()
+        .filter_map(|line| line.strip_prefix("Housekeeping."));
+    lines
+        .map(|line| line.split_once(" = ").unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Waits until housekeeping has run through so often, and gives what is told of it.
+#[track_caller]
+fn wait_for_housekeeping(world: &World, runs: &str) -> HashMap<String, String> {
+    eventually(&format!("{runs} runs of housekeeping"), || {
+        let told = told_of_housekeeping(world);
+        match told.get("Runs") {
+            Some(through) if through == runs => Ok(told),
+            _ => Err(told),
+        }
+    })
+}
+
+#[test]
+fn show_stat_says_when_housekeeping_ran_and_what_it_did_and_one_that_was_missed_is_made_up_for() {
+    let sink = Sink::start();
+    sink.order("rcpt[dead@*]=550 5.1.1 nobody");
+    let relay = sink.address().to_string();
+    let mut world = World::load(&["--relay-host", &relay, "--keep-history", "0s"]);
+    let mut client = Client::of(&world);
+    client.mail("bsmith@univac.com", &["jdoe@ibm.com"], &letter("forgotten"));
+    client.mail("", &["dead@ibm.com"], &letter("stays"));
+    world.wait_for_sql("SELECT count(*) FROM message WHERE left_at IS NULL", "1");
+    world.wait_for_sql("SELECT count(*) FROM dead_mail", "1");
+    assert!(told_of_housekeeping(&world).is_empty());
+    world.tell("stop drtask");
+    eventually("housekeeping to begin", || {
+        let said = world.tell("housekeeping");
+        let has_begun = said == "Housekeeping has begun\n";
+        has_begun.then_some(()).ok_or(said)
+    });
+    let told = wait_for_housekeeping(&world, "1");
+    assert_eq!(
+        (told["LastForgotten"].as_str(), told["LastFailedParts"].as_str()),
+        ("1", "0"),
+        "{told:?}"
+    );
+    assert!(
+        told["LastRun"].starts_with("20") && told["LastRun"].contains(':'),
+        "{told:?}"
+    );
+    let json = world.ask("show --json stat");
+    let json: serde_json::Value = serde_json::from_str(&json.text).unwrap();
+    assert!(
+        json["Housekeeping.LastRun"].as_i64() > Some(1_700_000_000),
+        "{json}"
+    );
+    world.wait_for_task("drt", "Stopped");
+
+    // It is down at its time, two days long.
+    world.terminate();
+    let days_ago = "UPDATE statistic SET value = value - 2 * 86400 WHERE name = 'Housekeeping.LastRun'";
+    world.tamper(days_ago);
+    world.start();
+    let told = wait_for_housekeeping(&world, "2");
+    assert_eq!(told["LastForgotten"], "0");
+    assert_eq!(world.sql("SELECT recipient FROM dead_mail"), "dead@ibm.com");
 }

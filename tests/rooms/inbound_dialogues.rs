@@ -1,5 +1,5 @@
 //! The golden dialogues of the inbound side, played against the pure session: no socket, no queue, and a
-//! handler that is as dull as the real one.
+//! handler that is as dull as the real one: that of `smtpmta session`.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,168 +8,15 @@ use std::sync::Arc;
 use smtpmta::accounts::Accounts;
 use smtpmta::aliases::Aliases;
 use smtpmta::inbound::front::Front;
-use smtpmta::inbound::header::HeaderWatch;
+use smtpmta::inbound::reception::Reception;
 use smtpmta::inbound::recipients::RecipientPolicy;
-use smtpmta::inbound::session::{Client, Session, SessionSettings};
-use smtpmta::inbound::step::{ContentEnd, Input, Step};
+use smtpmta::inbound::rehearsal::Rehearsal;
+use smtpmta::inbound::session::{Client, SessionSettings};
 use smtpmta::mailbox::directory::Directory;
-use smtpmta::smtp::data::{ChunkChecker, Decoder};
-use smtpmta::smtp::line::{Line, LineSplitter};
-use smtpmta::work_queue::id::MessageId;
 
 use crate::support::dialogue::{Dialogue, Turn, matches, unescaped};
 
-/// A handler without a socket: what the client sends goes in, what the server says comes out.
-struct Handler {
-    session: Option<Session>,
-    splitter: LineSplitter,
-    receiving: Receiving,
-    chunks: Option<ChunkChecker>,
-    header: HeaderWatch,
-    said: Vec<u8>,
-    closed: bool,
-    next_id: i64,
-}
-
-/// What the next octets are.
-enum Receiving {
-    Lines,
-    Dotted(Decoder),
-    Chunk(u64),
-    Skipped(u64),
-}
-
-impl Handler {
-    fn connected(session: Session) -> Handler {
-        let mut handler = Handler {
-            session: Some(session),
-            splitter: LineSplitter::default(),
-            receiving: Receiving::Lines,
-            chunks: None,
-            header: HeaderWatch::relay(),
-            said: Vec::new(),
-            closed: false,
-            next_id: 1,
-        };
-        handler.give(Input::Connected(&[]));
-        handler
-    }
-
-    /// What arrives in one read.
-    fn receive(&mut self, mut input: &[u8]) {
-        while !self.closed && !input.is_empty() {
-            match &mut self.receiving {
-                Receiving::Dotted(decoder) => {
-                    let header = &mut self.header;
-                    let decoded = decoder.decode(input, &mut |piece| header.feed(piece, &mut |_| {}));
-                    input = &input[decoded.consumed..];
-                    if decoded.finished {
-                        let (size, fault) = (decoder.size(), decoder.fault());
-                        self.end_content(size, fault);
-                    }
-                }
-                Receiving::Chunk(left) => {
-                    let (piece, rest) = input.split_at(input.len().min(usize::try_from(*left).unwrap()));
-                    self.chunks.as_mut().unwrap().check(piece);
-                    self.header.feed(piece, &mut |_| {});
-                    let left = *left - piece.len() as u64;
-                    input = rest;
-                    self.await_chunk(left);
-                }
-                Receiving::Skipped(left) => {
-                    let (piece, rest) = input.split_at(input.len().min(usize::try_from(*left).unwrap()));
-                    let left = *left - piece.len() as u64;
-                    input = rest;
-                    self.await_skipped(left);
-                }
-                Receiving::Lines => {
-                    let mut splitter = std::mem::take(&mut self.splitter);
-                    if let Some(line) = splitter.take(&mut input) {
-                        self.give(match line {
-                            Line::Bad(fault) => Input::BadLine(fault),
-                            Line::Whole(line) => Input::Line {
-                                line,
-                                followed: !input.is_empty(),
-                            },
-                        });
-                    }
-                    self.splitter = splitter;
-                }
-            }
-        }
-    }
-
-    fn end_content(&mut self, size: u64, fault: Option<smtpmta::smtp::data::ContentFault>) {
-        self.receiving = Receiving::Lines;
-        self.give(Input::Content(ContentEnd {
-            size,
-            fault,
-            hops: self.header.received_fields(),
-            kept: Ok(()),
-        }));
-    }
-
-    fn await_chunk(&mut self, left: u64) {
-        self.receiving = Receiving::Chunk(left);
-        if left == 0 {
-            let checker = self.chunks.as_mut().unwrap();
-            let is_last = self.session.as_ref().unwrap().receives_last();
-            let fault = if is_last {
-                checker.fault_at_end()
-            } else {
-                checker.fault()
-            };
-            let size = checker.size();
-            self.end_content(size, fault);
-        }
-    }
-
-    fn await_skipped(&mut self, left: u64) {
-        self.receiving = Receiving::Skipped(left);
-        if left == 0 {
-            self.receiving = Receiving::Lines;
-            self.give(Input::Skipped);
-        }
-    }
-
-    fn give(&mut self, input: Input<'_>) {
-        let (session, steps) = self.session.take().unwrap().advance(input);
-        let binary = session.receives_binary();
-        self.session = Some(session);
-        for step in steps {
-            match step {
-                Step::Reply(reply) => reply.write_to(&mut self.said, true),
-                Step::ReceiveContent => {
-                    self.header = HeaderWatch::relay();
-                    self.receiving = Receiving::Dotted(Decoder::new());
-                }
-                Step::ReceiveChunk(size) => {
-                    if self.chunks.is_none() {
-                        self.header = HeaderWatch::relay();
-                        self.chunks = Some(if binary {
-                            ChunkChecker::binary()
-                        } else {
-                            ChunkChecker::text()
-                        });
-                    }
-                    self.await_chunk(size);
-                }
-                Step::Skip(size) => self.await_skipped(size),
-                Step::Store(_) => {
-                    self.chunks = None;
-                    self.next_id += 1;
-                    self.give(Input::Stored(Ok(MessageId(self.next_id))));
-                }
-                Step::Discard => self.chunks = None,
-                Step::Pause(_) => {}
-                Step::StartTls | Step::Check(_) => panic!("no TLS in golden dialogues: {step:?}"),
-                Step::Close => self.closed = true,
-            }
-        }
-    }
-}
-
-fn session_for(dialogue: &Dialogue) -> Session {
+fn rehearsal_of(dialogue: &Dialogue) -> Rehearsal {
     let values = |name: &str| {
         let given = dialogue.options.iter().filter(|(option, _)| option == name);
         given.map(|(_, value)| value.clone()).collect::<Vec<String>>()
@@ -230,30 +77,35 @@ fn session_for(dialogue: &Dialogue) -> Session {
         front: Front::Relay,
         may_relay,
     };
-    Session::new(Arc::new(settings), client)
+    let reception = Reception {
+        settings: Arc::new(settings),
+        identity: None,
+        relay_from: Vec::new(),
+    };
+    Rehearsal::begin(&reception, client)
 }
 
 /// Plays a transcript; every write of the client arrives in pieces of at most `step` octets.
 fn play(dialogue: &Dialogue, step: usize) -> Result<(), String> {
-    let mut handler = Handler::connected(session_for(dialogue));
+    let mut rehearsal = rehearsal_of(dialogue);
     let mut said: VecDeque<String> = VecDeque::new();
-    let mut turns = dialogue.turns.iter().peekable();
-    while let Some(turn) = turns.next() {
-        let text = String::from_utf8(std::mem::take(&mut handler.said)).map_err(|error| error.to_string())?;
+    for turn in &dialogue.turns {
+        let text = String::from_utf8(rehearsal.take_said()).map_err(|error| error.to_string())?;
         said.extend(text.split_terminator("\r\n").map(str::to_owned));
         match turn {
             Turn::Send(_) if !said.is_empty() => return Err(format!("not expected: {said:?}")),
-            Turn::Send(octets) => octets.chunks(step).for_each(|piece| handler.receive(piece)),
+            Turn::Send(octets) => octets.chunks(step).for_each(|piece| rehearsal.hear(piece)),
             Turn::Expect(expected) => match said.pop_front() {
                 Some(got) if matches(expected, &got) => {}
                 got => return Err(format!("expected {expected:?}, got {got:?}")),
             },
-            Turn::Closed if handler.closed && said.is_empty() => {}
+            Turn::Closed if rehearsal.is_over() && said.is_empty() => {}
             Turn::Closed => return Err(format!("not closed, {said:?}")),
         }
-        if turns.peek().is_none() && !(said.is_empty() && handler.said.is_empty()) {
-            return Err(format!("not expected at the end: {said:?}"));
-        }
+    }
+    let rest = String::from_utf8_lossy(&rehearsal.take_said()).into_owned();
+    if !(said.is_empty() && rest.is_empty()) {
+        return Err(format!("not expected at the end: {said:?} {rest:?}"));
     }
     Ok(())
 }

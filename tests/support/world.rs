@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -315,11 +316,37 @@ impl World {
 
     /// Runs the program as a client, with these words. It needs no more than the spool.
     pub fn ask(&self, words: &str) -> Answer {
+        self.ask_with(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// The same, with words that may hold blanks.
+    pub fn ask_with(&self, words: &[&str]) -> Answer {
         let run = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
             .args(self.place("empty.conf"))
-            .args(words.split_whitespace())
+            .args(words)
             .output()
             .unwrap();
+        Answer {
+            status: run.status.code().expect("an exit status"),
+            text: String::from_utf8(run.stdout).unwrap(),
+            complaint: String::from_utf8(run.stderr).unwrap(),
+        }
+    }
+
+    /// Runs the program with these words by the configuration of this world, and with this on standard input.
+    pub fn run(&self, words: &str, input: &[u8]) -> Answer {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(self.place("smtpmta.conf"))
+            .args(&self.flags)
+            .args(words.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Who reads nothing needs nothing.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let run = child.wait_with_output().unwrap();
         Answer {
             status: run.status.code().expect("an exit status"),
             text: String::from_utf8(run.stdout).unwrap(),

@@ -14,7 +14,7 @@ use crate::clock::{Clock, Stamp};
 use crate::smtp::path::ReversePath;
 use crate::work_queue::states::State;
 use crate::work_queue::tests::other_program::OtherProgram;
-use crate::work_queue::{Arrival, Content, THRESHOLD};
+use crate::work_queue::{Arrival, Choice, Content, THRESHOLD};
 
 struct World {
     folder: TempDir,
@@ -397,7 +397,7 @@ fn a_content_that_can_not_be_opened_in_time_is_given_up_and_one_that_is_lost_is_
     assert_eq!(due[0].recipients[0].reason.status, EnhancedCode(4, 3, 0));
     fs::remove_file(world.put_large("bob@lotus.com")).unwrap();
     assert_eq!(world.drain_and_wait(), None);
-    let listing = world.task.queue.listing(10).unwrap();
+    let listing = world.task.queue.listing(&Choice::default(), 10).unwrap();
     assert!(
         listing.rows[1]
             .last_error

@@ -31,8 +31,10 @@ const UNRECORDED: usize = 16;
 /// keep one for so long costs the host next to nothing.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// How often the queue is asked for what it refuses since its rows are damaged: that does not pass.
-const MOST_DAMAGED: u32 = 3;
+/// How often the queue is asked at least for what it refuses since its rows are damaged …
+const LEAST_DAMAGED: u32 = 3;
+/// … and for how long what became of a message: what a disk can not read just now SQLite takes for damage, too.
+const DAMAGE_LASTS: Duration = Duration::from_secs(5);
 
 /// The list that a handler has in hand. However the handler ends, what is left of the list goes back.
 pub(super) struct Hand<'h> {
@@ -132,10 +134,16 @@ impl<'h> Hand<'h> {
 
     /// The next message of the list; or of the next list, if it is in order to carry on.
     pub(super) fn next(&mut self, host: &str, desk: &Desk) -> Option<Envelope> {
-        if self.todo.is_empty() {
-            self.carry_on();
-        }
-        let message = self.todo.pop_front()?;
+        let message = loop {
+            if self.todo.is_empty() {
+                self.carry_on();
+            }
+            let message = self.todo.pop_front()?;
+            if !self.handler.queue.is_recalled(message.id) {
+                break message;
+            }
+            self.heed_recall(message.id);
+        };
         desk.write(format!(
             "Sending {} of list {} to {host}",
             message.id, self.list.id
@@ -227,6 +235,10 @@ impl<'h> Hand<'h> {
             .filter(|(_, outcome)| ends(outcome))
             .map(|(key, outcome)| (key.0, outcome))
             .collect();
+        if self.handler.queue.is_recalled(id) {
+            self.record(&message, spoken, outcomes);
+            return self.heed_recall(id);
+        }
         if let Some((_, reason)) = self.damaged.take_if(|(damaged, _)| *damaged == id) {
             let list = self.list.id;
             let _ = self.insist(|queue| queue.hold_listed(list, id, &reason));
@@ -262,6 +274,22 @@ impl<'h> Hand<'h> {
             self.put_off(&mut message, &mut outcomes, spoken, &asked_twice);
         }
         self.record(&message, spoken, outcomes);
+    }
+
+    /// An operator has stopped this message: that is done to it which he wanted. What was heard of it is recorded before.
+    fn heed_recall(&mut self, id: MessageId) {
+        while !self.unrecorded.is_empty() {
+            self.wait_for_record();
+        }
+        let list = self.list.id;
+        let carried_out = self.insist(|queue| queue.carry_out_recall(list, id)).flatten();
+        if let Some((deed, done)) = carried_out {
+            log::warn!(
+                "id={id} stopped by the operator: {deed:?} of {} recipients",
+                done.recipients
+            );
+            self.handler.bells.drt.kick();
+        }
     }
 
     /// Keeps those that were put off for the next host, but for those that have been `asked_twice`: this host was their
@@ -416,16 +444,15 @@ impl<'h> Hand<'h> {
         let Some((settlement, pending, since)) = self.unrecorded.pop_front() else {
             return true;
         };
-        let (mut first, mut damaged) = (Some(pending), 0);
+        let (mut first, mut damage) = (Some(pending), Damage::met_since(since));
         let recorded = self.insist_since(since, |queue| {
             let settled = match first.take() {
                 Some(pending) => pending.wait(),
                 None => queue.settle(Arc::clone(&settlement)).wait(),
             };
-            damaged += u32::from(settled.as_ref().is_err_and(QueueError::is_damage));
             match settled {
                 // It must not go out again and again.
-                Err(error) if damaged >= MOST_DAMAGED => queue
+                Err(error) if damage.lasts(&error, self.patience_with_damage()) => queue
                     .put_aside_unrecorded(settlement.id, error)
                     .map(|()| Settled::default()),
                 settled => settled,
@@ -444,7 +471,7 @@ impl<'h> Hand<'h> {
     /// Asks the queue until it does it, or a stop is ordered: a full disk passes.
     fn ask<T>(&self, mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>) -> Option<T> {
         let given_up = || self.desk.stopping();
-        self.until_done(now(), given_up, &mut verb)
+        self.until_done(now(), || Duration::ZERO, given_up, &mut verb)
     }
 
     /// Asks the queue until it does it, stop or not, unless it is closed: what was sent would be sent again.
@@ -458,27 +485,38 @@ impl<'h> Hand<'h> {
         since: Instant,
         mut verb: impl FnMut(&WorkQueue) -> Result<T, QueueError>,
     ) -> Option<T> {
-        self.desk.record(|| self.until_done(since, || false, &mut verb))
+        let patience = || self.patience_with_damage();
+        self.desk
+            .record(|| self.until_done(since, patience, || false, &mut verb))
+    }
+
+    /// How long damage has to last until what became of a message is given up. A stop has no time for that.
+    fn patience_with_damage(&self) -> Duration {
+        if self.desk.stopping() {
+            Duration::ZERO
+        } else {
+            DAMAGE_LASTS
+        }
     }
 
     fn until_done<T>(
         &self,
         mut since: Instant,
+        patience_with_damage: impl Fn() -> Duration,
         given_up: impl Fn() -> bool,
         verb: &mut dyn FnMut(&WorkQueue) -> Result<T, QueueError>,
     ) -> Option<T> {
-        let mut damaged = 0;
+        let mut damage = Damage::met_since(since);
         loop {
             match verb(&self.handler.queue) {
                 Ok(done) => return Some(done),
                 Err(QueueError::Stopped) => return None,
                 Err(error) => {
                     log::error!("list={} {error}", self.list.id);
-                    damaged += u32::from(error.is_damage());
+                    if damage.lasts(&error, patience_with_damage()) {
+                        return None;
+                    }
                 }
-            }
-            if damaged >= MOST_DAMAGED {
-                return None;
             }
             if given_up() {
                 return None;
@@ -510,6 +548,10 @@ impl<'h> Hand<'h> {
         if !recorded || self.insist(|queue| queue.end_list(id)).is_none() {
             log::warn!("list={id} stays locked: the queue does not record what became of it");
         }
+        if self.handler.queue.any_recalled() {
+            let _ = self.insist(WorkQueue::carry_out_free_recalls);
+            self.handler.bells.drt.kick();
+        }
     }
 }
 
@@ -526,6 +568,27 @@ impl Drop for Hand<'_> {
         }
         self.finish();
         self.handler.dispatch.with(|turns| turns.end(&self.list, now()));
+    }
+}
+
+/// Damage that the queue tells of again and again.
+struct Damage {
+    since: Instant,
+    met: u32,
+}
+
+impl Damage {
+    /// What the queue was asked for since this moment; it has told of none yet.
+    fn met_since(since: Instant) -> Damage {
+        Damage { since, met: 0 }
+    }
+
+    /// The queue has refused so: whether that is damage, and has lasted for long enough.
+    fn lasts(&mut self, error: &QueueError, patience: Duration) -> bool {
+        self.met += u32::from(error.is_damage());
+        error.is_damage()
+            && self.met >= LEAST_DAMAGED
+            && now().saturating_duration_since(self.since) >= patience
     }
 }
 

@@ -32,7 +32,7 @@ use crate::tasks::table::{Desk, HandlerTable};
 use crate::tls::trust::Trust;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{Arrival, Content, DomainList, Origin, Routed, Terms, Way, WorkQueue};
+use crate::work_queue::{Arrival, Choice, Content, DomainList, Origin, Routed, Terms, Way, WorkQueue};
 
 const ORDERS: usize = 2000;
 
@@ -141,7 +141,7 @@ impl Spool {
         sent.sort_unstable();
         assert_eq!(sent, expected, "what was sent");
         assert_eq!(self.queue.lists().unwrap(), [], "lists that nobody has");
-        let waits = self.queue.listing(10).unwrap();
+        let waits = self.queue.listing(&Choice::default(), 10).unwrap();
         assert!(waits.rows.is_empty(), "{waits:?}");
         let (waiting, busy) = self.dispatch.with(|turns| (turns.waiting(), turns.busy_hops()));
         assert_eq!(

@@ -55,8 +55,10 @@ pub(super) struct Talk<'t> {
     pub(super) timed_out: bool,
     /// Why nothing can be sent any more. What the peer has said by then still counts.
     pub(super) broken: Option<Trouble>,
-    /// The message whose content was kept back, since no answer to it would be heard.
+    /// The message whose content was kept back, since no answer to it would be heard, or an operator stopped it.
     pub(super) kept_back: Option<MessageId>,
+    /// An operator stopped a message, and the session ends with it.
+    pub(super) recalled: bool,
 }
 
 impl Talk<'_> {
@@ -67,7 +69,14 @@ impl Talk<'_> {
                 Some(input) => input,
                 None => self.input(hand, desk),
             };
-            let interrupted = matches!(input, Input::Lost(_)) && desk.stopping();
+            let input = match input {
+                Input::Reply { .. } if self.has_to_stop() => {
+                    self.recalled = true;
+                    Input::Lost(Trouble::Closed)
+                }
+                input => input,
+            };
+            let interrupted = matches!(input, Input::Lost(_)) && (desk.stopping() || self.recalled);
             if interrupted {
                 self.tell_of_the_unanswered();
             }
@@ -133,6 +142,15 @@ impl Talk<'_> {
             shown.lines = vec!["…".to_owned()];
         }
         log::trace!("host={} S: {shown}", self.host);
+    }
+
+    /// Whether an operator has stopped a message of which something would be said next. With others on the wire that wait
+    /// for their answers the session goes on, as far as the content of this one.
+    fn has_to_stop(&self) -> bool {
+        let queue = &self.handler.queue;
+        queue.any_recalled()
+            && self.session.unanswered().is_empty()
+            && self.session.unsaid().any(|id| queue.is_recalled(id))
     }
 
     /// Our stop ends the session: what the host was sent, and would have answered for later, goes out again.
@@ -305,7 +323,9 @@ impl Talk<'_> {
             return;
         }
         // The host would take it, and we would never hear of that.
-        if desk.is_deaf() {
+        let is_recalled = self.handler.queue.is_recalled(id);
+        if desk.is_deaf() || is_recalled {
+            self.recalled = is_recalled;
             self.broken = Some(Trouble::Closed);
             self.kept_back = Some(id);
             return;

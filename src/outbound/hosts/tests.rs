@@ -67,7 +67,9 @@ fn settled(looked_up: &[LookedUp<'_>]) -> Result<Vec<Candidate>, NoHosts> {
     };
     let hosts: Vec<Mx> = looked_up.iter().map(mx).collect();
     let found = |name: &str| looked_up.iter().find(|(_, host, _)| *host == name).unwrap();
-    settle(&hosts, &settings(), later(60), |host, _| found(host).2.clone())
+    settle(&hosts, &settings(), later(60), None, |host, _| {
+        found(host).2.clone()
+    })
 }
 
 fn sleeps() -> Result<Vec<IpAddr>, DnsError> {
@@ -129,7 +131,7 @@ fn numbered(n: u16) -> Vec<Mx> {
 #[test]
 fn hosts_and_addresses_are_bounded() {
     let mut asked = 0;
-    let one_each = settle(&numbered(100), &settings(), later(60), |_, _| {
+    let one_each = settle(&numbered(100), &settings(), later(60), None, |_, _| {
         asked += 1;
         Ok(vec![IpAddr::from([192, 0, 2, asked])])
     });
@@ -137,7 +139,7 @@ fn hosts_and_addresses_are_bounded() {
     assert_eq!(usize::from(asked), MOST_HOSTS);
 
     asked = 0;
-    let thirty_each = settle(&numbered(100), &settings(), later(60), |_, _| {
+    let thirty_each = settle(&numbered(100), &settings(), later(60), None, |_, _| {
         asked += 1;
         Ok((0..30u8).map(|k| IpAddr::from([192, 0, asked, k])).collect())
     });
@@ -158,6 +160,7 @@ fn a_host_whose_dns_is_silent_leaves_time_for_the_others() {
         &numbered(4),
         &settings(),
         before + Duration::from_secs(60),
+        None,
         |_, end| {
             until.push((end - before).as_secs_f32());
             match until.len() {
@@ -182,7 +185,7 @@ fn a_host_whose_dns_is_silent_leaves_time_for_the_others() {
 fn hosts_that_are_gone_do_not_hide_the_next_one_for_a_long_while() {
     for (gone, expected) in [(99, 1), (100, 0)] {
         let mut asked = 0;
-        let found = settle(&numbered(200), &settings(), later(60), |_, _| {
+        let found = settle(&numbered(200), &settings(), later(60), None, |_, _| {
             asked += 1;
             match asked <= gone {
                 true => Err(DnsError::NoSuchDomain),
@@ -372,4 +375,44 @@ fn a_host_that_the_operator_misspelt_is_tried_later() {
             .outcome(&next_hop);
         assert!(matches!(outcome, Outcome::TryLater(_)), "{name}");
     }
+}
+
+#[test]
+fn people_see_every_host_and_why_it_is_not_tried() {
+    let server = DnsServer::start();
+    for (preference, host) in [
+        (20, "near.test"),
+        (10, "a.test"),
+        (40, "worse.test"),
+        (30, "us.test"),
+    ] {
+        server.mx("example.org", preference, host);
+    }
+    server.mx("example.org", 15, "gone.test");
+    server
+        .a("a.test", "192.0.2.1")
+        .a("near.test", "127.0.0.1")
+        .a("worse.test", "192.0.2.4");
+    let resolver = Resolver::new(&[server.address()], Clock::System);
+    let look = |name: &str| seen(&domain(name), &resolver, &settings(), later(60));
+    let (found, sights) = look("example.org");
+    assert_eq!(found, Ok(vec![host("a.test", &["192.0.2.1:2525"])]));
+    assert_eq!(sights.source, Some(Source::Mx));
+    let addresses = |text: &str, standing| Sight::Addresses(vec![(text.parse().unwrap(), standing)]);
+    let expected = [
+        (10, "a.test", addresses("192.0.2.1", Standing::Fine)),
+        (15, "gone.test", Sight::None(DnsError::NoSuchDomain)),
+        (20, "near.test", addresses("127.0.0.1", Standing::NotPublic)),
+        (30, "us.test", Sight::Ourselves),
+        (40, "worse.test", Sight::NotAsked),
+    ];
+    let expected = expected.map(|(preference, host, sight)| (Some(preference), host.to_string(), sight));
+    assert_eq!(sights.hosts, expected);
+
+    server.a("own.test", "192.0.2.99").mx("null.test", 0, ".");
+    let (found, sights) = look("own.test");
+    assert_eq!(found, Err(NoHosts::Ourselves));
+    assert_eq!(sights.source, Some(Source::Itself));
+    assert_eq!(sights.hosts[0].2, addresses("192.0.2.99", Standing::Ourselves));
+    assert_eq!(look("null.test"), (Err(NoHosts::NullMx), Sights::default()));
 }

@@ -38,7 +38,7 @@ impl World {
         ))
     }
 
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         self.queue.close();
         let other = tempfile::tempdir().unwrap();
         let parked = WorkQueue::open(other.path(), self.clock.clone()).unwrap();

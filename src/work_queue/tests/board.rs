@@ -106,7 +106,7 @@ fn the_queue_is_listed_by_arrival_without_what_has_left_it() {
     world.settle(list, small, vec![(0, never())]);
     let new = world.put("a@example.org", &["e@dec.com", "f@dec.com"]);
 
-    let listing = world.queue.listing(10).unwrap();
+    let listing = world.queue.listing(&Choice::default(), 10).unwrap();
     let rows: Vec<_> = listing
         .rows
         .iter()
@@ -137,10 +137,33 @@ fn the_queue_is_listed_by_arrival_without_what_has_left_it() {
     );
     // A message that waits for conversion counts once.
     assert_eq!((listing.more, listing.is_exact), (0, false));
-    let begin = world.queue.listing(2).unwrap();
+    let begin = world.queue.listing(&Choice::default(), 2).unwrap();
     assert_eq!(begin.rows, listing.rows[..2]);
     assert_eq!((begin.more, begin.is_exact), (2, false));
     world.convert();
-    let begin = world.queue.listing(1).unwrap();
+    let begin = world.queue.listing(&Choice::default(), 1).unwrap();
     assert_eq!((begin.rows.len(), begin.more, begin.is_exact), (1, 4, true));
+}
+
+#[test]
+fn one_next_hop_is_known_by_its_name_with_its_lists() {
+    let world = World::new();
+    assert_eq!(world.queue.hop_state("lotus.com").unwrap(), None);
+    world.put("a@example.org", &["b@lotus.com", "b@ibm.com"]);
+    world.convert();
+    let state = |name: &str| world.queue.hop_state(name).unwrap().unwrap();
+    assert_eq!(
+        (state("lotus.com").waiting, state("lotus.com").lists.len()),
+        (1, 0)
+    );
+    let list = world.claim(&[0], 0).remove(0);
+    let name = list.next_hop.to_string();
+    world.put("a@example.org", &[&format!("c@{name}")]);
+    world.convert();
+    let found = state(&name);
+    assert_eq!((found.waiting, found.row.next_hop.as_str()), (1, name.as_str()));
+    let lists: Vec<_> = found.lists.iter().map(|list| (list.list, list.handler)).collect();
+    assert_eq!(lists, [(list.id.0, Some(0))]);
+    world.queue.end_list(list.id).unwrap();
+    assert_eq!((state(&name).waiting, state(&name).lists.len()), (2, 0));
 }

@@ -201,14 +201,16 @@ fn a_state_that_there_is_none_of_is_listed_as_its_number() {
             "UPDATE recipient SET state = {number} WHERE message = {}",
             bad.0
         ));
-        let rows = world.queue.listing(10).unwrap().rows;
+        let rows = world.queue.listing(&Choice::default(), 10).unwrap().rows;
         let states: Vec<String> = rows.iter().map(|row| row.state.to_string()).collect();
         assert_eq!(states, [number.to_string(), "WQ_PENDING_CONVERSION".to_owned()]);
     }
     world.queue.mend().unwrap();
     assert_eq!(state(&world, bad), "WQ_HELD");
     assert_eq!(
-        world.queue.listing(10).unwrap().rows[0].state.to_string(),
+        world.queue.listing(&Choice::default(), 10).unwrap().rows[0]
+            .state
+            .to_string(),
         "WQ_HELD"
     );
 }

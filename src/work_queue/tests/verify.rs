@@ -357,7 +357,7 @@ fn what_was_forgotten_stays_in_the_account() {
     let before = verify(world.folder.path(), true).unwrap().account.unwrap();
     assert_eq!((before.missing().0, before.forgotten), (0, 0));
     world.clock.advance(10 * MINUTE);
-    assert_eq!(world.queue.forget(MINUTE).unwrap(), 1);
+    assert_eq!(world.queue.forget(MINUTE).unwrap().messages, 1);
     let account = verify(world.folder.path(), true).unwrap().account.unwrap();
     assert_eq!((account.missing().0, account.forgotten), (0, 2));
     let rows = |account: &Account| account.lines.iter().map(|line| line.rows).collect::<Vec<_>>();

@@ -254,7 +254,7 @@ impl Audit {
                 });
             assert_eq!(size, [content.len()], "octets of {id}");
         }
-        let shown = queue.listing(10_000).unwrap();
+        let shown = queue.listing(&Choice::default(), 10_000).unwrap();
         let rows = shown.rows.iter();
         let rows: Vec<_> = rows
             .map(|row| (row.id, row.n, row.state.known().unwrap()))
@@ -262,7 +262,7 @@ impl Audit {
         let in_queue = memory.all().filter(|(.., member)| member.is_in_the_queue());
         let in_queue: Vec<_> = in_queue.map(|(id, n, member)| (id, n, member.state)).collect();
         assert_eq!((&rows, shown.more), (&in_queue, 0), "what `queue list` shows");
-        let counted = queue.listing(0).unwrap();
+        let counted = queue.listing(&Choice::default(), 0).unwrap();
         assert!(!counted.is_exact || counted.more == in_queue.len(), "{counted:?}");
         let to_go = memory
             .all()

@@ -482,7 +482,7 @@ impl Memory {
         let names = |name: &str| match what {
             Retry::Everything => true,
             Retry::Hops(names) => names.iter().any(|n| n == name),
-            Retry::Messages(_) => false,
+            Retry::Messages(_) | Retry::Chosen(_) => false,
         };
         for (name, hop) in &mut self.hops {
             if names(name) {

@@ -93,7 +93,7 @@ impl Machine {
                 "{id} is forgotten while it is in the queue"
             );
         }
-        assert_eq!(self.world.queue.forget(DAY).unwrap(), left.len());
+        assert_eq!(self.world.queue.forget(DAY).unwrap().messages, left.len());
         // A next hop for which nothing waits may be forgotten, too, and what was known of it.
         let hops: HashSet<String> = self.audit.hops().into_iter().map(|(_, name)| name).collect();
         self.memory.hops.retain(|name, _| hops.contains(name));

@@ -118,7 +118,8 @@ impl Machine {
         some.push(MessageId(7));
         self.note((deed, &some));
         let expected = self.memory.by_hand(deed, &some);
-        let done = self.world.queue.do_by_hand(deed, &some, "somebody").unwrap();
+        let choice = Choice::of_messages(some);
+        let done = self.world.queue.do_by_hand(deed, &choice, "somebody").unwrap();
         assert_eq!(done, expected);
     }
 }
