@@ -2,7 +2,7 @@
 //!
 //! Knows no words of its own: they are those of the grammar in `command`, and of the table of options.
 
-use super::command::{Command, What};
+use super::command::{Command, Refusal, What};
 use crate::config::flags::{self, SUBCOMMANDS};
 
 /// What is put in place of the word at the cursor, or what it may become.
@@ -84,7 +84,9 @@ fn behind(words: &[&str]) -> Vec<&'static str> {
         ["show"] => What::ALL.map(|(name, _)| name).to_vec(),
         ["start" | "stop"] => vec!["inbound", "outbound", "drtask"],
         ["start" | "stop", "inbound" | "outbound"] => vec!["transport", "conversion"],
-        ["queue"] => flags::queue_verbs().collect(),
+        ["queue"] => flags::queue_verbs()
+            .filter(|verb| !matches!(Command::parse(&["queue", verb]), Err(Refusal::Refused(_))))
+            .collect(),
         ["show", "queue" | "lists" | "hops"] | ["queue", "age"] => vec!["--limit", "--all"],
         ["queue", "list"] | ["trace", _] => vec!["--limit"],
         ["queue", "retry"] => vec!["--hop"],
