@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, select, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
@@ -28,6 +28,7 @@ use crate::config::exit::Exit;
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
+use crate::console::terminal;
 use crate::crash_point::{CrashPoint, reach};
 use crate::log_book;
 use crate::tasks::Task;
@@ -84,7 +85,7 @@ impl From<QueueError> for StartError {
 /// LOAD SMTPMTA: runs the MTA until it is told to stop.
 #[must_use]
 pub fn run(invocation: Invocation) -> ExitCode {
-    let has_log_file = invocation.config.log_file.is_some();
+    let is_elsewhere = invocation.config.log_file.is_some() || invocation.config.syslog;
     match Addin::load(invocation) {
         Ok(addin) => {
             addin.work();
@@ -92,7 +93,7 @@ pub fn run(invocation: Invocation) -> ExitCode {
         }
         Err(error) => {
             log::error!("{error}");
-            if has_log_file {
+            if is_elsewhere {
                 // Whoever starts it looks here first.
                 let _ = writeln!(io::stderr(), "smtpmta: {error}");
             }
@@ -146,7 +147,7 @@ impl Addin {
             log_book::say(&screen::addin_says(&note));
         }
         let housekeeper = Housekeeper::new(queue.clone(), started);
-        server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
+        terminal::open(to_addin).map_err(StartError::System)?;
         log::info!(
             "smtpmta {} started, spool {}",
             env!("CARGO_PKG_VERSION"),
@@ -230,6 +231,7 @@ impl Addin {
     }
 
     fn stop(mut self) {
+        terminal::leave();
         self.queue.hurry(WRITING);
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
@@ -252,13 +254,24 @@ impl Addin {
 /// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
 /// task is at; it may be at something that waits for the queue, so that the first one hurries that.
 fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let mut told_to_stop = false;
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    // At once, whatever the add-in task is at: who moves the log away waits for this.
+                    match log_book::open_again() {
+                        Ok(()) => log::info!("the log has been opened again"),
+                        Err(error) => log::warn!("the log file could not be opened again: {error}"),
+                    }
+                    continue;
+                }
+                if signal != SIGHUP {
+                    terminal::leave();
+                }
                 if signal != SIGHUP && std::mem::replace(&mut told_to_stop, true) {
                     // Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.
                     log::warn!("told to stop a second time: stopping at once");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, NaiveDateTime, Utc};
+use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat, Utc};
 
 pub use watch::{DOUBT, Moment, TOLERANCE, Watch};
 
@@ -66,6 +66,23 @@ impl Stamp {
         self.utc()
             .with_timezone(&Local)
             .format("%Y-%m-%dT%H:%M:%S%.3f")
+            .to_string()
+    }
+
+    /// `2026-11-23T19:20:01.123+01:00` (RFC 3339), in the machine's time zone, for programs that read the log.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        self.utc()
+            .with_timezone(&Local)
+            .to_rfc3339_opts(SecondsFormat::Millis, false)
+    }
+
+    /// `Nov 23 19:20:01` (RFC 3164 4.1.2), in the machine's time zone, for the system's log.
+    #[must_use]
+    pub fn to_syslog(self) -> String {
+        self.utc()
+            .with_timezone(&Local)
+            .format("%b %e %H:%M:%S")
             .to_string()
     }
 

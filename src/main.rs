@@ -17,6 +17,7 @@ use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::console::letter::{self, Part};
 use smtpmta::dry_run::{self, DryRunError};
+use smtpmta::log_book::Destination;
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::{BackupError, QueueError};
 use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
@@ -109,7 +110,7 @@ fn run(invocation: Invocation) -> ExitCode {
     let Config {
         log_level, log_file, ..
     } = &invocation.config;
-    if let Err(error) = log_book::open(*log_level, log_file.as_deref()) {
+    if let Err(error) = log_book::open(*log_level, Destination::of(&invocation.config)) {
         let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
         // Where the system has no thread left, the configuration is not at fault.
         let exit = match error.kind() {
@@ -119,6 +120,7 @@ fn run(invocation: Invocation) -> ExitCode {
         return complain(exit, &format!("smtpmta: log-file: {}: {error}", file.display()));
     }
     let status = addin::run(invocation);
+    console::terminal::leave();
     log_book::finish();
     status
 }

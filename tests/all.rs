@@ -60,6 +60,7 @@ mod rooms {
     mod inbound_submission;
     mod inbound_tls;
     mod lingering;
+    mod logging;
     mod mailbox;
     mod manual_queue;
     mod measuring;
@@ -80,6 +81,7 @@ mod rooms {
     mod soak;
     mod standing;
     mod stop_and_start;
+    mod terminal;
     mod tracing;
     mod upgrade;
     mod verify;

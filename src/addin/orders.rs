@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::path::Path;
 
 use super::crew::STOPPED;
 use super::files::Files;
 use super::{Addin, StartError};
+use crate::config::Config;
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::hop;
@@ -16,7 +16,7 @@ use crate::console::trace;
 use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Pace;
-use crate::log_book;
+use crate::log_book::{self, Destination};
 use crate::tasks::Task;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::{ByHand, Choice, Order, QueueError, Retry, Trace, WorkQueue};
@@ -347,13 +347,13 @@ impl Addin {
                 };
             }
         };
-        let reopen = |log_file: Option<&Path>| {
-            if let Err(error) = log_book::reopen(log_file) {
+        let reopen = |config: &Config| {
+            if let Err(error) = log_book::reopen(Destination::of(config)) {
                 log::warn!("the log file could not be opened again: {error}");
             }
         };
         if fresh.config == self.invocation.config {
-            reopen(fresh.config.log_file.as_deref());
+            reopen(&fresh.config);
             self.crew.take_files(files);
             let text = "the configuration has not changed; the files that it names have been read again\n";
             return done(text.to_owned());
@@ -372,7 +372,7 @@ impl Addin {
                 text,
             };
         }
-        reopen(fresh.config.log_file.as_deref());
+        reopen(&fresh.config);
         log_book::set_level(fresh.config.log_level);
         self.invocation = fresh;
         self.crew.take_files(files);

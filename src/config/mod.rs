@@ -113,8 +113,10 @@ pub struct Config {
     pub aliases: Option<PathBuf>,
     /// `--any-sender`.
     pub any_sender: bool,
-    /// `--syslog`: comes later, `false`.
+    /// `--syslog`: never with `log_file`.
     pub syslog: bool,
+    /// `--log-json`.
+    pub log_json: bool,
     /// `--daemon`: comes later, `false`.
     pub daemon: bool,
     /// `--user`: comes later, `None`.

@@ -12,7 +12,7 @@ use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{
-    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListRow, Listing, Order, Preview, QueueRow,
+    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListId, ListRow, Listing, Order, Preview, QueueRow,
 };
 
 /// An answer as text, and as JSON for programs.
@@ -70,6 +70,28 @@ pub fn stopped(task: Task) -> String {
 #[must_use]
 pub fn addin_says(what: &str) -> String {
     said_by(Task::Addin, what)
+}
+
+/// A list is through; so many of its recipients have been sent their message.
+#[must_use]
+pub fn list_sent(handler: usize, list: ListId, next_hop: &str, sent: usize, recipients: usize) -> String {
+    let task = Task::OutboundHandler(handler);
+    said_by(
+        task,
+        &format!("List {list} for {next_hop}: {sent} of {recipients} recipients sent"),
+    )
+}
+
+/// What was not shown, since it was too much to be read.
+#[must_use]
+pub fn not_shown(lines: u64) -> String {
+    said_by(Task::OutboundController, &format!("{lines} lists more"))
+}
+
+/// What end of input means to the console.
+#[must_use]
+pub fn goes_on() -> String {
+    addin_says("goes on; quit stops it")
 }
 
 /// `show version`.

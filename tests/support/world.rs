@@ -266,6 +266,11 @@ impl World {
         self.flags.extend([name.to_owned(), value.to_owned()]);
     }
 
+    /// From its next start on the MTA finds this in its environment, too.
+    pub fn environment(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
+    }
+
     /// From its next start on the MTA is run under strace; gives where the record will be.
     pub fn trace(&mut self) -> PathBuf {
         let record = self.folder.path().join("record");
