@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,7 +30,9 @@ use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
 use crate::crash_point::{CrashPoint, reach};
+use crate::latest::Latest;
 use crate::log_book;
+use crate::maildrop::{self, Collector};
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
@@ -111,6 +114,10 @@ struct Addin {
     queue: WorkQueue,
     crew: Crew,
     housekeeper: Housekeeper,
+    /// Takes in what lies in the maildrop.
+    collector: Collector,
+    /// What it goes by.
+    maildrop: Latest<maildrop::Settings>,
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PathBuf>,
@@ -135,6 +142,9 @@ impl Addin {
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
         let mut crew = Crew::new(queue.clone(), files);
+        let maildrop = Latest::new(Arc::new(maildrop::Settings::from(config)));
+        let collector = Collector::start(queue.clone(), maildrop.clone(), crew.bells().omsgcnv);
+        let collector = collector.map_err(StartError::System)?;
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
         for part in Part::All.members() {
@@ -157,6 +167,8 @@ impl Addin {
             queue,
             crew,
             housekeeper,
+            collector,
+            maildrop,
             requests,
             signals,
             pid_file,
@@ -231,6 +243,7 @@ impl Addin {
 
     fn stop(mut self) {
         self.queue.hurry(WRITING);
+        self.collector.order_stop();
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
         if !self.crew.stop_all(GRACE) {
@@ -238,6 +251,7 @@ impl Addin {
                 "some sessions did not end in time; what they had in hand is sent again at the next start"
             );
         }
+        self.collector.halt();
         reach(CrashPoint::TasksStopped);
         self.queue.close();
         let socket = self.invocation.config.spool.join(server::SOCKET);

@@ -72,6 +72,7 @@ mod rooms {
     mod readme;
     mod relaying;
     mod reports;
+    mod sendmail;
     mod shortage;
     mod sink;
     mod soak;

@@ -15,7 +15,7 @@ use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
 use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
-use crate::sink;
+use crate::{sendmail, sink};
 
 /// What a command line asks for.
 pub(super) struct Asked {
@@ -118,6 +118,16 @@ impl Asked {
                 Err(wrong) => wrong
                     .iter()
                     .for_each(|wrong| self.wrong("", format!("sink: {wrong}"))),
+            };
+        }
+        if sendmail::NAMES.contains(&known.name) {
+            // So do these, which others have drawn up.
+            return match sendmail::options::parse(known.name, rest) {
+                Ok(asked) => {
+                    self.file = self.file.take().or_else(|| asked.config.clone());
+                    self.command = Command::Sendmail(Box::new(asked));
+                }
+                Err(wrong) => self.wrong("", format!("{}: {wrong}", known.name)),
             };
         }
         let mut options = Options::new();

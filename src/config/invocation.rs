@@ -11,7 +11,7 @@ use super::decision::{Decisions, decide, given_by_file};
 use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
-use crate::sink;
+use crate::{sendmail, sink};
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -80,6 +80,8 @@ pub enum Command {
     },
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
+    /// `sendmail`, `mailq` and `newaliases`.
+    Sendmail(Box<sendmail::options::Asked>),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
     Passwd {
         /// `--scheme`.
@@ -597,8 +599,8 @@ mod tests {
                 "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete",
             ),
             (
-                &["sendmail", "-t"],
-                "sendmail: this command is not available in this version",
+                &["doctor"],
+                "doctor: this command is not available in this version",
             ),
             (
                 &["show"],
@@ -634,6 +636,11 @@ mod tests {
                 &["passwd", "\"a:b\"@a.example"],
                 "passwd: \"\\\"a:b\\\"@a.example\": expected an address without a colon, and without # in front",
             ),
+            (
+                &["sendmail", "-N", "always", "x"],
+                "sendmail: -N: \"always\": expected never, or some of success, failure and delay",
+            ),
+            (&["mailq", "-C"], "mailq: -C: expected a value behind it"),
             (
                 &["verify", "a", "b"],
                 "verify: \"b\": expected one folder at most",

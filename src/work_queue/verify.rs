@@ -93,7 +93,7 @@ pub fn verify(spool: &Path, with_account: bool) -> Result<Verdict, QueueError> {
 
 /// Opens a database to read it. One without a log, in a folder in which nothing can be written, is a copy that nobody
 /// changes.
-fn open(path: &Path) -> Result<Connection, QueueError> {
+pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let found = fs::metadata(path).map_err(|error| QueueError::file(path, error))?;
     if found.is_dir() {
         return Err(QueueError::file(path, ErrorKind::IsADirectory.into()));

@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -320,6 +321,20 @@ impl World {
             text: String::from_utf8(run.stdout).unwrap(),
             complaint: String::from_utf8(run.stderr).unwrap(),
         }
+    }
+
+    /// Leaves a message with `sendmail` and these words, and gives the exit status.
+    pub fn leave(&self, words: &[&str], message: &[u8]) -> Option<i32> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(self.place("empty.conf"))
+            .arg("sendmail")
+            .args(words)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may end before it has read that.
+        let _ = child.stdin.take().unwrap().write_all(message);
+        child.wait().unwrap().code()
     }
 
     /// `tell …`, which must be obeyed; what was said to it.
