@@ -5,11 +5,11 @@ use std::fmt;
 
 /// An address of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub struct Address {
     /// The local part, with its quotes if it has any.
-    pub(super) local: String,
+    pub local: String,
     /// The domain, if there is one.
-    pub(super) domain: Option<String>,
+    pub domain: Option<String>,
 }
 
 impl fmt::Display for Address {
@@ -25,7 +25,9 @@ impl fmt::Display for Address {
 
 /// Why a list can not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadList(&'static str);
+pub struct BadList(&'static str);
+
+impl std::error::Error for BadList {}
 
 impl fmt::Display for BadList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +48,7 @@ enum Token<'t> {
 ///
 /// # Errors
 /// When something in it is no address.
-pub(super) fn addresses(list: &str) -> Result<Vec<Address>, BadList> {
+pub fn addresses(list: &str) -> Result<Vec<Address>, BadList> {
     let mut found = Vec::new();
     // What stands outside of angle brackets, and within them.
     let (mut outside, mut inside): (Vec<Token<'_>>, Option<Vec<Token<'_>>>) = (Vec::new(), None);

@@ -4,7 +4,7 @@
 //! Runs with the rights of whoever calls, and needs no MTA that runs: a message is left in the maildrop. Exit statuses are
 //! those of sysexits(3). Never writes to the work queue.
 
-mod addresses;
+pub mod addresses;
 mod dialogue;
 mod input;
 mod letter;
