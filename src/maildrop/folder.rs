@@ -292,6 +292,7 @@ mod tests {
     /// A spool as an MTA makes it, with files that all may read.
     fn spool() -> tempfile::TempDir {
         let spool = tempfile::tempdir().unwrap();
+        fs::set_permissions(spool.path(), Permissions::from_mode(0o700)).unwrap();
         for name in OURS {
             let path = spool.path().join(name);
             fs::write(&path, "").unwrap();

@@ -152,7 +152,13 @@ fn recipients_of_the_header_get_the_message_and_nobody_learns_of_bcc() {
             "{text}"
         );
         let lower = text.to_ascii_lowercase();
-        assert!(!lower.contains("bcc") && !lower.contains("kim@"), "{text}");
+        let mut lines = lower.lines().filter(|line| !line.starts_with("delivered-to:"));
+        let is_blind = |line: &str| {
+            ["bcc", "joe", "kim", "lee"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        assert!(!lines.any(is_blind), "{text}");
         assert_eq!(text.matches("\nFrom:").count(), 1, "{text}");
     }
     world.wait_for_sql("SELECT count(*) FROM message", "1");
@@ -450,7 +456,7 @@ fn what_waits_is_shown_and_flushed() {
         lines[1].starts_with(&format!("{id}  ")) && lines[1].ends_with(" bob@mta.test"),
         "{listed}"
     );
-    assert!(lines[2].ends_with("451 4.2.1 later)"), "{listed}");
+    assert!(lines[2].contains(" said: 451 4.2.1 later"), "{listed}");
     assert_eq!(lines[3].trim(), "you@x.example", "{listed}");
     assert_eq!(lines[5], "-- 1 Kbytes in 1 Request.", "{listed}");
     sink.behave();
