@@ -13,6 +13,7 @@ use nix::unistd::Uid;
 use smtpmta::crash_point::CrashPoint;
 
 use crate::support::sink::Sink;
+use crate::support::trace::{self, Call};
 use crate::support::world::{Answer, PATIENCE, World, eventually, files};
 
 /// The user who has nothing to do with the MTA.
@@ -20,7 +21,9 @@ const NOBODY: u32 = 65534;
 
 /// A world whose configuration says where its spool is, so that programs need not.
 fn world(flags: &[&str]) -> World {
-    let world = World::without_mta(flags);
+    let mut world = World::without_mta(flags);
+    // What is not rung for is not found.
+    world.flag("--poll-interval", "5m");
     configure(&world, "");
     for name in ["sendmail", "mailq", "newaliases"] {
         symlink(env!("CARGO_BIN_EXE_smtpmta"), world.path(name)).unwrap();
@@ -299,6 +302,31 @@ fn a_crash_between_maildrop_and_queue_loses_nothing_and_doubles_nothing() {
         letter(&world, "amy@mta.test");
         assert_eq!(world.sql("SELECT count(*) FROM message"), "1", "{point:?}");
     }
+}
+
+#[test]
+fn a_message_and_its_name_are_on_the_disk_before_sendmail_ends() {
+    if !trace::is_possible() {
+        return;
+    }
+    let world = without_mta();
+    let record = PathBuf::from(world.path("record"));
+    let mut command = trace::under_strace(&world.path("sendmail"), &record);
+    command.args(["-C", &world.path("smtpmta.conf"), "amy"]);
+    assert_eq!(run(command, "Hello\n").status, 0);
+    let calls = trace::read(&record);
+    let is_file = |call: &Call| call.on.contains("/maildrop/new-");
+    let written = calls.iter().rposition(|call| call.writes() && is_file(call));
+    let synced = calls.iter().position(|call| call.syncs() && is_file(call));
+    let named = calls.iter().position(|call| call.name.starts_with("rename"));
+    let kept = calls
+        .iter()
+        .position(|call| call.syncs() && call.on.ends_with("/maildrop"));
+    let order = [written, synced, named, kept];
+    assert!(
+        order.iter().all(Option::is_some) && order.is_sorted(),
+        "{order:?}: {calls:#?}"
+    );
 }
 
 #[test]
