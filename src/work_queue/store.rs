@@ -431,6 +431,9 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
 /// Makes the file, if there is none, so that its owner alone may look into it: others may come through the spool, to the
 /// maildrop. Its log is made as it is.
 fn make_private(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
     match OpenOptions::new()
         .write(true)
         .create_new(true)
