@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,7 +31,9 @@ use crate::console::screen;
 use crate::console::server::{self, Request};
 use crate::console::terminal;
 use crate::crash_point::{CrashPoint, reach};
+use crate::latest::Latest;
 use crate::log_book;
+use crate::maildrop::{self, Collector};
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
@@ -112,6 +115,10 @@ struct Addin {
     queue: WorkQueue,
     crew: Crew,
     housekeeper: Housekeeper,
+    /// Takes in what lies in the maildrop.
+    collector: Collector,
+    /// What it goes by.
+    maildrop: Latest<maildrop::Settings>,
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PathBuf>,
@@ -136,6 +143,9 @@ impl Addin {
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
         let mut crew = Crew::new(queue.clone(), files);
+        let maildrop = Latest::new(Arc::new(maildrop::Settings::from(config)));
+        let collector = Collector::start(queue.clone(), maildrop.clone(), crew.bells().omsgcnv);
+        let collector = collector.map_err(StartError::System)?;
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
         for part in Part::All.members() {
@@ -158,6 +168,8 @@ impl Addin {
             queue,
             crew,
             housekeeper,
+            collector,
+            maildrop,
             requests,
             signals,
             pid_file,
@@ -233,6 +245,7 @@ impl Addin {
     fn stop(mut self) {
         terminal::leave();
         self.queue.hurry(WRITING);
+        self.collector.order_stop();
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
         if !self.crew.stop_all(GRACE) {
@@ -240,6 +253,7 @@ impl Addin {
                 "some sessions did not end in time; what they had in hand is sent again at the next start"
             );
         }
+        self.collector.halt();
         reach(CrashPoint::TasksStopped);
         self.queue.close();
         let socket = self.invocation.config.spool.join(server::SOCKET);

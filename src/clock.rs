@@ -60,6 +60,13 @@ impl Stamp {
             .to_string()
     }
 
+    /// `Mon Nov 23 19:20:01`, in the machine's time zone, as mailq shows it.
+    #[must_use]
+    pub fn to_mailq(self) -> String {
+        let shown = self.utc().with_timezone(&Local);
+        shown.format("%a %b %e %H:%M:%S").to_string()
+    }
+
     /// `2026-11-23T19:20:01.123`, in the machine's time zone, for the log.
     #[must_use]
     pub fn to_log(self) -> String {

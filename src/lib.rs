@@ -7,6 +7,8 @@
 //! | [`addin`] | SMTPMTA, the add-in task: starts, stops and watches the others; housekeeping |
 //! | [`inbound`] | isesctl and iseshlrN: accept connections and speak SMTP with whoever calls |
 //! | [`work_queue`] | the inbound work queue, SMTP.BOX and the outbound work queue: one SQLite database, one writer |
+//! | [`sendmail`] | what programs of this machine call to send mail: sendmail, mailq, newaliases |
+//! | [`maildrop`] | where that leaves messages, and the MTA finds them, whoever called and whether it runs or not |
 //! | [`conversion`] | imsgcnv and omsgcnv: what came from the Internet, and what goes there |
 //! | [`mailbox`] | where local recipients find their mail |
 //! | [`domain_list`] | Domain List Processing: pending messages become lists by next hop |
@@ -39,10 +41,12 @@ pub mod inbound;
 pub mod latest;
 pub mod log_book;
 pub mod mailbox;
+pub mod maildrop;
 pub mod mime;
 pub mod named_file;
 pub mod outbound;
 pub mod sasl;
+pub mod sendmail;
 pub mod sink;
 pub mod smtp;
 pub mod sync;

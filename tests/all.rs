@@ -76,6 +76,7 @@ mod rooms {
     mod relaying;
     mod reports;
     mod route;
+    mod sendmail;
     mod shortage;
     mod sink;
     mod soak;

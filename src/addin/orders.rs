@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::sync::Arc;
 
 use super::crew::STOPPED;
 use super::files::Files;
@@ -376,6 +377,7 @@ impl Addin {
         log_book::set_level(fresh.config.log_level);
         self.invocation = fresh;
         self.crew.take_files(files);
+        self.maildrop.replace(Arc::new((&self.invocation.config).into()));
         let mut text = "the configuration has been read again\n".to_owned();
         let mut status = Exit::Done.status();
         for member in Part::All.members() {

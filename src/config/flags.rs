@@ -723,9 +723,25 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Read an SMTP dialogue from standard input and answer it as this configuration would, to a client at ADDR; \
          nothing is queued.",
     ),
-    later("sendmail", "ARGS", false, "Submit a message, as sendmail does."),
-    later("mailq", "", false, "Show the queue, as sendmail does."),
-    later("newaliases", "", false, "Do nothing: aliases need no database."),
+    now(
+        "sendmail",
+        "ARGS",
+        false,
+        "Take a message from standard input, as sendmail does, whether the MTA runs or not; also when started under the \
+         name sendmail. smtpmta-sendmail(8) tells how.",
+    ),
+    now(
+        "mailq",
+        "[-C FILE]",
+        false,
+        "Show what is in the work queues as sendmail does; also when started under the name mailq.",
+    ),
+    now(
+        "newaliases",
+        "[-C FILE]",
+        false,
+        "Check the aliases file, and let the running MTA read it again; also when started under the name newaliases.",
+    ),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
 

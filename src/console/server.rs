@@ -154,9 +154,27 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
 }
 
 fn serve(stream: &UnixStream, to_addin: &Sender<Request>) {
+    if !may_ask(stream) {
+        return;
+    }
     if let Err(error) = answer(stream, to_addin) {
         log::debug!("console: {error}");
     }
+}
+
+/// Whether whoever has connected is the owner of the spool, or root: the socket was everybody's for a moment when it was
+/// made.
+#[cfg(target_os = "linux")]
+fn may_ask(stream: &UnixStream) -> bool {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+    let ours = rustix::process::geteuid().as_raw();
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| [0, ours].contains(&peer.uid()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_ask(_: &UnixStream) -> bool {
+    true
 }
 
 fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {

@@ -74,7 +74,7 @@ pub use error::QueueError;
 pub use hopper::Pending;
 pub use housekeeping::{Forgotten, LAST_RUN, Swept, Tally};
 pub use inspection::Finding;
-pub use listing::{Listing, MailRow, Standing};
+pub use listing::{Listing, MailRow, Standing, walk};
 pub use lists::{Claim, Claimed, Terms};
 pub use mending::Mended;
 pub use operator::{ByHand, Done, Order, Preview, Retry};
@@ -180,6 +180,16 @@ impl WorkQueue {
     #[must_use]
     pub fn rewritten_content_writer(&self, id: MessageId) -> ContentWriter {
         ContentWriter::new(Arc::clone(self.store.content()), id, Some(self.message_id()))
+    }
+
+    /// Whether there is message `id`, in the queue or in history.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn holds(&self, id: MessageId) -> Result<bool, QueueError> {
+        let sql = "SELECT 1 FROM message WHERE id = ?";
+        let found = self.store.read(|db| ledger::row(db, sql, [id.0], |_| Ok(())))?;
+        Ok(found.is_some())
     }
 
     /// Reads the content of message `id`.

@@ -111,6 +111,7 @@ impl Store {
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
+        make_private(&path).map_err(|e| QueueError::file(&path, e))?;
         let doubt = Doubt::of(&path);
         let patience = Patience::default();
         let db = open_writer(&path, &patience)?;
@@ -465,6 +466,23 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Makes the file, if there is none, so that its owner alone may look into it: others may come through the spool, to the
+/// maildrop. Its log is made as it is.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -478,7 +496,8 @@ fn lock(path: &Path) -> Result<File, QueueError> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644);
+        // Who can open it can lock it.
+        .mode(0o600);
     let mut file = options.open(path).map_err(broken)?;
     match file.try_lock() {
         Ok(()) => {}

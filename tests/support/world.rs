@@ -355,6 +355,20 @@ impl World {
         Answer::of(child.wait_with_output().unwrap())
     }
 
+    /// Leaves a message with `sendmail` and these words, and gives the exit status.
+    pub fn leave(&self, words: &[&str], message: &[u8]) -> Option<i32> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(self.place("empty.conf"))
+            .arg("sendmail")
+            .args(words)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may end before it has read that.
+        let _ = child.stdin.take().unwrap().write_all(message);
+        child.wait().unwrap().code()
+    }
+
     /// `tell …`, which must be obeyed; what was said to it.
     #[track_caller]
     pub fn tell(&self, words: &str) -> String {
