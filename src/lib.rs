@@ -17,7 +17,7 @@
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
 //! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`],
-//! [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
+//! [`metrics`] (what is measured), [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
@@ -37,6 +37,7 @@ pub mod inbound;
 pub mod latest;
 pub mod log_book;
 pub mod mailbox;
+pub mod metrics;
 pub mod mime;
 pub mod named_file;
 pub mod outbound;

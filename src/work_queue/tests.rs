@@ -25,6 +25,7 @@ mod compaction;
 mod damage;
 mod deputy;
 mod expansion;
+mod gauges;
 mod mending;
 mod model;
 pub(crate) mod other_program;
