@@ -13,6 +13,7 @@
 //! | [`outbound`] | osesctl and oseshlrN: carry the lists to their next hops |
 //! | [`delivery_report`] | drt: bounces, delay notices, statistics |
 //! | [`console`] | what the operator says and sees |
+//! | [`http`] | what those see who look on: metrics, health, the status page |
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
@@ -33,6 +34,7 @@ pub mod crash_point;
 pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;
+pub mod http;
 pub mod inbound;
 pub mod latest;
 pub mod log_book;
