@@ -5,11 +5,14 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::signal::SIGHUP;
 use smtpmta::http::exposition::METRICS;
 
 use crate::support::browser::{Browser, Look};
 use crate::support::client::{Client, letter};
 use crate::support::http::{address, connect, get, hear, metrics, say, value};
+use crate::support::shim::{Fault, THREAD};
 use crate::support::sink::{Sink, Stage};
 use crate::support::world::{World, eventually};
 
@@ -252,6 +255,28 @@ fn a_refresh_opens_moves_and_closes_the_listener_and_leaves_one_alone_that_stays
     assert_eq!(refresh("").status, 0);
     assert_eq!(lines(&world), 0);
     assert!(std::net::TcpStream::connect(taken).is_err());
+}
+
+#[test]
+fn a_listener_for_which_a_refresh_finds_no_thread_is_there_as_soon_as_there_is_one() {
+    let mut world = World::without_mta(&[]);
+    let faults = world.faults();
+    world.start();
+    world.daemon().wait_for_word(" started, spool ");
+    faults.order(&[Fault::of(THREAD, Errno::EAGAIN)]);
+    world.configure("http 127.0.0.1:0\n");
+    world.daemon().signal(SIGHUP);
+    let said = world
+        .daemon()
+        .wait_for_word("http could not be started: can not listen on 127.0.0.1:0: ");
+    assert!(said.contains("ERROR"), "{said}");
+    world.wait_for_task("http", "Not started, and tried again: ");
+    faults.behave();
+    let http = address(&world);
+    eventually("good health", || match get(http, "/healthz") {
+        page if page.status == 200 => Ok(()),
+        page => Err(page),
+    });
 }
 
 #[test]
