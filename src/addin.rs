@@ -7,7 +7,9 @@
 mod crew;
 pub mod files;
 mod housekeeping;
+mod onlookers;
 mod orders;
+mod roster;
 mod wanted;
 
 use std::fmt;
@@ -39,6 +41,7 @@ use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
 use files::{Files, FilesError};
 use housekeeping::Housekeeper;
+use onlookers::Onlookers;
 
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -114,6 +117,7 @@ struct Addin {
     invocation: Invocation,
     queue: WorkQueue,
     crew: Crew,
+    onlookers: Onlookers,
     housekeeper: Housekeeper,
     /// Takes in what lies in the maildrop.
     collector: Collector,
@@ -148,9 +152,13 @@ impl Addin {
         let collector = collector.map_err(StartError::System)?;
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
+        let mut onlookers = Onlookers::new(queue.clone(), &crew, config);
+        let looked_at = onlookers.try_listen(config)?;
         for part in Part::All.members() {
             crew.start(*part, config)?;
         }
+        // Nobody is told that all is well before it is.
+        onlookers.follow(config, looked_at)?;
         if config.accounts.is_none() {
             let domains = config.local_domains.join(", ");
             let note = format!("No accounts: every local part of {domains} is a mailbox");
@@ -167,6 +175,7 @@ impl Addin {
             invocation,
             queue,
             crew,
+            onlookers,
             housekeeper,
             collector,
             maildrop,
@@ -183,11 +192,13 @@ impl Addin {
             self.follow_clock();
             let config = &self.invocation.config;
             self.crew.start_wanted(config);
+            self.onlookers.start_wanted(config);
             if self.housekeeper.is_due(config) {
                 self.housekeeper.begin(config);
             }
             let rest = self.housekeeper.until_next(config).min(LOOK_AT_CLOCK);
-            let time = after(self.crew.until_wanted().map_or(rest, |until| rest.min(until)));
+            let wanted = [self.crew.until_wanted(), self.onlookers.until_wanted()];
+            let time = after(wanted.into_iter().flatten().fold(rest, Duration::min));
             select! {
                 recv(self.requests) -> request => {
                     let Ok(request) = request else { break };
@@ -248,6 +259,7 @@ impl Addin {
         self.collector.order_stop();
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
+        self.onlookers.close();
         if !self.crew.stop_all(GRACE) {
             log::warn!(
                 "some sessions did not end in time; what they had in hand is sent again at the next start"

@@ -51,6 +51,12 @@ impl Stamp {
         self.utc().with_timezone(&Local).to_rfc2822()
     }
 
+    /// The date and time as HTTP writes them (RFC 9110 5.6.7).
+    #[must_use]
+    pub fn to_http(self) -> String {
+        self.utc().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     /// `2026-11-23 19:20:01`, in the machine's time zone, for the console.
     #[must_use]
     pub fn to_console(self) -> String {

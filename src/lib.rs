@@ -16,11 +16,12 @@
 //! | [`delivery_report`] | drt: bounces, delay notices, statistics |
 //! | [`console`] | what the operator says and sees |
 //! | [`dry_run`] | where mail would go, and what a client would hear, with nothing queued |
+//! | [`http`] | what those see who look on: metrics, health, the status page |
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
 //! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`],
-//! [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
+//! [`metrics`] (what is measured), [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
@@ -37,11 +38,13 @@ pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;
 pub mod dry_run;
+pub mod http;
 pub mod inbound;
 pub mod latest;
 pub mod log_book;
 pub mod mailbox;
 pub mod maildrop;
+pub mod metrics;
 pub mod mime;
 pub mod named_file;
 pub mod outbound;

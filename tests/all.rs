@@ -5,12 +5,14 @@
 
 mod support {
     pub mod account;
+    pub mod browser;
     pub mod chance;
     pub mod client;
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
     pub mod doubles;
+    pub mod http;
     pub mod journal;
     pub mod load;
     pub mod next_hops;
@@ -52,6 +54,7 @@ mod rooms {
     mod failing_calls;
     mod generated;
     mod hosts;
+    mod http;
     mod inbound_auth;
     mod inbound_dialogues;
     mod inbound_limits;

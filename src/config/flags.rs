@@ -562,9 +562,9 @@ pub static SECTIONS: &[Section] = &[
                 "ADDR:PORT",
                 Nothing("none"),
                 Kind::Listener(|c| &mut c.http),
-                "Where metrics and the status page are served.",
-            )
-            .later(),
+                "Where metrics for Prometheus, /healthz and a status page are served, to everybody who can connect there. \
+                 Port 0 takes a free one.",
+            ),
         ],
     },
     Section {

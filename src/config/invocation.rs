@@ -504,7 +504,6 @@ mod tests {
             [
                 "smtpmta: --http: \"nowhere\": expected an IP address and a port, such as 127.0.0.1:2525 or \
                  [::]:25, or none",
-                "smtpmta: --http: not available in this version",
                 "smtpmta: --daemon: not available in this version",
                 "smtpmta: --user: not available in this version",
             ]

@@ -123,7 +123,7 @@ pub struct Config {
     pub user: Option<String>,
     /// `--group`: comes later, `None`.
     pub group: Option<String>,
-    /// `--http`: comes later, `None`.
+    /// `--http`: where those look on who want to.
     pub http: Option<SocketAddr>,
 }
 

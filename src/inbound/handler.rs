@@ -519,9 +519,15 @@ impl<'d> Dialogue<'d> {
             }
             Step::Discard => self.incoming = None,
             Step::Store(envelope) => {
-                let stored = self.store(*envelope);
-                self.acknowledges |= stored.is_ok();
+                let (ended, stored) = (self.late_since, self.store(*envelope));
+                let is_stored = stored.is_ok();
+                self.acknowledges |= is_stored;
                 self.give(Input::Stored(stored))?;
+                if is_stored {
+                    // From when the last octet had come until its answer was given: both have been read already.
+                    let took = self.late_since.saturating_duration_since(ended);
+                    self.handler.queue.metrics().acceptance.add_time(took);
+                }
             }
             Step::StartTls => self.wants_tls = true,
             Step::Check(check) => self.check(*check)?,

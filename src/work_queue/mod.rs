@@ -22,7 +22,9 @@ mod doubt;
 mod due;
 mod error;
 mod expansion;
+mod failures;
 mod folder;
+mod gauges;
 mod home;
 mod hopper;
 mod housekeeping;
@@ -71,6 +73,8 @@ pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way
 pub use deputy::Stand;
 pub use due::{Concerned, Due};
 pub use error::QueueError;
+pub use failures::Failure;
+pub use gauges::{Gauges, MOST_COUNTED};
 pub use hopper::Pending;
 pub use housekeeping::{Forgotten, LAST_RUN, Swept, Tally};
 pub use inspection::Finding;
@@ -98,6 +102,7 @@ use rusqlite::Connection;
 
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
+use crate::metrics::Metrics;
 use id::MessageId;
 use store::Store;
 
@@ -168,6 +173,24 @@ impl WorkQueue {
     #[must_use]
     pub fn arrival(&self, id: MessageId) -> Stamp {
         id.arrived().min(self.now())
+    }
+
+    /// How long ago message `id` arrived, for who only measures that.
+    #[must_use]
+    pub fn age(&self, id: MessageId) -> Duration {
+        self.watch.shows().since(id.arrived())
+    }
+
+    /// What is measured while mail flows.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.store.metrics()
+    }
+
+    /// Why nothing may be put into the queue now, if its files are not where anybody would find them.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        self.store.loss()
     }
 
     /// Takes the content of message `id`.

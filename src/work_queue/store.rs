@@ -23,6 +23,7 @@ use super::copier::Copier;
 use super::database::Database;
 use super::doubt::Doubt;
 use super::error::QueueError;
+use super::failures::LastFailures;
 use super::folder::ContentFolder;
 use super::home::Home;
 use super::hopper::Pending;
@@ -39,6 +40,7 @@ use super::stay::Remover;
 use super::writer::{Durability, Writer};
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
+use crate::metrics::Metrics;
 use crate::sync::{Mutex, thread};
 use crate::tasks::bell::Bell;
 
@@ -87,6 +89,7 @@ pub(super) struct Store {
     stamps: Arc<Stamps>,
     broken: Arc<Broken>,
     recalls: Recalls,
+    failures: Arc<LastFailures>,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -154,6 +157,7 @@ impl Store {
         let stamps = Arc::new(Stamps::after(last.plus(unknown), Arc::clone(&watch)));
         let intake = Arc::new(Intake::new(WAITING));
         let broken = Arc::new(Broken::default());
+        let failures = Arc::new(LastFailures::default());
         let log_pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&log_pages);
         db.wal_hook(Some(move |_: &mut Wal, pages| {
@@ -173,7 +177,7 @@ impl Store {
             .name("wq-writer".to_owned())
             .spawn({
                 let (stamps, intake) = (Arc::clone(&stamps), Arc::clone(&intake));
-                let broken = Arc::clone(&broken);
+                let (broken, failures) = (Arc::clone(&broken), Arc::clone(&failures));
                 let (place, home) = (Arc::clone(&place), home.clone());
                 move || {
                     let book = Database {
@@ -181,6 +185,7 @@ impl Store {
                         place,
                         stamps,
                         broken,
+                        failures,
                         sweeper,
                         log_pages,
                         home,
@@ -200,6 +205,7 @@ impl Store {
             stamps,
             broken,
             recalls: Recalls::default(),
+            failures,
             watch,
             intake,
             passage: Passage::default(),
@@ -309,6 +315,16 @@ impl Store {
             std::thread::park_timeout((begun.elapsed() * OTHERS).min(LONGEST_PAUSE));
         }
         Ok(done)
+    }
+
+    /// What is measured while mail flows.
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.intake.metrics()
+    }
+
+    /// The last failures.
+    pub(super) fn failures(&self) -> &LastFailures {
+        &self.failures
     }
 
     /// What has been counted, and is not in the database yet.

@@ -416,6 +416,11 @@ impl<'h> Hand<'h> {
                 Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
             }
         }
+        let is_delivered = |(_, outcome): &(u32, Outcome)| matches!(outcome, Outcome::Delivered(_));
+        if outcomes.iter().any(is_delivered) {
+            let queue = &self.handler.queue;
+            queue.metrics().transmission.add_time(queue.age(message.id));
+        }
         let settlement = Settlement {
             list: self.list.id,
             id: message.id,
