@@ -2,7 +2,7 @@
 //!
 //! Pure: gives text. A test compares the text with the files and writes it when `UPDATE_GENERATED=1`.
 
-use super::flags::{Opt, SECTIONS, SUBCOMMANDS, Standard};
+use super::flags::{Opt, SECTIONS, SUBCOMMANDS, Standard, Subcommand};
 
 /// What stands before the generated part of a file, behind that file's own comment sign.
 pub const BEGIN: &str = "BEGIN GENERATED from src/config/flags.rs: UPDATE_GENERATED=1 cargo test --test all";
@@ -25,7 +25,7 @@ pub fn help() -> String {
         "Usage: smtpmta [OPTIONS]              run in the foreground\n       \
          smtpmta [OPTIONS] COMMAND ...  speak to the MTA that runs on this spool\n\nCommands:\n",
     );
-    for word in SUBCOMMANDS.iter().filter(|word| word.available) {
+    for word in commands() {
         let json = if word.json { " [--json]" } else { "" };
         text += &format!("  {} {}{json}\n", word.name, word.words);
         text += &wrapped(word.help, "          ");
@@ -47,6 +47,45 @@ pub fn help() -> String {
         }
     }
     text + "\nSee smtpmta(8) and smtpmta.conf(5).\n"
+}
+
+/// The commands and options, as variables of a shell: the generated part of the completions for bash and zsh.
+#[must_use]
+pub fn shell_words() -> String {
+    let commands: Vec<&str> = commands().map(|word| word.name).collect();
+    let options = SECTIONS.iter().flat_map(|section| section.options);
+    let options: Vec<String> = options.map(|option| format!("--{}", option.name)).collect();
+    format!("commands='{}'\noptions='{}'\n", commands.join(" "), options.join(" "))
+}
+
+/// The generated part of the completions for fish.
+#[must_use]
+pub fn fish() -> String {
+    // A backslash and a single quote are all that it would not take for themselves.
+    let quoted = |help: &str| help.replace('\\', "\\\\").replace('\'', "\\'");
+    let first = |help: &str| quoted(help.split_once(". ").map_or(help.trim_end_matches('.'), |(first, _)| first));
+    let mut text = String::new();
+    for word in commands() {
+        text += &format!(
+            "complete -c smtpmta -n __fish_use_subcommand -a {} -d '{}'\n",
+            word.name,
+            first(word.help)
+        );
+    }
+    for option in SECTIONS.iter().flat_map(|section| section.options) {
+        let short = option.short.map(|letter| format!(" -s {letter}")).unwrap_or_default();
+        let value = if option.value.is_empty() { "" } else { " -r" };
+        text += &format!(
+            "complete -c smtpmta{short} -l {}{value} -d '{}'\n",
+            option.name,
+            first(option.help)
+        );
+    }
+    text
+}
+
+fn commands() -> impl Iterator<Item = &'static Subcommand> {
+    SUBCOMMANDS.iter().filter(|word| word.available)
 }
 
 /// The generated part of OPTIONS in man/smtpmta.8, in mdoc.

@@ -202,9 +202,10 @@ pub(super) fn user() -> String {
     named(&known.unwrap_or_default())
 }
 
-/// A name that may stand in history and in a request: one short word.
+/// A name that may stand in history and in a request: one short word, without what would take a line apart otherwise.
 fn named(name: &str) -> String {
-    let clean: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
+    let stands = |sign: &char| sign.is_ascii_graphic() && !"\"'\\".contains(*sign);
+    let clean: String = name.chars().filter(stands).take(64).collect();
     if clean.is_empty() {
         "somebody".to_owned()
     } else {

@@ -21,6 +21,14 @@ fn the_example_configuration_has_the_options_of_the_table() {
     compare(EXAMPLE, "# ", &manual::example());
 }
 
+#[test]
+fn the_shells_complete_the_options_and_commands_of_the_table() {
+    for shell in ["bash", "zsh"] {
+        compare(&format!("etc/completions/smtpmta.{shell}"), "# ", &manual::shell_words());
+    }
+    compare("etc/completions/smtpmta.fish", "# ", &manual::fish());
+}
+
 /// The part of the file between the two marks must be this text; it is written anew on demand.
 fn compare(file: &str, comment: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
