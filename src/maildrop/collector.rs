@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, DirEntry, File, Metadata};
+use std::fs::{self, DirEntry, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Uid, User};
 
-use super::folder::{self, FOLDER, KEPT, OF_FOLDER, REFUSED, TAKEN, WHOLE};
+use super::folder::{self, FOLDER, KEPT, REFUSED, TAKEN, WHOLE};
 use super::slip::{self, Excess, Found, Limits, Unread};
 use super::telling::Telling;
 use super::turns::{beyond, in_turns};
@@ -68,6 +68,9 @@ const RINGS: usize = 64;
 const KNOWN_FOR: Duration = Duration::from_secs(300);
 /// See [`KNOWN_FOR`].
 const MOST_KNOWN: usize = 1000;
+
+/// How long the start waits for somebody who copies what lies there: that takes moments.
+const PATIENCE_WITH_COPIES: Duration = Duration::from_secs(2);
 
 /// How long it is waited at the end for a message that is being taken in: the system may be asked for a name, and be slow.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -136,7 +139,7 @@ impl Collector {
         work.open();
         // Before housekeeping can forget a message whose file is still there.
         if work.taken.exists()
-            && let Err(error) = work.settle_taken()
+            && let (_alone, Err(error)) = (work.alone(PATIENCE_WITH_COPIES), work.settle_taken())
         {
             log::warn!("what was taken from the maildrop before is not looked at yet: {error}");
         }
@@ -367,9 +370,30 @@ impl Collecting {
         let _ = stop.heard().recv_timeout(AFTER_TROUBLE);
     }
 
+    /// Keeps others from copying what lies here while it is moved, until what this gives is dropped; `None` if somebody
+    /// copies it all that time.
+    fn alone(&self, patience: Duration) -> Option<File> {
+        let began = Instant::now();
+        let folder = File::open(&self.taken).ok()?;
+        while let Err(TryLockError::WouldBlock) = folder.try_lock() {
+            if began.elapsed() >= patience {
+                return None;
+            }
+            std::thread::park_timeout(LEAST_REST);
+        }
+        // A file system that has no such locks has no such copies.
+        Some(folder)
+    }
+
     /// Takes in what there is, as long as one look may take.
     fn look(&self, stop: &Stop) -> Result<Looked, QueueError> {
         let began = Instant::now();
+        let Some(_alone) = self.alone(Duration::ZERO) else {
+            return Ok(Looked {
+                more: true,
+                all_well: false,
+            });
+        };
         self.no_room_for.set(u64::MAX);
         let mut all_well = self.retry_at.get().is_none();
         if self.retry_at.get().is_none_or(|at| at <= began) {
@@ -650,16 +674,9 @@ impl Collecting {
     fn coming(&self, id: MessageId, mut file: File) -> Result<Coming, Trouble> {
         let refused = |why: &str| Trouble::Refused(why.to_owned());
         let found = file.metadata().map_err(Trouble::later)?;
-        if !found.is_file() {
-            return Err(refused("it is no regular file"));
-        }
-        if found.nlink() != 1 {
-            return Err(refused("it has another name, too"));
-        }
         let folder = fs::metadata(&self.maildrop).map_err(Trouble::later)?;
-        if folder.mode() & OF_FOLDER != 0 && found.gid() != folder.gid() {
-            // Whatever is made there has its group. Somebody else may have moved it in, who may write where it was.
-            return Err(refused("it was not made in the maildrop"));
+        if let Some(fault) = folder::fault(&found, &folder) {
+            return Err(refused(fault));
         }
         let settings = self.settings.take();
         let limits = Limits {
@@ -1055,6 +1072,29 @@ mod tests {
         assert!(work.look(&Stop::default()).unwrap().all_well);
         assert_eq!(contents(&work).len(), 6);
         assert!(names(&work.taken).is_empty());
+    }
+
+    #[test]
+    fn while_somebody_copies_the_spool_nothing_is_moved_and_while_something_is_moved_nothing_is_forgotten() {
+        let spool = tempfile::tempdir().unwrap();
+        let work = collecting(spool.path());
+        leave(spool.path(), "one\n", "to <amy@mta.test>\n");
+        let copying = File::open(&work.taken).unwrap();
+        copying.lock_shared().unwrap();
+        assert!(look(&work), "it is there still");
+        assert!(names(&work.taken).is_empty() && contents(&work).is_empty());
+        drop(copying);
+        look(&work);
+        assert_eq!(contents(&work).len(), 1);
+        let (queue, (told, forgotten)) = (work.queue.clone(), bounded(1));
+        let forgets = work.queue.while_nothing_is_forgotten(|| {
+            let forget = move || told.send(queue.forget(Duration::ZERO).unwrap());
+            let forgets = std::thread::spawn(forget);
+            assert!(forgotten.recv_timeout(Duration::from_millis(50)).is_err());
+            forgets
+        });
+        forgotten.recv().unwrap();
+        forgets.join().unwrap().unwrap();
     }
 
     #[test]

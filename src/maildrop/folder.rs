@@ -4,7 +4,7 @@
 //! owner look what there is. A file is its owner's; its group is that of the folder, so that the MTA can read it and others
 //! can not. Never decides what becomes of a message.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -23,7 +23,7 @@ pub const TAKEN: &str = "maildrop-taken";
 const BELL: &str = "maildrop.sock";
 
 /// What the name of a message begins with that is whole.
-pub(super) const WHOLE: &str = "mail-";
+pub(crate) const WHOLE: &str = "mail-";
 /// And that of one which somebody still writes.
 const BEGUN: &str = "new-";
 
@@ -37,7 +37,7 @@ const CLOSED: u32 = 0o700;
 /// Everybody may make files, and nobody removes those of others; whatever is made is of the folder's group.
 const OPEN: u32 = 0o3733;
 /// The sign that whatever is made in a folder is of its group.
-pub(super) const OF_FOLDER: u32 = 0o2000;
+const OF_FOLDER: u32 = 0o2000;
 /// Through the spool everybody has to get to it, and may look at nothing: others, and whoever is of the spool's group. What
 /// stands in the spool is closed to those who could not get to it before.
 const PASSAGE: [(u32, u32); 2] = [(0o001, 0o007), (0o010, 0o070)];
@@ -166,13 +166,27 @@ const PASS: i32 = OFlag::O_PATH.bits();
 const PASS: i32 = 0;
 
 /// Whether a file of this name is a whole message, in either of the two folders.
-pub(super) fn is_whole(path: &Path) -> bool {
+pub(crate) fn is_whole(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(WHOLE) || name.parse::<crate::work_queue::id::MessageId>().is_ok()
 }
 
+/// Why this file, which lies or lay in this folder, is not to be taken for its owner's message, if it is not.
+pub(crate) fn fault(file: &Metadata, folder: &Metadata) -> Option<&'static str> {
+    if !file.is_file() {
+        Some("it is no regular file")
+    } else if file.nlink() != 1 {
+        Some("it has another name, too")
+    } else if folder.mode() & OF_FOLDER != 0 && file.gid() != folder.gid() {
+        // Whatever is made there has its group. Somebody else may have moved it in, who may write where it was.
+        Some("it was not made in the maildrop")
+    } else {
+        None
+    }
+}
+
 /// Opens a file that somebody else has put there. Never follows a link, and never waits for a pipe.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     OpenOptions::new()
         .read(true)

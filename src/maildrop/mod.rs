@@ -17,6 +17,7 @@ mod undeliverable;
 
 pub use collector::{Collector, Settings};
 pub use folder::{Draft, FOLDER, TAKEN};
+pub(crate) use folder::{WHOLE, fault, is_whole, open};
 pub use slip::{BadSlip, Slip};
 
 use std::path::Path;

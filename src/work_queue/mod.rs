@@ -19,6 +19,7 @@ mod damage;
 mod database;
 mod deputy;
 mod doubt;
+mod drops;
 mod due;
 mod error;
 mod expansion;
