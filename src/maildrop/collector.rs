@@ -73,7 +73,7 @@ const MOST_KNOWN: usize = 1000;
 const PATIENCE_WITH_COPIES: Duration = Duration::from_secs(2);
 
 /// How long it is waited at the end for a message that is being taken in: the system may be asked for a name, and be slow.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const LAST_PATIENCE: Duration = Duration::from_millis(4500);
 
 /// Octets of a message that can not be let in, of which its sender is told.
 const LONGEST_HEADER: usize = 64 * 1024;
@@ -372,23 +372,24 @@ impl Collecting {
 
     /// Keeps others from copying what lies here while it is moved, until what this gives is dropped; `None` if somebody
     /// copies it all that time.
-    fn alone(&self, patience: Duration) -> Option<File> {
+    fn alone(&self, patience: Duration) -> io::Result<Option<File>> {
         let began = Instant::now();
-        let folder = File::open(&self.taken).ok()?;
+        let folder = File::open(&self.taken)?;
         while let Err(TryLockError::WouldBlock) = folder.try_lock() {
             if began.elapsed() >= patience {
-                return None;
+                return Ok(None);
             }
             std::thread::park_timeout(LEAST_REST);
         }
         // A file system that has no such locks has no such copies.
-        Some(folder)
+        Ok(Some(folder))
     }
 
     /// Takes in what there is, as long as one look may take.
     fn look(&self, stop: &Stop) -> Result<Looked, QueueError> {
         let began = Instant::now();
-        let Some(_alone) = self.alone(Duration::ZERO) else {
+        let alone = self.alone(Duration::ZERO).map_err(|error| self.broken(error))?;
+        let Some(_alone) = alone else {
             return Ok(Looked {
                 more: true,
                 all_well: false,
