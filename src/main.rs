@@ -25,6 +25,12 @@ use smtpmta::work_queue::{BackupError, QueueError};
 use smtpmta::{addin, console, crash_point, log_book, sendmail, sink, work_queue};
 
 fn main() -> ExitCode {
+    if sendmail::is_set_id() {
+        return complain(
+            Exit::NotAllowed,
+            "smtpmta: started with the rights of two users, as by set-uid or set-gid: expected those of one",
+        );
+    }
     let invocation = match arguments().map(|args| config::read(&args, defaults::machine_name)) {
         Ok(Ok(invocation)) => invocation,
         Ok(Err(wrong)) => return complain(wrong.exit(), &wrong.to_string()),
@@ -75,7 +81,9 @@ fn main() -> ExitCode {
             Ok(()) => Exit::Done.into(),
             Err(wrong) => complain(wrong.exit(), &format!("smtpmta: sink: {wrong}")),
         },
-        Command::Sendmail(asked) => sendmail::run(&invocation.config, asked).into(),
+        Command::Sendmail(asked) => {
+            sendmail::run(&invocation.config, &invocation.origin("spool"), asked).into()
+        }
         Command::Run => run(invocation),
     }
 }
@@ -88,9 +96,11 @@ fn arguments() -> Result<Vec<String>, String> {
     let command = program
         .filter(|name| sendmail::NAMES.contains(name))
         .map(|name| Ok(name.to_owned()));
-    let text = |word: std::ffi::OsString| {
-        word.into_string()
-            .map_err(|word| format!("smtpmta: {word:?}: expected text in UTF-8"))
+    let is_others = command.is_some();
+    let text = |word: std::ffi::OsString| match word.into_string() {
+        // Programs hand over names in any charset, and a message must not be lost for one.
+        Err(word) if is_others => Ok(word.to_string_lossy().into_owned()),
+        text => text.map_err(|word| format!("smtpmta: {word:?}: expected text in UTF-8")),
     };
     command.into_iter().chain(words.map(text)).collect()
 }
@@ -167,6 +177,13 @@ fn ask(spool: &Path, verb: &str, words: &[String], json: bool) -> ExitCode {
         Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => complain(
             Exit::TryLater,
             &format!("smtpmta: the MTA in {} does not answer: {error}", spool.display()),
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => complain(
+            Exit::NotAllowed,
+            &format!(
+                "smtpmta: the MTA in {} may not be asked: {error}",
+                spool.display()
+            ),
         ),
         Err(error) => complain(
             Exit::NotRunning,

@@ -143,6 +143,13 @@ pub fn read(args: &[String], hostname: impl Fn() -> String) -> Result<Invocation
 }
 
 impl Invocation {
+    /// Who decided the option of this name.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Origin {
+        let decided = self.settings.iter().find(|setting| setting.name == name);
+        decided.map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+
     /// Reads the same command line and the file as it is now: what `tell refresh` asks for.
     ///
     /// # Errors

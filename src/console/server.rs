@@ -3,10 +3,10 @@
 //! A request is one line of words, quoted as in a shell where they need it, `--json` first if the answer shall be JSON, then perhaps `--by=NAME`, who asks; the
 //! answer is a line with the exit status, then text up to the end. Never obeys anything itself.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use crate::config::exit::Exit;
 
 /// The socket's name in the spool.
 pub const SOCKET: &str = "control.sock";
+
+/// The folder in the spool in which it is made: with what is in it as long as the socket's own name.
+const UNDER_WAY: &str = "control.st";
 
 /// A request is at most so long: there is room for some thousand IDs.
 pub(super) const LONGEST_REQUEST: u64 = 64 << 10;
@@ -118,8 +121,8 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    let listener = bind(&path)?;
+    let owner = fs::metadata(spool)?.uid();
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
@@ -138,7 +141,7 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
                 let (guest, its_stream, its_addin) =
                     (Arc::clone(&guests), Arc::clone(&stream), to_addin.clone());
                 let alone = move || {
-                    serve(&its_stream, &its_addin);
+                    serve(&its_stream, &its_addin, owner);
                     drop(guest);
                 };
                 let started = std::thread::Builder::new()
@@ -146,35 +149,69 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
                     .spawn(alone);
                 if started.is_err() {
                     // There are no threads left: the others wait for this one.
-                    serve(&stream, &to_addin);
+                    serve(&stream, &to_addin, owner);
                 }
             }
         })?;
     Ok(())
 }
 
-fn serve(stream: &UnixStream, to_addin: &Sender<Request>) {
-    if !may_ask(stream) {
-        return;
+/// Makes the socket where nobody else can get to it, and closes it to others before it gets its place.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let folder = path.with_file_name(UNDER_WAY);
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
-    if let Err(error) = answer(stream, to_addin) {
+    // As short as the one that it will have: there is a bound.
+    let made = folder.join("s");
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&made)?;
+    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    fs::rename(&made, path)?;
+    let _ = fs::remove_dir(&folder);
+    Ok(listener)
+}
+
+fn serve(stream: &UnixStream, to_addin: &Sender<Request>, owner: u32) {
+    let done = match may_ask(stream, owner) {
+        true => answer(stream, to_addin),
+        false => refuse(stream),
+    };
+    if let Err(error) = done {
         log::debug!("console: {error}");
     }
 }
 
-/// Whether whoever has connected is the owner of the spool, or root: the socket was everybody's for a moment when it was
-/// made.
+/// Whether whoever has connected is the owner of the spool, the user of this process, or root. Somebody may have given the
+/// socket other rights.
 #[cfg(target_os = "linux")]
-fn may_ask(stream: &UnixStream) -> bool {
+fn may_ask(stream: &UnixStream, owner: u32) -> bool {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
     let ours = rustix::process::geteuid().as_raw();
-    getsockopt(stream, PeerCredentials).is_ok_and(|peer| [0, ours].contains(&peer.uid()))
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| [0, ours, owner].contains(&peer.uid()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn may_ask(_: &UnixStream) -> bool {
+fn may_ask(_: &UnixStream, _: u32) -> bool {
     true
+}
+
+/// Says so to somebody who may not ask.
+fn refuse(mut stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // What is not read would take the answer away with it.
+    BufReader::new(stream.take(LONGEST_REQUEST)).skip_until(b'\n')?;
+    let status = Exit::NotAllowed.status();
+    writeln!(
+        stream,
+        "{status}\nonly root and the owner of the spool may ask the MTA"
+    )
 }
 
 fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {

@@ -4,22 +4,30 @@
 //! and then away. A crash between the two leaves a file whose ID is in the queue: the next start removes it. So no message
 //! is lost, and none comes twice. Never trusts a file, and never lets one be in the way of others.
 
-use std::fs::{self, DirEntry, File};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, DirEntry, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Uid, User};
 
-use super::folder::{self, FOLDER, REFUSED, TAKEN, WHOLE};
-use super::slip;
+use super::folder::{self, FOLDER, KEPT, REFUSED, TAKEN, WHOLE};
+use super::slip::{self, Excess, Found, Limits, Unread};
+use super::telling::Telling;
+use super::turns::{beyond, in_turns};
+use super::undeliverable::Undeliverable;
 use crate::config::Config;
 use crate::crash_point::{CrashPoint, reach};
 use crate::latest::Latest;
@@ -31,6 +39,12 @@ use crate::work_queue::{Arrival, Origin, QueueError, WorkQueue};
 
 /// Messages that are taken at once.
 const BATCH: usize = 100;
+
+/// One look brings in no more after this long: then it is looked anew who has left mail.
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+
+/// Of what lies there no more is looked at in one look.
+const MOST_FOUND: usize = 100_000;
 
 /// What was put aside is kept, but no more of it than this: it is no mail, and anybody can make it.
 const MOST_REFUSED: usize = 100;
@@ -49,6 +63,20 @@ const LEAST_REST: Duration = Duration::from_millis(5);
 
 /// Rings that are heard at once.
 const RINGS: usize = 64;
+
+/// How long the names of users are remembered, and of how many.
+const KNOWN_FOR: Duration = Duration::from_secs(300);
+/// See [`KNOWN_FOR`].
+const MOST_KNOWN: usize = 1000;
+
+/// How long the start waits for somebody who copies what lies there: that takes moments.
+const PATIENCE_WITH_COPIES: Duration = Duration::from_secs(2);
+
+/// How long it is waited at the end for a message that is being taken in: the system may be asked for a name, and be slow.
+const LAST_PATIENCE: Duration = Duration::from_millis(4500);
+
+/// Octets of a message that can not be let in, of which its sender is told.
+const LONGEST_HEADER: usize = 64 * 1024;
 
 /// What it goes by, until a refresh.
 #[derive(Clone, Debug)]
@@ -81,6 +109,8 @@ pub struct Collector {
     /// Shut down to wake it.
     wake: UnixStream,
     thread: JoinHandle<()>,
+    /// Closed when it ends.
+    ended: Receiver<()>,
 }
 
 impl Collector {
@@ -100,21 +130,34 @@ impl Collector {
             woken,
             bell: None,
             is_told: false,
+            telling: RefCell::default(),
+            names: RefCell::default(),
+            retry_at: Cell::new(None),
+            no_room_for: Cell::new(u64::MAX),
         };
         // Whoever is told that the MTA accepts mail finds the maildrop open.
         work.open();
         // Before housekeeping can forget a message whose file is still there.
         if work.taken.exists()
-            && let Err(error) = work.settle_taken()
+            && let (_alone, Err(error)) = (work.alone(PATIENCE_WITH_COPIES), work.settle_taken())
         {
             log::warn!("what was taken from the maildrop before is not looked at yet: {error}");
         }
         let stop = Stop::default();
         let heard = stop.clone();
+        let (ending, ended) = bounded(0);
         let thread = std::thread::Builder::new()
             .name("maildrop".to_owned())
-            .spawn(move || work.run(&heard))?;
-        Ok(Collector { stop, wake, thread })
+            .spawn(move || {
+                let _ending: Sender<()> = ending;
+                work.run(&heard);
+            })?;
+        Ok(Collector {
+            stop,
+            wake,
+            thread,
+            ended,
+        })
     }
 
     /// Tells it to stop, and waits for nothing.
@@ -123,9 +166,15 @@ impl Collector {
         let _ = self.wake.shutdown(Shutdown::Both);
     }
 
-    /// Stops it when it is through with the message in hand.
+    /// Stops it when it is through with the message in hand, or that takes too long: then the next start takes it in.
     pub fn halt(self) {
         self.order_stop();
+        if self.ended.recv_timeout(LAST_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!(
+                "the maildrop is left while a message is being taken in: the next start goes on with it"
+            );
+            return;
+        }
         // A panic has been logged.
         let _ = self.thread.join();
     }
@@ -142,16 +191,33 @@ struct Collecting {
     bell: Option<UnixDatagram>,
     /// It was said that the maildrop is not open.
     is_told: bool,
+    /// What the log was told of files that are no good.
+    telling: RefCell<Telling>,
+    /// The names of those who have left messages.
+    names: RefCell<Names>,
+    /// What could not be brought in is not tried again before.
+    retry_at: Cell<Option<Instant>>,
+    /// In this look there was no room for a content of so many octets.
+    no_room_for: Cell<u64>,
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Looked {
+    /// There is more to be taken.
+    more: bool,
+    /// All that was taken is in the queue, or was no message.
+    all_well: bool,
 }
 
 /// Why a message is not in the queue.
 enum Trouble {
     /// It is none.
     Refused(String),
-    /// Its file can not be read now.
-    File(io::Error),
-    /// The queue did not take it.
-    Queue(QueueError),
+    /// It is one that can not be let in, and there is nobody who would be told.
+    Unwanted(&'static str),
+    /// That can not be done now.
+    Later(String),
 }
 
 impl Trouble {
@@ -163,14 +229,49 @@ impl Trouble {
             Some(Errno::EACCES | Errno::EPERM) => {
                 Trouble::Refused("its owner lets nobody read it".to_owned())
             }
-            _ => Trouble::File(error),
+            // He could do so for ever.
+            Some(Errno::EAGAIN) => Trouble::Refused("its owner holds a lease on it".to_owned()),
+            _ => Trouble::later(error),
+        }
+    }
+
+    fn later(error: impl fmt::Display) -> Trouble {
+        Trouble::Later(error.to_string())
+    }
+}
+
+impl From<Unread> for Trouble {
+    fn from(unread: Unread) -> Trouble {
+        match unread {
+            Unread::Bad(bad) => Trouble::Refused(bad.0.to_owned()),
+            Unread::File(error) => Trouble::later(error),
         }
     }
 }
 
-impl From<QueueError> for Trouble {
-    fn from(error: QueueError) -> Trouble {
-        Trouble::Queue(error)
+/// What comes of a file.
+struct Coming {
+    arrival: Arrival,
+    /// It is a report in the place of the message, which had too much of this.
+    instead: Option<Excess>,
+}
+
+/// The names of users, for a while: the system may have to ask other hosts for them.
+#[derive(Debug, Default)]
+struct Names {
+    since: Option<Instant>,
+    known: HashMap<u32, String>,
+}
+
+impl Names {
+    fn of(&mut self, uid: u32) -> Who {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > KNOWN_FOR || self.known.len() >= MOST_KNOWN {
+            *self = Names::default();
+        }
+        let known = self.known.entry(uid);
+        let name = known.or_insert_with(|| Who::of(uid).name).clone();
+        Who { uid, name }
     }
 }
 
@@ -211,9 +312,12 @@ impl Collecting {
             let looked = guarded(Task::Addin, || self.look(stop));
             let took = began.elapsed();
             let _ = stop.heard().recv_timeout((took * REST).max(LEAST_REST));
+            let poll = self.settings.take().poll_interval;
             match looked {
-                Some(Ok(true)) => {}
-                Some(Ok(false)) => self.wait(self.settings.take().poll_interval),
+                Some(Ok(Looked { more: true, .. })) => {}
+                Some(Ok(Looked { all_well: true, .. })) => self.wait(poll),
+                // Those who come meanwhile need not wait for what has failed.
+                Some(Ok(_)) => self.wait(poll.min(AFTER_TROUBLE)),
                 Some(Err(error)) => {
                     log::warn!("what lies in the maildrop is not taken in yet: {error}");
                     self.wait_long(stop);
@@ -234,9 +338,9 @@ impl Collecting {
             Ok(bell) => self.bell = Some(bell),
             Err(error) if !self.is_told => {
                 self.is_told = true;
+                let folder = self.maildrop.display();
                 log::warn!(
-                    "{}: other users can leave no mail here, and the MTA does not hear them: {error}",
-                    self.maildrop.display()
+                    "folder=\"{folder}\" other users can leave no mail here, and the MTA does not hear them: {error}"
                 );
             }
             Err(_) => {}
@@ -266,30 +370,88 @@ impl Collecting {
         let _ = stop.heard().recv_timeout(AFTER_TROUBLE);
     }
 
-    /// Takes in what there is, a batch at most; whether there may be more.
-    fn look(&self, stop: &Stop) -> Result<bool, QueueError> {
-        // What was left of the last look, or of another run.
-        let again = self.settle_taken()?;
-        let mut all_well = self.bring_all(&again, stop)?;
-        let taken = self.take().map_err(|error| QueueError::File {
-            path: self.maildrop.clone(),
-            error,
-        })?;
-        all_well &= self.bring_all(&taken, stop)?;
-        Ok(all_well && taken.len() >= BATCH)
+    /// Keeps others from copying what lies here while it is moved, until what this gives is dropped; `None` if somebody
+    /// copies it all that time.
+    fn alone(&self, patience: Duration) -> io::Result<Option<File>> {
+        let began = Instant::now();
+        let folder = File::open(&self.taken)?;
+        while let Err(TryLockError::WouldBlock) = folder.try_lock() {
+            if began.elapsed() >= patience {
+                return Ok(None);
+            }
+            std::thread::park_timeout(LEAST_REST);
+        }
+        // A file system that has no such locks has no such copies.
+        Ok(Some(folder))
+    }
+
+    /// Takes in what there is, as long as one look may take.
+    fn look(&self, stop: &Stop) -> Result<Looked, QueueError> {
+        let began = Instant::now();
+        let alone = self.alone(Duration::ZERO).map_err(|error| self.broken(error))?;
+        let Some(_alone) = alone else {
+            return Ok(Looked {
+                more: true,
+                all_well: false,
+            });
+        };
+        self.no_room_for.set(u64::MAX);
+        let mut all_well = self.retry_at.get().is_none();
+        if self.retry_at.get().is_none_or(|at| at <= began) {
+            // What was left of the last look, or of another run.
+            let again = self.settle_taken()?;
+            all_well = self.bring_all(&again, stop)?;
+            self.retry_at.set(None);
+        }
+        let found = self.found().map_err(|error| self.no_maildrop(error))?;
+        let mut batches = found.chunks(BATCH);
+        for names in batches.by_ref() {
+            let (taken, moved_all) = self.take(names).map_err(|error| self.no_maildrop(error))?;
+            all_well &= moved_all & self.bring_all(&taken, stop)?;
+            if stop.is_given() || began.elapsed() >= LONGEST_LOOK {
+                break;
+            }
+        }
+        if !all_well && self.retry_at.get().is_none() {
+            self.retry_at.set(Some(Instant::now() + AFTER_TROUBLE));
+        }
+        if let Some(rest) = self.telling.borrow_mut().rest(Instant::now()) {
+            log::warn!("{rest}");
+        }
+        Ok(Looked {
+            more: batches.len() > 0 || found.len() >= MOST_FOUND,
+            all_well,
+        })
     }
 
     /// Brings these into the queue; whether all is done that can be.
     fn bring_all(&self, taken: &[MessageId], stop: &Stop) -> Result<bool, QueueError> {
-        let mut all_well = true;
-        for id in taken.iter().take_while(|_| !stop.is_given()) {
-            all_well &= self.bring(*id)?;
+        if taken.is_empty() {
+            return Ok(true);
         }
-        if !taken.is_empty() {
-            // So that a message which has left the queue, and is forgotten there, is not found again.
-            folder::sync(&self.taken).map_err(|error| self.broken(error))?;
-        }
-        Ok(all_well)
+        // A message that has left the queue, and is forgotten there, must not be found again by its file.
+        self.queue.while_nothing_is_forgotten(|| {
+            let mut all_well = true;
+            let mut trouble = None;
+            for id in taken.iter().take_while(|_| !stop.is_given()) {
+                match guarded(Task::Addin, || self.bring(*id)) {
+                    Some(Ok(is_done)) => all_well &= is_done,
+                    Some(Err(error)) => {
+                        trouble = Some(error);
+                        break;
+                    }
+                    None => {
+                        log::error!(
+                            "id={id} its file meets an error in the program, and is kept in {}",
+                            self.taken.display()
+                        );
+                        all_well &= self.put_aside(*id, KEPT);
+                    }
+                }
+            }
+            let synced = folder::sync(&self.taken).map_err(|error| self.broken(error));
+            trouble.map_or(synced, Err).map(|()| all_well)
+        })
     }
 
     fn broken(&self, error: io::Error) -> QueueError {
@@ -299,24 +461,61 @@ impl Collecting {
         }
     }
 
-    /// Moves messages to where nobody else has access, each under an ID of its own.
-    fn take(&self) -> io::Result<Vec<MessageId>> {
-        let mut taken = Vec::new();
+    fn no_maildrop(&self, error: io::Error) -> QueueError {
+        QueueError::File {
+            path: self.maildrop.clone(),
+            error,
+        }
+    }
+
+    /// Tells the log of a file of this user that is no good, unless there are very many of them.
+    fn tell(&self, uid: u32, what: fmt::Arguments<'_>) {
+        if self.telling.borrow_mut().may_tell(uid, Instant::now()) {
+            log::warn!("{what}");
+        }
+    }
+
+    /// The names of what looks like a message, in the order in which they are taken. What does not is tidied.
+    fn found(&self) -> io::Result<Vec<OsString>> {
+        let mut found = Vec::new();
         for entry in fs::read_dir(&self.maildrop)? {
             let entry = entry?;
-            if !entry.file_name().to_string_lossy().starts_with(WHOLE) || !entry.file_type()?.is_file() {
-                self.tidy(&entry);
+            // Its owner has taken it back.
+            let Ok(about) = entry.metadata() else { continue };
+            let name = entry.file_name();
+            if !name.to_string_lossy().starts_with(WHOLE) || !about.is_file() {
+                self.tidy(&entry, &about);
                 continue;
             }
-            let id = self.queue.message_id();
-            match fs::rename(entry.path(), self.place(id)) {
+            found.push((about.uid(), name));
+            if found.len() >= MOST_FOUND {
+                break;
+            }
+        }
+        Ok(in_turns(found))
+    }
+
+    /// Moves messages to where nobody else has access, each under an ID of its own; and whether all could be moved that are
+    /// there.
+    fn take(&self, names: &[OsString]) -> io::Result<(Vec<MessageId>, bool)> {
+        let mut taken = Vec::new();
+        let mut all_well = true;
+        for name in names {
+            let (id, path) = (self.queue.message_id(), self.maildrop.join(name));
+            match fs::rename(&path, self.place(id)) {
                 Ok(()) => taken.push(id),
                 // Its owner has taken it back.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            if taken.len() >= BATCH {
-                break;
+                Err(error) => {
+                    let found = fs::symlink_metadata(&path);
+                    // A folder that somebody has just put in its place is no message, and there may be one behind it.
+                    all_well &= found.as_ref().is_ok_and(Metadata::is_dir);
+                    let uid = found.map_or(0, |found| found.uid());
+                    self.tell(
+                        uid,
+                        format_args!("uid={uid} file={name:?} can not be taken from the maildrop: {error}"),
+                    );
+                }
             }
         }
         if !taken.is_empty() {
@@ -325,14 +524,14 @@ impl Collecting {
             folder::sync(&self.maildrop)?;
             reach(CrashPoint::DropTaken);
         }
-        Ok(taken)
+        Ok((taken, all_well))
     }
 
     /// Removes what somebody has begun long ago, or what was never a message.
-    fn tidy(&self, entry: &DirEntry) {
-        let Ok(found) = entry.metadata() else { return };
+    fn tidy(&self, entry: &DirEntry, found: &Metadata) {
         let now = self.queue.moment().certain.0 / 1_000_000;
-        if now.saturating_sub(found.mtime()) < LITTER {
+        // Nobody can choose this one.
+        if now.saturating_sub(found.ctime()) < LITTER {
             return;
         }
         let path = entry.path();
@@ -340,13 +539,11 @@ impl Collecting {
             true => fs::remove_dir(&path),
             false => fs::remove_file(&path),
         };
+        let (uid, name) = (found.uid(), entry.file_name());
+        let told = format_args!("uid={uid} file={name:?} has not become a message in a day");
         match removed {
-            Ok(()) => log::warn!(
-                "{:?} by user {} has not become a message in a day, and is removed",
-                path.display().to_string(),
-                found.uid()
-            ),
-            Err(error) => log::debug!("{:?}: {error}", path.display().to_string()),
+            Ok(()) => self.tell(uid, format_args!("{told}, and is removed")),
+            Err(error) => log::debug!("{told}, and can not be removed: {error}"),
         }
     }
 
@@ -355,15 +552,12 @@ impl Collecting {
     fn settle_taken(&self) -> Result<Vec<MessageId>, QueueError> {
         let entries = fs::read_dir(&self.taken).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut again = Vec::new();
-        let (mut refused, mut changed) = (0, false);
+        let (mut refused, mut changed) = (Vec::new(), false);
         for entry in entries.map_err(|error| self.broken(error))? {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.ends_with(REFUSED) {
-                refused += 1;
-                if refused > MOST_REFUSED {
-                    remove(&entry.path());
-                }
+                refused.push(entry.path());
                 continue;
             }
             let Ok(id) = name.parse::<MessageId>() else {
@@ -379,6 +573,11 @@ impl Collecting {
                 changed = true;
             }
         }
+        if refused.len() > MOST_REFUSED {
+            let of = |path: PathBuf| (owner(&path), path);
+            let gone = beyond(MOST_REFUSED, refused.into_iter().map(of));
+            gone.iter().for_each(|path| remove(path));
+        }
         if changed {
             folder::sync(&self.taken).map_err(|error| self.broken(error))?;
         }
@@ -390,67 +589,136 @@ impl Collecting {
     }
 
     /// Brings a message into the queue; whether all is done that can be.
+    ///
+    /// # Errors
+    /// When the queue takes no message at all.
     fn bring(&self, id: MessageId) -> Result<bool, QueueError> {
         let path = self.place(id);
+        let uid = owner(&path);
         let read = folder::open(&path)
             .map_err(Trouble::of_opening)
-            .and_then(|file| self.arrival(id, file));
-        match read {
-            Ok(arrival) => {
+            .and_then(|file| self.coming(id, file));
+        let trouble = match read {
+            Ok(Coming { arrival, instead }) => {
                 let told = format!(
-                    "id={id} from=<{}> to={} size={} client={} {}",
+                    "id={id} from=<{}> recipients={} size={} client={} uid={uid}",
                     arrival.reverse_path,
                     arrival.recipients.len(),
                     arrival.content.size(),
                     arrival.client,
-                    arrival.helo,
                 );
-                self.queue.put_and_kick(arrival, vec![self.omsgcnv.clone()])?;
-                reach(CrashPoint::DropCommitted);
-                log::info!("{told} stored");
-                remove(&path);
-                Ok(true)
-            }
-            Err(Trouble::Refused(why)) => {
-                log::warn!(
-                    "{} is no message from the maildrop, and put aside: {why}",
-                    path.display()
-                );
-                let aside = self.taken.join(format!("{id}{REFUSED}"));
-                if let Err(error) = fs::rename(&path, &aside) {
-                    log::warn!("{}: {error}", path.display());
-                    return Ok(false);
+                let stored = self.queue.put_and_kick(arrival, vec![self.omsgcnv.clone()]);
+                match (stored, instead) {
+                    (Ok(()), None) => {
+                        reach(CrashPoint::DropCommitted);
+                        log::info!("{told} stored");
+                        remove(&path);
+                        return Ok(true);
+                    }
+                    (Ok(()), Some(excess)) => {
+                        reach(CrashPoint::DropCommitted);
+                        let why = excess.words();
+                        self.tell(
+                            uid,
+                            format_args!("{told} a report to its sender is stored in its place: {why}"),
+                        );
+                        remove(&path);
+                        return Ok(true);
+                    }
+                    (Err(error), _) if error.is_about_all() => return Err(error),
+                    (Err(error), _) => Trouble::later(error),
                 }
-                Ok(true)
             }
-            Err(Trouble::File(error)) => {
-                log::warn!("{}: {error}; it is tried again", path.display());
-                Ok(false)
+            Err(trouble) => trouble,
+        };
+        Ok(match trouble {
+            Trouble::Refused(why) => {
+                self.tell(
+                    uid,
+                    format_args!("id={id} uid={uid} is no message from the maildrop, and put aside: {why}"),
+                );
+                self.put_aside(id, REFUSED)
             }
-            Err(Trouble::Queue(error)) => Err(error),
+            Trouble::Unwanted(why) => {
+                let folder = self.taken.display();
+                self.tell(
+                    uid,
+                    format_args!("id={id} uid={uid} is kept in {folder}, for nobody is to be told: {why}"),
+                );
+                self.put_aside(id, KEPT)
+            }
+            Trouble::Later(why) => {
+                self.tell(
+                    uid,
+                    format_args!("id={id} uid={uid} is tried again, from its file: {why}"),
+                );
+                false
+            }
+        })
+    }
+
+    /// Gives a file a name under which it is not taken in; whether that could be done.
+    fn put_aside(&self, id: MessageId, ending: &str) -> bool {
+        let path = self.place(id);
+        // An empty folder is of no use to anybody.
+        if fs::remove_dir(&path).is_ok() {
+            return true;
         }
+        let aside = fs::rename(&path, self.taken.join(format!("{id}{ending}")));
+        if let Err(error) = &aside {
+            log::warn!("id={id} can not be put aside: {error}");
+        }
+        aside.is_ok()
     }
 
     /// What lies in a file, as it comes into the queue.
-    fn arrival(&self, id: MessageId, mut file: File) -> Result<Arrival, Trouble> {
+    fn coming(&self, id: MessageId, mut file: File) -> Result<Coming, Trouble> {
         let refused = |why: &str| Trouble::Refused(why.to_owned());
-        let found = file.metadata().map_err(Trouble::File)?;
-        if !found.is_file() {
-            return Err(refused("it is no regular file"));
-        }
-        if found.nlink() != 1 {
-            return Err(refused("it has another name, too"));
+        let found = file.metadata().map_err(Trouble::later)?;
+        let folder = fs::metadata(&self.maildrop).map_err(Trouble::later)?;
+        if let Some(fault) = folder::fault(&found, &folder) {
+            return Err(refused(fault));
         }
         let settings = self.settings.take();
-        let longest = slip::longest(settings.max_recipients);
-        let (slip, size) =
-            slip::of(&file, settings.max_message_size, longest).map_err(|bad| refused(bad.0))?;
-        if slip.to.len() > settings.max_recipients {
-            return Err(refused("it has more recipients than --max-recipients"));
+        let limits = Limits {
+            size: settings.max_message_size,
+            recipients: settings.max_recipients,
+        };
+        let Found { slip, size, excess } = slip::of(&file, limits)?;
+        let who = self.names.borrow_mut().of(found.uid());
+        if let Some(excess) = excess {
+            let mut begin = vec![
+                0;
+                size.min(LONGEST_HEADER as u64)
+                    .try_into()
+                    .unwrap_or(LONGEST_HEADER)
+            ];
+            file.read_exact_at(&mut begin, 0)
+                .map_err(|error| Trouble::from(Unread::from(error)))?;
+            let undeliverable = Undeliverable {
+                id,
+                slip: &slip,
+                excess,
+                begin: &begin,
+                hostname: &settings.hostname,
+                date: &self.queue.arrival(id).to_rfc5322(),
+            };
+            let report = undeliverable.report().ok_or(Trouble::Unwanted(excess.words()))?;
+            return Ok(Coming {
+                arrival: Arrival {
+                    client: who.name,
+                    helo: format!("uid {}", who.uid),
+                    ..report
+                },
+                instead: Some(excess),
+            });
         }
-        let who = Who::of(found.uid());
+        if size >= self.no_room_for.get() {
+            return Err(Trouble::Later("there is no room for it".to_owned()));
+        }
         let mut writer = self.queue.content_writer(id);
-        writer.write(self.head(id, &who, &settings, slip.wants_message_id).as_bytes())?;
+        let head = self.head(id, &who, &settings, slip.wants_message_id);
+        self.wrote(size, writer.write(head.as_bytes()))?;
         let mut left = size;
         let mut is_first = true;
         let mut buffer = vec![0; 64 * 1024];
@@ -460,7 +728,7 @@ impl Collecting {
                 Ok(0) => return Err(refused("it has become shorter")),
                 Ok(octets) => octets,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Trouble::File(error)),
+                Err(error) => return Err(Trouble::later(error)),
             };
             left -= octets as u64;
             // RFC 5322 3.5: a message has no NUL. Whoever takes one away later could make an end of what is none.
@@ -468,16 +736,16 @@ impl Collecting {
             for part in parts.filter(|part| !part.is_empty()) {
                 if is_first && matches!(part[0], b' ' | b'\t') {
                     // It would be more of our Received line: there is no header, and here the body begins.
-                    writer.write(b"\r\n")?;
+                    self.wrote(size, writer.write(b"\r\n"))?;
                 }
                 is_first = false;
-                writer.write(part)?;
+                self.wrote(size, writer.write(part))?;
             }
         }
-        let content = writer.finish()?;
+        let content = self.wrote(size, writer.finish())?;
         let mut addresses = slip.to.iter().map(|to| &to.path).chain(&slip.from.0);
         let utf8 = addresses.any(Mailbox::needs_utf8);
-        Ok(Arrival {
+        let arrival = Arrival {
             client: who.name,
             helo: format!("uid {}", who.uid),
             envelope_id: slip.envelope_id,
@@ -485,6 +753,20 @@ impl Collecting {
             body: slip.body,
             utf8,
             ..Arrival::new(id, Origin::Local, slip.from, slip.to, content)
+        };
+        Ok(Coming {
+            arrival,
+            instead: None,
+        })
+    }
+
+    /// What came of writing a content of this size. Others may be smaller, and find room.
+    fn wrote<T>(&self, size: u64, written: Result<T, QueueError>) -> Result<T, Trouble> {
+        written.map_err(|error| {
+            if error.is_out_of_space() {
+                self.no_room_for.set(size);
+            }
+            Trouble::later(error)
         })
     }
 
@@ -507,11 +789,21 @@ impl Collecting {
 
 /// Removes a file. One that stays is found by the next look.
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != ErrorKind::NotFound
-    {
-        log::warn!("{}: {error}", path.display());
+    let Err(error) = fs::remove_file(path) else { return };
+    if error.kind() == ErrorKind::NotFound || fs::remove_dir(path).is_ok() {
+        return;
     }
+    let file = path.file_name().unwrap_or_default();
+    match path.is_dir() {
+        // Somebody else's, who may go on filling it.
+        true => log::debug!("file={file:?} can not be removed: {error}"),
+        false => log::warn!("file={file:?} can not be removed: {error}"),
+    }
+}
+
+/// Whose a file is that is where nobody else has access.
+fn owner(path: &Path) -> u32 {
+    fs::symlink_metadata(path).map_or(0, |found| found.uid())
 }
 
 #[cfg(test)]
@@ -525,7 +817,11 @@ mod tests {
 
     /// A queue, and what brings mail into it, without its thread.
     fn collecting(folder: &Path) -> Collecting {
-        let queue = WorkQueue::open(folder, Clock::System).unwrap();
+        collecting_by(folder, Clock::System)
+    }
+
+    fn collecting_by(folder: &Path, clock: Clock) -> Collecting {
+        let queue = WorkQueue::open(folder, clock).unwrap();
         let (_, woken) = UnixStream::pair().unwrap();
         let settings = Settings {
             hostname: "mta.test".to_owned(),
@@ -542,6 +838,10 @@ mod tests {
             woken,
             bell: None,
             is_told: false,
+            telling: RefCell::default(),
+            names: RefCell::default(),
+            retry_at: Cell::new(None),
+            no_room_for: Cell::new(u64::MAX),
         };
         work.open();
         work
@@ -558,7 +858,14 @@ mod tests {
     }
 
     fn look(work: &Collecting) -> bool {
-        work.look(&Stop::default()).unwrap()
+        work.look(&Stop::default()).unwrap().more
+    }
+
+    /// Moves all that lies there, and brings none of it.
+    fn take(work: &Collecting) -> Vec<MessageId> {
+        let (taken, all_well) = work.take(&work.found().unwrap()).unwrap();
+        assert!(all_well);
+        taken
     }
 
     /// The content of all that is in SMTP.BOX.
@@ -625,7 +932,7 @@ mod tests {
         let spool = tempfile::tempdir().unwrap();
         let work = collecting(spool.path());
         leave(spool.path(), "one\n", "to <amy@mta.test>\n");
-        let taken = work.take().unwrap();
+        let taken = take(&work);
         let kept = spool.path().join("kept");
         fs::copy(work.place(taken[0]), &kept).unwrap();
         assert!(work.bring(taken[0]).unwrap());
@@ -636,7 +943,7 @@ mod tests {
         assert!(names(&work.taken).is_empty());
         // It came before the commit.
         leave(spool.path(), "two\n", "to <amy@mta.test>\n");
-        work.take().unwrap();
+        take(&work);
         look(&work);
         assert_eq!(contents(&work).len(), 2);
         assert!(names(&work.taken).is_empty());
@@ -662,11 +969,20 @@ mod tests {
         leave(spool.path(), "good\n", "to <amy@mta.test>\n");
         look(&work);
         let contents = contents(&work);
-        assert_eq!(contents.len(), 1);
-        assert!(contents[0].ends_with("\r\ngood\n"), "{contents:?}");
+        let is_report = |content: &&String| content.contains("Subject: DELIVERY FAILURE");
+        let (reports, good): (Vec<&String>, Vec<_>) = contents.iter().partition(is_report);
+        assert!(good.len() == 1 && good[0].ends_with("\r\ngood\n"), "{contents:?}");
+        // These were acknowledged when they were left: their sender is told.
+        for why in [
+            "larger than --max-message-size",
+            "more recipients than --max-recipients",
+        ] {
+            let of = |report: &&&String| report.contains("To: bob@mta.test") && report.contains(why);
+            assert_eq!(reports.iter().filter(of).count(), 1, "{why}: {contents:?}");
+        }
         let aside = names(&work.taken);
         assert!(aside.iter().all(|name| name.ends_with(REFUSED)), "{aside:?}");
-        assert_eq!(aside.len(), 5, "{aside:?}");
+        assert_eq!(aside.len(), 3, "{aside:?}");
         assert_eq!(
             names(&work.maildrop).len(),
             2,
@@ -687,22 +1003,152 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_become_a_message_is_removed_after_a_day() {
+    fn what_nobody_is_told_of_is_kept_whatever_others_leave() {
         let spool = tempfile::tempdir().unwrap();
         let work = collecting(spool.path());
-        let draft = Draft::begin(spool.path()).unwrap();
-        let old = work.maildrop.join("new-old");
-        fs::create_dir(work.maildrop.join("old")).unwrap();
-        let file = File::create(&old).unwrap();
-        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
-        file.set_modified(long_ago).unwrap();
-        File::open(work.maildrop.join("old"))
-            .unwrap()
-            .set_modified(long_ago)
-            .unwrap();
+        let text = "smtpmta maildrop 1\nfrom <>\nto <amy@mta.test>\n";
+        let mut draft = Draft::begin(spool.path()).unwrap();
+        draft.write(&[b'x'; 100_001]).unwrap();
+        draft.leave(&Slip::parse(text).unwrap()).unwrap();
+        for number in 0..MOST_REFUSED + 20 {
+            fs::write(work.maildrop.join(format!("{WHOLE}{number}")), "garbage").unwrap();
+        }
+        while look(&work) {}
         look(&work);
-        let left = names(&work.maildrop);
-        assert!(left.len() == 1 && left[0] != "new-old", "{left:?}");
+        let kept: Vec<String> = names(&work.taken);
+        let is_kept = |name: &&String| name.ends_with(KEPT);
+        assert_eq!(kept.iter().filter(is_kept).count(), 1, "{kept:?}");
+        assert!(contents(&work).is_empty());
+    }
+
+    #[test]
+    fn what_can_not_be_taken_keeps_nobody_waiting() {
+        let spool = tempfile::tempdir().unwrap();
+        let work = collecting(spool.path());
+        leave(spool.path(), "good\n", "to <amy@mta.test>\n");
+        let mut found = work.found().unwrap();
+        fs::create_dir_all(work.maildrop.join("mail-0/within")).unwrap();
+        fs::create_dir(work.maildrop.join("mail-1")).unwrap();
+        fs::write(work.maildrop.join("mail-2"), "").unwrap();
+        // A folder that the system does not let go, two that were put in the place of files, and a name that leads nowhere.
+        let hostile = ["mail-0/.", "mail-0", "mail-1", "mail-2/x", "mail-3"];
+        found.splice(0..0, hostile.map(OsString::from));
+        let (taken, all_well) = work.take(&found).unwrap();
+        assert_eq!((taken.len(), all_well), (3, false));
+        assert!(work.bring_all(&taken, &Stop::default()).unwrap());
+        assert_eq!(contents(&work).len(), 1);
+        // Nor does the folder that has something in it.
+        assert!(work.look(&Stop::default()).unwrap().all_well);
+        let aside = names(&work.taken);
+        assert!(
+            aside.len() == 2 && aside.iter().all(|name| name.ends_with(REFUSED)),
+            "{aside:?}"
+        );
+        let why = |code: Errno| Trouble::of_opening(io::Error::from_raw_os_error(code as i32));
+        assert!(matches!(why(Errno::EAGAIN), Trouble::Refused(_)), "a lease");
+        assert!(matches!(why(Errno::EIO), Trouble::Later(_)));
+    }
+
+    #[test]
+    fn what_can_not_be_stored_now_keeps_nobody_waiting_and_is_tried_again() {
+        let spool = tempfile::tempdir().unwrap();
+        let work = collecting(spool.path());
+        for number in 0..3 {
+            leave(spool.path(), &"x".repeat(90_000 + number), "to <amy@mta.test>\n");
+            leave(spool.path(), "small\n", "to <amy@mta.test>\n");
+        }
+        // Large contents have no place.
+        let content = spool.path().join("content");
+        let elsewhere = spool.path().join("elsewhere");
+        fs::rename(&content, &elsewhere).unwrap();
+        fs::write(&content, "").unwrap();
+        let looked = work.look(&Stop::default()).unwrap();
+        assert_eq!((contents(&work).len(), looked.all_well), (3, false));
+        fs::remove_file(&content).unwrap();
+        fs::rename(&elsewhere, &content).unwrap();
+        // Whoever rings does not have it tried all the time.
+        look(&work);
+        assert_eq!(contents(&work).len(), 3);
+        work.retry_at.set(Some(Instant::now()));
+        assert!(work.look(&Stop::default()).unwrap().all_well);
+        assert_eq!(contents(&work).len(), 6);
+        assert!(names(&work.taken).is_empty());
+    }
+
+    #[test]
+    fn while_somebody_copies_the_spool_nothing_is_moved_and_while_something_is_moved_nothing_is_forgotten() {
+        let spool = tempfile::tempdir().unwrap();
+        let work = collecting(spool.path());
+        leave(spool.path(), "one\n", "to <amy@mta.test>\n");
+        let copying = File::open(&work.taken).unwrap();
+        copying.lock_shared().unwrap();
+        assert!(look(&work), "it is there still");
+        assert!(names(&work.taken).is_empty() && contents(&work).is_empty());
+        drop(copying);
+        look(&work);
+        assert_eq!(contents(&work).len(), 1);
+        let (queue, (told, forgotten)) = (work.queue.clone(), bounded(1));
+        let forgets = work.queue.while_nothing_is_forgotten(|| {
+            let forget = move || told.send(queue.forget(Duration::ZERO).unwrap());
+            let forgets = std::thread::spawn(forget);
+            assert!(forgotten.recv_timeout(Duration::from_millis(50)).is_err());
+            forgets
+        });
+        forgotten.recv().unwrap();
+        forgets.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_was_made_elsewhere_is_not_taken_for_its_owners() {
+        let spool = tempfile::tempdir().unwrap();
+        let work = collecting(spool.path());
+        leave(spool.path(), "moved\n", "to <amy@mta.test>\n");
+        let path = work.maildrop.join(&work.found().unwrap()[0]);
+        if std::os::unix::fs::chown(&path, None, Some(65534)).is_err() {
+            // Only root can make one of another group.
+            return;
+        }
+        look(&work);
+        assert!(contents(&work).is_empty());
+        assert!(names(&work.taken)[0].ends_with(REFUSED));
+    }
+
+    #[test]
+    fn where_the_database_is_gone_no_message_is_taken_to_be_in_it() {
+        let spool = tempfile::tempdir().unwrap();
+        let work = collecting(spool.path());
+        leave(spool.path(), "one\n", "to <amy@mta.test>\n");
+        // A reader has it open.
+        contents(&work);
+        fs::remove_file(spool.path().join("queue.db")).unwrap();
+        for _ in 0..2 {
+            let error = work.look(&Stop::default()).unwrap_err();
+            assert!(matches!(error, QueueError::Lost(_)), "{error}");
+            work.retry_at.set(None);
+            assert_eq!(names(&work.taken).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_does_not_become_a_message_is_removed_after_a_day_whatever_it_says_of_its_age() {
+        let spool = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Clock::System.now());
+        let work = collecting_by(spool.path(), clock.clone());
+        let draft = Draft::begin(spool.path()).unwrap();
+        let folders = ["old", "filled"].map(|name| work.maildrop.join(name));
+        folders.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        fs::write(folders[1].join("file"), "").unwrap();
+        for (name, at) in [("past", 1), ("future", 4_000_000_000)] {
+            let file = File::create(work.maildrop.join(name)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(at))
+                .unwrap();
+        }
+        clock.advance(Duration::from_secs(23 * 3600));
+        look(&work);
+        assert_eq!(names(&work.maildrop).len(), 5);
+        clock.advance(Duration::from_secs(2 * 3600));
+        look(&work);
+        assert_eq!(names(&work.maildrop), ["filled"]);
         drop(draft);
     }
 }

@@ -4,7 +4,7 @@
 //! owner look what there is. A file is its owner's; its group is that of the folder, so that the MTA can read it and others
 //! can not. Never decides what becomes of a message.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -23,55 +23,96 @@ pub const TAKEN: &str = "maildrop-taken";
 const BELL: &str = "maildrop.sock";
 
 /// What the name of a message begins with that is whole.
-pub(super) const WHOLE: &str = "mail-";
+pub(crate) const WHOLE: &str = "mail-";
 /// And that of one which somebody still writes.
 const BEGUN: &str = "new-";
 
 /// How the name of something ends that is no message.
 pub(super) const REFUSED: &str = ".refused";
+/// And that of a message which is kept for the operator: it may be somebody's mail.
+pub(super) const KEPT: &str = ".kept";
 
 /// The folder as it is made, before others are let in.
 const CLOSED: u32 = 0o700;
 /// Everybody may make files, and nobody removes those of others; whatever is made is of the folder's group.
 const OPEN: u32 = 0o3733;
-/// Through the spool everybody has to get to it, and may look at nothing.
-const PASSAGE: u32 = 0o011;
+/// The sign that whatever is made in a folder is of its group.
+const OF_FOLDER: u32 = 0o2000;
+/// Through the spool everybody has to get to it, and may look at nothing: others, and whoever is of the spool's group. What
+/// stands in the spool is closed to those who could not get to it before.
+const PASSAGE: [(u32, u32); 2] = [(0o001, 0o007), (0o010, 0o070)];
 /// Everybody may ring.
 const ANYBODY_RINGS: u32 = 0o622;
-
-/// What stands in the spool and was made while nobody else could get there: it is closed before they can.
-const OURS: [&str; 4] = ["queue.db", "queue.db-wal", "queue.db-shm", "smtpmta.pid"];
 
 /// A path for a socket is at most so long: `sun_path` on Linux, and less elsewhere.
 const LONGEST_SOCKET_PATH: usize = 100;
 
-/// Makes the folders, and lets others in. That is done once: what the owner of the spool changes afterwards stays so.
+/// Makes the folders, and lets others in. That is done once: what the owner of the spool changes afterwards stays so. That
+/// it was done is said by the second folder.
 ///
 /// # Errors
-/// When they can not be made, or the spool is somebody else's.
+/// When they can not be made, or the spool or something in it is somebody else's.
 pub(super) fn open_to_all(spool: &Path) -> io::Result<()> {
-    let folder = spool.join(FOLDER);
-    for path in [&folder, &spool.join(TAKEN)] {
-        match DirBuilder::new().mode(CLOSED).create(path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-    }
-    if fs::symlink_metadata(&folder)?.mode() & 0o7777 != CLOSED {
+    let (folder, taken) = (spool.join(FOLDER), spool.join(TAKEN));
+    if [&folder, &taken].iter().all(|path| path.exists()) {
         return Ok(());
     }
-    for name in OURS {
-        match fs::set_permissions(spool.join(name), Permissions::from_mode(0o600)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
     let mode = fs::metadata(spool)?.mode() & 0o7777;
-    fs::set_permissions(spool, Permissions::from_mode(mode | PASSAGE))?;
-    // Last: who finds it so finds all of it done.
+    let closed_before = PASSAGE.iter().filter(|(passage, _)| mode & passage == 0);
+    let (passage, closed) = closed_before.fold((0, 0), |(all, rights), (one, of)| (all | one, rights | of));
+    if passage != 0 {
+        close(spool, closed)?;
+        fs::set_permissions(spool, Permissions::from_mode(mode | passage))?;
+    }
+    // Nothing is left here before somebody looks.
+    make(&folder)?;
     fs::set_permissions(&folder, Permissions::from_mode(OPEN))?;
+    if fs::metadata(&folder)?.mode() & OF_FOLDER == 0 {
+        log::warn!(
+            "folder=\"{}\" what others leave there is not of its group, and can be read by everybody who knows its name",
+            folder.display()
+        );
+    }
     sync(&folder)?;
+    make(&taken)?;
     sync(spool)
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(CLOSED).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes these rights from all that stands in the spool: it was put there while nobody else could get to it.
+fn close(spool: &Path, rights: u32) -> io::Result<()> {
+    for entry in fs::read_dir(spool)? {
+        let entry = entry?;
+        let (name, path) = (entry.file_name(), entry.path());
+        if [FOLDER, BELL].iter().any(|ours| name == *ours) {
+            continue;
+        }
+        let found = match entry.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        let mode = found.mode() & 0o7777;
+        if found.is_symlink() || mode & rights == 0 {
+            continue;
+        }
+        let closed = mode & !rights;
+        fs::set_permissions(&path, Permissions::from_mode(closed)).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} can not be closed to them: {error}", path.display()),
+            )
+        })?;
+        log::info!(
+            "file={name:?} mode={closed:04o} closed to others, who get through the spool now; it was {mode:04o}"
+        );
+    }
+    Ok(())
 }
 
 /// Hangs up the doorbell. One that a crash left behind is replaced.
@@ -125,13 +166,27 @@ const PASS: i32 = OFlag::O_PATH.bits();
 const PASS: i32 = 0;
 
 /// Whether a file of this name is a whole message, in either of the two folders.
-pub(super) fn is_whole(path: &Path) -> bool {
+pub(crate) fn is_whole(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(WHOLE) || name.parse::<crate::work_queue::id::MessageId>().is_ok()
 }
 
+/// Why this file, which lies or lay in this folder, is not to be taken for its owner's message, if it is not.
+pub(crate) fn fault(file: &Metadata, folder: &Metadata) -> Option<&'static str> {
+    if !file.is_file() {
+        Some("it is no regular file")
+    } else if file.nlink() != 1 {
+        Some("it has another name, too")
+    } else if folder.mode() & OF_FOLDER != 0 && file.gid() != folder.gid() {
+        // Whatever is made there has its group. Somebody else may have moved it in, who may write where it was.
+        Some("it was not made in the maildrop")
+    } else {
+        None
+    }
+}
+
 /// Opens a file that somebody else has put there. Never follows a link, and never waits for a pipe.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     OpenOptions::new()
         .read(true)
@@ -301,6 +356,17 @@ mod tests {
         spool
     }
 
+    /// What stood in a spool, in the days when nobody else could get there.
+    const OURS: [&str; 7] = [
+        "queue.db",
+        "queue.db-wal",
+        "queue.db-shm",
+        "smtpmta.pid",
+        "queue.db.bak",
+        "log",
+        "key.pem",
+    ];
+
     #[test]
     fn others_get_to_the_maildrop_and_to_nothing_else() {
         let spool = spool();
@@ -321,9 +387,27 @@ mod tests {
         DirBuilder::new().mode(CLOSED).create(&maildrop).unwrap();
         open_to_all(spool.path()).unwrap();
         assert_eq!(mode(&maildrop), OPEN);
-        fs::set_permissions(spool.path(), Permissions::from_mode(0o700)).unwrap();
+        for path in [spool.path(), &maildrop] {
+            fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+        }
         open_to_all(spool.path()).unwrap();
-        assert_eq!(mode(spool.path()), 0o700);
+        assert_eq!((mode(spool.path()), mode(&maildrop)), (0o700, 0o700));
+    }
+
+    #[test]
+    fn whom_the_operator_had_let_in_can_still_read() {
+        for (before, after, file) in [
+            (0o2750, 0o2751, 0o640),
+            (0o755, 0o755, 0o644),
+            (0o701, 0o711, 0o604),
+        ] {
+            let spool = spool();
+            fs::set_permissions(spool.path(), Permissions::from_mode(before)).unwrap();
+            open_to_all(spool.path()).unwrap();
+            let found = (mode(spool.path()), mode(&spool.path().join("log")));
+            assert_eq!(found, (after, file), "{before:o}");
+            assert_eq!(mode(&spool.path().join(FOLDER)), OPEN, "{before:o}");
+        }
     }
 
     #[test]
@@ -344,8 +428,12 @@ mod tests {
         assert!(left.len() == 1 && is_whole(&path), "{left:?}");
         assert_eq!(mode(&path), 0o600);
         let file = open(&path).unwrap();
-        let (read, size) = slip::of(&file, 100, slip::LONGEST).unwrap();
-        assert_eq!((read, size), (slip(), 6));
+        let limits = slip::Limits {
+            size: 100,
+            recipients: 1,
+        };
+        let found = slip::of(&file, limits).unwrap();
+        assert_eq!((found.slip, found.size), (slip(), 6));
         assert_eq!(slip().to[0].path, Mailbox::parse("amy@a.example").unwrap());
     }
 

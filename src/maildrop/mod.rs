@@ -11,14 +11,25 @@
 mod collector;
 mod folder;
 mod slip;
+mod telling;
+mod turns;
+mod undeliverable;
 
 pub use collector::{Collector, Settings};
 pub use folder::{Draft, FOLDER, TAKEN};
+pub(crate) use folder::{WHOLE, fault, is_whole, open};
 pub use slip::{BadSlip, Slip};
 
-use std::fs::{self, File};
-use std::io;
 use std::path::Path;
+use std::{fs, io};
+
+use slip::Limits;
+
+/// What is shown of a message: it may be anybody's.
+const SHOWN: Limits = Limits {
+    size: u64::MAX,
+    recipients: 1000,
+};
 
 /// A message that lies in the maildrop of a spool, or was taken from there and is not in the queue yet.
 #[derive(Debug)]
@@ -46,16 +57,15 @@ pub fn walk(spool: &Path, mut show: impl FnMut(&Left) -> bool) -> io::Result<()>
             }
             // It may be taken in at this moment, and what is no message is the MTA's to tell of.
             let Ok(file) = folder::open(&path) else { continue };
-            let Ok((slip, size)) = left(&file) else { continue };
+            let Ok(found) = slip::of(&file, SHOWN) else {
+                continue;
+            };
             let at = file.metadata().map_or(0, |found| found.mtime());
+            let (slip, size) = (found.slip, found.size);
             if !show(&Left { slip, size, at }) {
                 return Ok(());
             }
         }
     }
     Ok(())
-}
-
-fn left(file: &File) -> Result<(Slip, u64), BadSlip> {
-    slip::of(file, u64::MAX, slip::LONGEST)
 }

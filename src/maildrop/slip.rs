@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
 use crate::smtp::command::Body;
@@ -23,8 +24,8 @@ const DIGITS: usize = 20;
 /// The length of that line.
 const LAST: usize = CONTENT.len() + DIGITS + 1;
 
-/// A slip is never longer than this, however many recipients are let in.
-pub(super) const LONGEST: u64 = 64 << 20;
+/// No more of a slip is read than this, however many recipients are let in.
+const LONGEST: u64 = 64 << 20;
 
 /// Octets of a line for a recipient, at most: a path, NOTIFY and ORCPT.
 const LONGEST_RECIPIENT: u64 = 1024;
@@ -49,6 +50,59 @@ pub struct Slip {
 /// What lies there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadSlip(pub &'static str);
+
+/// How much a message may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Octets of content.
+    pub(super) size: u64,
+    /// Recipients: no more of them are read.
+    pub(super) recipients: usize,
+}
+
+/// What lies in a file that is a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its slip; of too many recipients the first ones.
+    pub(super) slip: Slip,
+    /// Octets of content before it.
+    pub(super) size: u64,
+    /// What it has too much of, if it has.
+    pub(super) excess: Option<Excess>,
+}
+
+/// What is beyond the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// The content.
+    Size,
+    /// The recipients.
+    Recipients,
+}
+
+/// Why a file is not to be read as a message.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is none.
+    Bad(BadSlip),
+    /// The system does not give it back now: it may be one.
+    File(io::Error),
+}
+
+impl From<BadSlip> for Unread {
+    fn from(bad: BadSlip) -> Unread {
+        Unread::Bad(bad)
+    }
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Unread {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => Unread::Bad(BadSlip("it has become shorter")),
+            _ => Unread::File(error),
+        }
+    }
+}
 
 impl fmt::Display for BadSlip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,6 +155,11 @@ impl Slip {
     /// # Errors
     /// When it is something else.
     pub fn parse(text: &str) -> Result<Slip, BadSlip> {
+        Slip::read(text, usize::MAX).map(|(slip, _)| slip)
+    }
+
+    /// The same, with so many recipients at most; and whether these are all.
+    fn read(text: &str, most: usize) -> Result<(Slip, bool), BadSlip> {
         let lines = text.strip_suffix('\n').ok_or(BadSlip("it is cut off"))?;
         let mut lines = lines.split('\n');
         if lines.next() != Some(TITLE) {
@@ -117,11 +176,19 @@ impl Slip {
             body: None,
             wants_message_id: false,
         };
-        let is_read = rest.is_empty() && lines.all(|line| slip.take(line).is_some());
-        match (is_read, slip.to.is_empty()) {
-            (false, _) => Err(BadSlip("a line of it is malformed")),
-            (true, true) => Err(BadSlip("it has no recipient")),
-            (true, false) => Ok(slip),
+        if !rest.is_empty() {
+            return Err(BadSlip("its sender is malformed"));
+        }
+        for line in lines {
+            // What is beyond is not looked at: it would be held in memory.
+            if slip.to.len() >= most && line.starts_with("to ") {
+                return Ok((slip, false));
+            }
+            slip.take(line).ok_or(BadSlip("a line of it is malformed"))?;
+        }
+        match slip.to.is_empty() {
+            true => Err(BadSlip("it has no recipient")),
+            false => Ok((slip, true)),
         }
     }
 
@@ -162,36 +229,43 @@ pub(super) fn last_line(content: u64) -> String {
 }
 
 /// The most octets that a slip for so many recipients has.
-pub(super) fn longest(recipients: usize) -> u64 {
-    (recipients as u64 + 16)
+fn longest(recipients: usize) -> u64 {
+    (recipients as u64)
+        .saturating_add(16)
         .saturating_mul(LONGEST_RECIPIENT)
         .min(LONGEST)
 }
 
-/// The slip of a file, and how many octets of content there are before it; neither may be longer than that.
+/// What lies in this file.
 ///
 /// # Errors
-/// When there is none, and when it can not be read.
-pub(super) fn of(file: &File, longest_content: u64, longest: u64) -> Result<(Slip, u64), BadSlip> {
-    let unreadable = |_| BadSlip("it can not be read");
-    let length = file.metadata().map_err(unreadable)?.len();
+/// When it is no message, and when it can not be read.
+pub(super) fn of(file: &File, limits: Limits) -> Result<Found, Unread> {
+    let length = file.metadata()?.len();
     let before_last = length.checked_sub(LAST as u64).ok_or(BadSlip("it is cut off"))?;
     let mut last = [0; LAST];
-    file.read_exact_at(&mut last, before_last).map_err(unreadable)?;
-    let content = content_of(&last).ok_or(BadSlip("it has no end"))?;
-    let size = before_last
-        .checked_sub(content)
+    file.read_exact_at(&mut last, before_last)?;
+    let size = content_of(&last).ok_or(BadSlip("it has no end"))?;
+    let length = before_last
+        .checked_sub(size)
         .ok_or(BadSlip("it is shorter than it says"))?;
-    if content > longest_content {
-        return Err(BadSlip("it is larger than --max-message-size"));
+    let read = length.min(longest(limits.recipients));
+    let mut text = vec![0; usize::try_from(read).unwrap_or_default()];
+    file.read_exact_at(&mut text, size)?;
+    if read < length {
+        // What is no whole line goes.
+        text.truncate(memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1));
     }
-    if size > longest {
-        return Err(BadSlip("it has more recipients than --max-recipients"));
-    }
-    let mut text = vec![0; usize::try_from(size).unwrap_or_default()];
-    file.read_exact_at(&mut text, content).map_err(unreadable)?;
     let text = String::from_utf8(text).map_err(|_| BadSlip("its slip is no text"))?;
-    Slip::parse(&text).map(|slip| (slip, content))
+    let (slip, are_all) = Slip::read(&text, limits.recipients)?;
+    let excess = if size > limits.size {
+        Some(Excess::Size)
+    } else if are_all && read == length {
+        None
+    } else {
+        Some(Excess::Recipients)
+    };
+    Ok(Found { slip, size, excess })
 }
 
 /// The number in a last line.
@@ -279,29 +353,72 @@ mod tests {
         }
     }
 
-    fn read(octets: &[u8]) -> Result<(Slip, u64), BadSlip> {
+    fn read(octets: &[u8]) -> Result<Found, Unread> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(octets).unwrap();
-        of(&file, 1000, longest(10))
+        let limits = Limits {
+            size: 1000,
+            recipients: 10,
+        };
+        of(&file, limits)
+    }
+
+    fn found(octets: &[u8]) -> (Slip, u64, Option<Excess>) {
+        let Found { slip, size, excess } = read(octets).unwrap();
+        (slip, size, excess)
     }
 
     #[test]
     fn the_last_line_of_a_file_says_where_the_slip_begins() {
         let file = |content: &str, said: u64| format!("{content}{}{}", full().text(), last_line(said));
-        assert_eq!(read(file("Hello\n", 6).as_bytes()), Ok((full(), 6)));
-        assert_eq!(read(file("", 0).as_bytes()), Ok((full(), 0)));
+        assert_eq!(found(file("Hello\n", 6).as_bytes()), (full(), 6, None));
+        assert_eq!(found(file("", 0).as_bytes()), (full(), 0, None));
         for wrong in [
             file("Hello\n", 5),
             file("Hello\n", 7),
             file("Hello\n", u64::MAX),
             file("Hello\n", 6) + "\n",
-            file(&"x".repeat(1001), 1001),
             String::new(),
             last_line(0),
             format!("Hello\n{}", full().text()),
         ] {
             assert!(read(wrong.as_bytes()).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_much_is_still_a_message_and_no_more_of_it_is_read() {
+        let to = |count: usize| "to <amy@b.example>\n".repeat(count);
+        let file = |size: usize, slip: &str| {
+            let content = "x".repeat(size);
+            format!("{content}{TITLE}\nfrom <>\n{slip}{}", last_line(size as u64))
+        };
+        for (file, excess, recipients) in [
+            (file(1000, &to(10)), None, 10),
+            (file(1001, &to(1)), Some(Excess::Size), 1),
+            (file(1, &to(11)), Some(Excess::Recipients), 10),
+            // Nor is what stands behind it judged.
+            (file(1, &(to(11) + "rubbish\n")), Some(Excess::Recipients), 10),
+            (file(1, &to(100_000)), Some(Excess::Recipients), 10),
+        ] {
+            let (slip, _, found) = found(file.as_bytes());
+            assert_eq!((found, slip.to.len()), (excess, recipients));
+        }
+    }
+
+    #[test]
+    fn what_the_system_does_not_give_back_now_may_be_a_message() {
+        // A folder has a length, and can not be read.
+        let folder = tempfile::tempdir().unwrap();
+        for name in 0..200 {
+            std::fs::write(folder.path().join(format!("{name:0>100}")), "").unwrap();
+        }
+        let file = File::open(folder.path()).unwrap();
+        let limits = Limits {
+            size: 1000,
+            recipients: 10,
+        };
+        assert!(matches!(of(&file, limits), Err(Unread::File(_))));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The header of a message as a program hands it over: who stands in it, and what it lacks. Pure.
 //!
 //! Reads it as omsgcnv does when it completes it (`conversion::to_internet`), so that nobody is written to who is not in
-//! the header, and nobody told who is in Bcc. Never changes a field; the line that a mailbox file puts before it goes.
+//! the header, and nobody told who is in Bcc. Never changes a field, but for a CR in it, which would end it; the line that a
+//! mailbox file puts before it goes.
 
 use super::addresses::{Address, BadList, addresses};
 use crate::mime::field_name;
@@ -20,7 +21,7 @@ pub(super) enum Line {
 /// A header under way, and then as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Header {
-    /// Its lines, as they came.
+    /// Its lines, as they came but for their ends.
     text: Vec<u8>,
     fields: Vec<Field>,
     /// A line has come.
@@ -46,11 +47,15 @@ impl Header {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let bare = line.strip_suffix(b"\n").unwrap_or(line);
         let returns = bare.iter().rev().take_while(|octet| **octet == b'\r').count();
-        let bare = &bare[..bare.len() - returns];
-        if bare.is_empty() {
+        // What stands within a line is no line end: further on it would be taken for one, and make a field of its own.
+        let bare: Vec<u8> = bare[..bare.len() - returns]
+            .iter()
+            .map(|octet| if *octet == b'\r' { b' ' } else { *octet })
+            .collect();
+        let Some(first) = bare.first() else {
             return Line::End;
-        }
-        if let Some(name) = field_name(bare) {
+        };
+        if let Some(name) = field_name(&bare) {
             let value = bare
                 .iter()
                 .position(|octet| *octet == b':')
@@ -59,22 +64,20 @@ impl Header {
                 name: String::from_utf8_lossy(name).to_ascii_lowercase(),
                 value: bare[value..].to_vec(),
             });
-        } else if let (b' ' | b'\t', Some(before)) = (bare[0], self.fields.last_mut()) {
+        } else if let (b' ' | b'\t', Some(before)) = (first, self.fields.last_mut()) {
             before.value.push(b'\n');
-            before.value.extend_from_slice(bare);
+            before.value.extend_from_slice(&bare);
         } else if is_first && bare.starts_with(b"From ") {
             return Line::Header;
         } else {
             return Line::Body;
         }
-        self.text.extend_from_slice(line);
-        if !line.ends_with(b"\n") {
-            self.text.push(b'\n');
-        }
+        self.text.extend_from_slice(&bare);
+        self.text.push(b'\n');
         Line::Header
     }
 
-    /// The lines, as they came; each has an end.
+    /// The lines, as they came but for their ends: these are LF, and there is no CR.
     pub(super) fn text(&self) -> &[u8] {
         &self.text
     }
@@ -155,6 +158,39 @@ mod tests {
         }
         let header = read("To: a@b\nCc: Bob Smith\n").0;
         assert_eq!(header.recipients().unwrap_err().0, "cc");
+    }
+
+    #[test]
+    fn a_return_within_a_line_makes_no_field_and_no_end() {
+        use crate::conversion::to_internet::{Completer, Facts};
+
+        for text in [
+            "Subject: hi\rReply-To: x\nBcc: eve@a\n\n",
+            "Subject: hi\r\rReply-To: x\r\nBcc: eve@a\r\n\r\n",
+            "Subject: hi\r\r\r\nBcc: eve@a\n\n",
+            "To: a@b\n \rReply-To: x\nBcc: eve@a\n\n",
+            "Bcc: joe@a\r,eve@a\nSubject: hi\n\n",
+        ] {
+            let header = read(text).0;
+            assert!(
+                header.recipients().unwrap().iter().any(|to| to.local == "eve"),
+                "{text:?}"
+            );
+            let mut out = Vec::new();
+            let mut completer = Completer::new(Facts {
+                date: String::new(),
+                hostname: "a".to_owned(),
+                id: crate::work_queue::id::MessageId(1),
+                sender: crate::smtp::path::ReversePath(None),
+            });
+            completer.feed(header.text(), &mut out);
+            completer.finish(&mut out);
+            let sent = String::from_utf8(out).unwrap();
+            assert!(
+                !sent.contains("\nReply-To") && !sent.contains("eve"),
+                "{text:?}: {sent:?}"
+            );
+        }
     }
 
     #[test]

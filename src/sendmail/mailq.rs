@@ -71,7 +71,10 @@ fn show(spool: &Path, out: &mut impl Write) -> Result<(), Trouble> {
     });
     let looked = in_queue.map_err(|error| error.to_string()).and_then(|()| {
         match maildrop::walk(spool, |left| say(lying(left), left.size)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("the maildrop: {error}")),
+            // Whom the database was opened to need not have been let into the maildrop.
+            Err(error) if ![ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind()) => {
+                Err(format!("the maildrop: {error}"))
+            }
             _ => Ok(()),
         }
     });

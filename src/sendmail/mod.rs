@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use crate::accounts::Accounts;
 use crate::aliases::Aliases;
-use crate::config::Config;
 use crate::config::exit::Exit;
+use crate::config::{Config, Origin};
 use crate::console;
 use crate::mailbox::directory::Directory;
 use crate::smtp::path::Mailbox;
@@ -31,6 +31,15 @@ use options::{Asked, Flush, Mode};
 
 /// The names under which it is known: the program started so is that command.
 pub const NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
+
+/// Whether this process has the rights of somebody else than whoever called it. It reads files that the command line names,
+/// and must not do so for others.
+#[must_use]
+pub fn is_set_id() -> bool {
+    use nix::unistd::{getegid, geteuid, getgid, getuid};
+
+    getuid() != geteuid() || getgid() != getegid()
+}
 
 /// Why it could not be done.
 #[derive(Debug)]
@@ -57,10 +66,22 @@ impl Failure {
     }
 }
 
-/// Does what was asked for, and says on standard error what went wrong.
+/// Does what was asked for, and says on standard error what went wrong. A spool below the current folder is one only if the
+/// command line has named it: otherwise it may be anybody's.
 #[must_use]
-pub fn run(config: &Config, asked: &Asked) -> Exit {
-    match obey(config, asked) {
+pub fn run(config: &Config, spool: &Origin, asked: &Asked) -> Exit {
+    let needs_none = matches!(asked.mode, Mode::Help | Mode::Nothing | Mode::Verify);
+    let done = if config.spool.is_relative() && *spool != Origin::CommandLine && !needs_none {
+        let told =
+            "expected a configuration that names the spool by a path that begins with a slash, or --spool";
+        Err(Failure::new(
+            Exit::Configuration,
+            format!("{}: {told}", config.spool.display()),
+        ))
+    } else {
+        obey(config, asked)
+    };
+    match done {
         Ok(exit) => exit,
         Err(Failure { exit, text }) => {
             // Where standard error is closed the status alone must do.
@@ -98,6 +119,7 @@ fn flush(spool: &Path, what: &Flush) -> Result<Exit, Failure> {
         // That nothing waits is as good.
         0 | 1 => Ok(Exit::Done),
         64 => Err(Failure::new(Exit::Usage, answer.text.trim_end())),
+        77 => Err(Failure::new(Exit::NotAllowed, answer.text.trim_end())),
         _ => Err(Failure::new(Exit::TryLater, answer.text.trim_end())),
     }
 }
@@ -110,6 +132,7 @@ fn new_aliases(config: &Config) -> Result<Exit, Failure> {
         print(&format!("{}: {} aliases\n", path.display(), aliases.len()))?;
     }
     match ask(&config.spool, &["tell", "refresh"]) {
+        Ok(answer) if answer.status == 77 => Err(Failure::new(Exit::NotAllowed, answer.text.trim_end())),
         Ok(answer) if answer.status != 0 => Err(Failure::new(Exit::Configuration, answer.text.trim_end())),
         // It reads them when it starts.
         Ok(_)

@@ -112,12 +112,22 @@ pub fn parse(name: &str, words: &[String]) -> Result<Asked, String> {
         };
         rest.next();
         match letters {
-            "-" => break,
+            "-" => {
+                asked.words = rest.cloned().collect();
+                return Ok(asked);
+            }
             "-help" => asked.mode = Mode::Help,
             // Long options are those of other mail servers.
             _ if letters.starts_with('-') => {}
             _ => asked.take(letters, &mut rest)?,
         }
+    }
+    // It is meant as an option, and would be mail to nobody. Who has such an address writes -- before it.
+    if let Some(word) = rest.as_slice().iter().find(|word| word.starts_with('-')) {
+        return Err(format!(
+            "{}: expected options before the recipients",
+            quoted(word)
+        ));
     }
     asked.words = rest.cloned().collect();
     Ok(asked)
@@ -242,7 +252,7 @@ mod tests {
             ("-t -i", None, true, true, &[]),
             ("-t -i -fwww@a.example", Some("www@a.example"), true, true, &[]),
             ("-i -f a@b -- c@d e@f", Some("a@b"), false, true, &["c@d", "e@f"]),
-            ("-f a@b c@d -x", Some("a@b"), false, false, &["c@d", "-x"]),
+            ("-f a@b -- c@d -x", Some("a@b"), false, false, &["c@d", "-x"]),
             ("-ti", None, true, true, &[]),
             ("-it -odb -f <> -G", Some("<>"), true, true, &[]),
             ("-oitrue -ra@b root", Some("a@b"), false, true, &["root"]),
@@ -265,7 +275,7 @@ mod tests {
             ("-v -n -m -U -c -s -x root", None, false, false, &["root"]),
             ("--long --long=x -Zit -Y root", None, false, false, &["root"]),
             ("-- -t", None, false, false, &["-t"]),
-            ("- -t", None, false, false, &["-", "-t"]),
+            ("-- - -t", None, false, false, &["-", "-t"]),
         ] {
             let asked = asked(line);
             assert_eq!(
@@ -335,6 +345,8 @@ mod tests {
     fn what_can_not_be_meant_is_told() {
         for (line, told) in [
             ("-f", "-f: expected a value behind it"),
+            ("a@b -f c@d", "\"-f\": expected options before the recipients"),
+            ("-t - a@b", "\"-\": expected options before the recipients"),
             ("-tiF", "-F: expected a value behind it"),
             (
                 "-N always root",

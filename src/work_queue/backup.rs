@@ -2,7 +2,8 @@
 //!
 //! Reads, and keeps nobody waiting. The database is copied as it is at one moment, in one transaction of a reader, for as
 //! long as which its log grows. The content files that this copy names are there until it has them, whatever becomes of
-//! their messages (`stay.rs`): it gets them under a second name, or copies them where that can not be. What is not whole,
+//! their messages (`stay.rs`): it gets them under a second name, or copies them where that can not be. So does what lies in
+//! the maildrop at that moment (`drops.rs`). What is not whole,
 //! and on the disk, never has the name that was asked for, and nothing is left of what was given up.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -15,6 +16,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use super::damage::text_in;
+use super::drops;
 use super::error::QueueError;
 use super::folder::FOLDER;
 use super::id::MessageId;
@@ -22,6 +24,7 @@ use super::ledger::{row, rows};
 use super::schema::VERSION;
 use super::stay::Stay;
 use super::verify::{open, unchanging};
+use crate::maildrop;
 
 /// Pages that are copied before it is looked whether to stop.
 const PAGES: i32 = 512;
@@ -65,7 +68,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    fn target(path: &Path, error: impl fmt::Display) -> BackupError {
+    pub(super) fn target(path: &Path, error: impl fmt::Display) -> BackupError {
         BackupError::Target(path.to_owned(), error.to_string())
     }
 }
@@ -134,13 +137,20 @@ pub fn backup(
         Err(error) => return Err(QueueError::file(&copies.from, error).into()),
     };
     let copy = partial.path.join("queue.db");
-    copies.database(&db, &copy)?;
+    // What has been acknowledged is in the database or lies in the maildrop: nothing moves from one to the other before
+    // the database is read.
+    let still = drops::still(spool, is_told_to_stop)?;
+    let lying = drops::copy(&copies, spool, &partial.path)?;
+    copies.database(&db, &copy, move || drop(still))?;
+    let in_drops = drops::settle(&copy, lying)?;
     let mut copied = copies.contents(&copy, &original)?;
     drop(stay);
+    copied.octets += in_drops;
     copied.octets += fs::metadata(&copy)
         .map_err(|error| BackupError::target(&copy, error))?
         .len();
-    for folder in [&partial.path, &copies.to] {
+    let maildrop = Some(partial.path.join(maildrop::FOLDER)).filter(|folder| folder.exists());
+    for folder in [&partial.path, &copies.to].into_iter().chain(&maildrop) {
         copies
             .hand_over(folder)
             .and_then(|()| sync(folder))
@@ -214,16 +224,16 @@ impl Drop for Partial {
 }
 
 /// How the copies are made.
-struct Copies<'s> {
+pub(super) struct Copies<'s> {
     from: PathBuf,
     to: PathBuf,
     /// The original of the database: the copy belongs to whom it belongs.
-    belongs: Metadata,
+    pub(super) belongs: Metadata,
     is_told_to_stop: &'s dyn Fn() -> bool,
 }
 
 impl Copies<'_> {
-    fn heed(&self) -> Result<(), BackupError> {
+    pub(super) fn heed(&self) -> Result<(), BackupError> {
         match (self.is_told_to_stop)() {
             true => Err(BackupError::Stopped),
             false => Ok(()),
@@ -231,7 +241,7 @@ impl Copies<'_> {
     }
 
     /// Who copies for somebody else, as only root may, gives it to him.
-    fn hand_over(&self, made: &Path) -> io::Result<()> {
+    pub(super) fn hand_over(&self, made: &Path) -> io::Result<()> {
         let (ours, theirs) = (fs::metadata(made)?, &self.belongs);
         if (ours.uid(), ours.gid()) == (theirs.uid(), theirs.gid()) {
             return Ok(());
@@ -242,8 +252,8 @@ impl Copies<'_> {
         }
     }
 
-    /// Copies the database as it is at one moment.
-    fn database(&self, db: &Connection, to: &Path) -> Result<(), BackupError> {
+    /// Copies the database as it is at one moment, at which it does what is to be done then.
+    fn database(&self, db: &Connection, to: &Path, at_that_moment: impl FnOnce()) -> Result<(), BackupError> {
         let broken = |error: rusqlite::Error| match QueueError::from(error) {
             error if error.is_damage() => BackupError::Queue(error),
             QueueError::Database(error) => BackupError::target(to, error),
@@ -258,6 +268,7 @@ impl Copies<'_> {
         db.execute_batch("BEGIN")?;
         // The first thing that is read in it says of which moment it is.
         let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        at_that_moment();
         if found > VERSION {
             let known = VERSION;
             return Err(QueueError::Newer { found, known }.into());
@@ -348,9 +359,14 @@ impl Copies<'_> {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> Result<(), BackupError> {
+        let original = File::open(from).map_err(|error| QueueError::file(from, error))?;
+        self.copy_of(original, from, to)
+    }
+
+    /// Copies an open file, which is called `from`.
+    pub(super) fn copy_of(&self, mut original: File, from: &Path, to: &Path) -> Result<(), BackupError> {
         let unreadable = |error| QueueError::file(from, error);
         let broken = |error| BackupError::target(to, error);
-        let mut original = File::open(from).map_err(unreadable)?;
         let mut copy = make_file(to).map_err(broken)?;
         let mut piece = vec![0; PIECE];
         loop {

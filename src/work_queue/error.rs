@@ -105,7 +105,8 @@ impl QueueError {
 
     /// Whether it is about the database as a whole, whatever was to be written: nothing else could be written either, and
     /// all of it may be later.
-    pub(super) fn is_about_all(&self) -> bool {
+    #[must_use]
+    pub fn is_about_all(&self) -> bool {
         let QueueError::Database(error) = self else {
             return !matches!(
                 self,

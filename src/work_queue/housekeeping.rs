@@ -136,7 +136,10 @@ impl WorkQueue {
         let cutoff = self.moment().certain.minus(keep);
         let mut forgotten = Forgotten::default();
         loop {
-            let (step, is_last) = self.store.write_step(move |ledger| forget_some(ledger, cutoff))?;
+            let (step, is_last) = {
+                let _forgetting = self.store.forgetting().lock();
+                self.store.write_step(move |ledger| forget_some(ledger, cutoff))?
+            };
             if step.messages > 0 {
                 reach(CrashPoint::ForgettingCommitted);
             }

@@ -19,6 +19,7 @@ mod damage;
 mod database;
 mod deputy;
 mod doubt;
+mod drops;
 mod due;
 mod error;
 mod expansion;
@@ -210,9 +211,18 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn holds(&self, id: MessageId) -> Result<bool, QueueError> {
+        // A reader that was opened before reads on in what nobody will find.
+        self.store.in_its_place()?;
         let sql = "SELECT 1 FROM message WHERE id = ?";
         let found = self.store.read(|db| ledger::row(db, sql, [id.0], |_| Ok(())))?;
         Ok(found.is_some())
+    }
+
+    /// Does this while no message is forgotten that has left the queue: whoever relies on [`WorkQueue::holds`] can take
+    /// away first what it would be asked about.
+    pub fn while_nothing_is_forgotten<T>(&self, deed: impl FnOnce() -> T) -> T {
+        let _none = self.store.forgetting().lock();
+        deed()
     }
 
     /// Reads the content of message `id`.

@@ -4,9 +4,9 @@
 //! Never knows what the verbs do.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -78,6 +78,9 @@ const TRIES: usize = 20;
 /// What was given in the time before a crash is not written down; that is no more than this.
 const NOT_WRITTEN_DOWN: Duration = Duration::from_secs(60);
 
+/// What others may do to a file.
+const OTHERS_RIGHTS: u32 = 0o007;
+
 /// How long whatever is still to be written waits at the end for somebody else who has locked the database.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -93,6 +96,7 @@ pub(super) struct Store {
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
+    forgetting: Mutex<()>,
     patience: Patience,
     home: Home,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
@@ -115,6 +119,9 @@ impl Store {
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
         make_private(&path).map_err(|e| QueueError::file(&path, e))?;
+        for name in ["queue.db", "queue.db-wal", "queue.db-shm", "smtpmta.pid"] {
+            close_to_others(&spool.join(name));
+        }
         let doubt = Doubt::of(&path);
         let patience = Patience::default();
         let db = open_writer(&path, &patience)?;
@@ -209,6 +216,7 @@ impl Store {
             watch,
             intake,
             passage: Passage::default(),
+            forgetting: Mutex::new(()),
             patience,
             home,
             writer: Mutex::new(Some(writer)),
@@ -228,7 +236,7 @@ impl Store {
     }
 
     /// Nobody opens what is in the place of the database now, but is not it.
-    fn in_its_place(&self) -> Result<PathBuf, QueueError> {
+    pub(super) fn in_its_place(&self) -> Result<PathBuf, QueueError> {
         match self.place.look() {
             Some(loss) => Err(QueueError::Lost(loss)),
             None => Ok(self.spool.join("queue.db")),
@@ -243,6 +251,11 @@ impl Store {
     /// What the conversion tasks have left for mail that only passes through.
     pub(super) fn passage(&self) -> &Passage {
         &self.passage
+    }
+
+    /// Held by whoever forgets messages, for a step.
+    pub(super) fn forgetting(&self) -> &Mutex<()> {
+        &self.forgetting
     }
 
     pub(super) fn stamps(&self) -> &Stamps {
@@ -499,6 +512,28 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Takes the rights of others from a file that is there already: a copy that was put back may be everybody's. Those of its
+/// group stay: somebody may have let it in.
+fn close_to_others(path: &Path) {
+    let Ok(found) = path.symlink_metadata() else {
+        return;
+    };
+    let mode = found.mode() & 0o7777;
+    if !found.is_file() || mode & OTHERS_RIGHTS == 0 {
+        return;
+    }
+    match std::fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS_RIGHTS)) {
+        Ok(()) => log::info!(
+            "file=\"{}\" closed to others; its mode was {mode:04o}",
+            path.display()
+        ),
+        Err(error) => log::warn!(
+            "file=\"{}\" mode={mode:04o} can not be closed to others: {error}",
+            path.display()
+        ),
+    }
+}
+
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -531,4 +566,22 @@ fn lock(path: &Path) -> Result<File, QueueError> {
     file.rewind().map_err(broken)?;
     writeln!(file, "{}", std::process::id()).map_err(broken)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_was_put_back_is_closed_to_others_and_to_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        Store::open(folder.path(), Clock::System).unwrap().close();
+        for (before, after) in [(0o644, 0o640), (0o666, 0o660), (0o600, 0o600)] {
+            std::fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            Store::open(folder.path(), Clock::System).unwrap().close();
+            let mode = path.metadata().unwrap().mode() & 0o777;
+            assert_eq!(mode, after, "{before:o}");
+        }
+    }
 }

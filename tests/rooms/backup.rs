@@ -14,6 +14,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use smtpmta::crash_point::CrashPoint;
+use smtpmta::maildrop::{Draft, Slip};
+
 use crate::support::client::{Client, big_letter, letter};
 use crate::support::shim::{self, Fault, Faults, RENAME, SYNC, WRITE};
 use crate::support::sink::{Sink, Stage};
@@ -242,6 +245,42 @@ fn a_copy_is_for_its_owner_alone_and_what_was_removed_can_be_brought_back_in_it(
         },
         PATIENCE,
     );
+}
+
+#[test]
+fn what_lies_in_the_maildrop_is_copied_whether_it_was_taken_or_not_and_arrives_once() {
+    for point in [CrashPoint::DropTaken, CrashPoint::DropCommitted] {
+        let mut world = World::without_mta(&["--poll-interval", "5m"]);
+        let spool = world.spool();
+        let leave = |to: &str| {
+            let slip = format!("smtpmta maildrop 1\nfrom <bob@mta.test>\nto <{to}@mta.test>\n");
+            let mut draft = Draft::begin(&spool).unwrap();
+            draft.write(b"Subject: x\n\nHello\n").unwrap();
+            draft.leave(&Slip::parse(&slip).unwrap()).unwrap();
+        };
+        world.start();
+        world.terminate();
+        leave("amy");
+        world.crash_at_start(point, 1);
+        leave("eve");
+        let maildrop = spool.join("maildrop");
+        // What is not taken in is not copied either, and a pipe is not waited for.
+        std::os::unix::fs::symlink(world.path("empty.conf"), maildrop.join("mail-0")).unwrap();
+        nix::unistd::mkfifo(&maildrop.join("mail-1"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let other = Sink::start();
+        let mut copied = world_of_copy(&other);
+        copy(&world, &copied);
+        is_in_order(&copied);
+        let lying = files(&copied.spool().join("maildrop"));
+        let expected = if point == CrashPoint::DropTaken { 2 } else { 1 };
+        assert_eq!(lying.len(), expected, "{point:?}: {lying:?}");
+        copied.start();
+        for address in ["amy@mta.test", "eve@mta.test"] {
+            copied.wait_for_letters(address, 1);
+        }
+        copied.wait_for_sql("SELECT count(*), count(left_at) FROM message", "2|2");
+        assert!(files(&copied.spool().join("maildrop")).is_empty());
+    }
 }
 
 #[test]

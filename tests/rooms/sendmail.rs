@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -221,6 +222,50 @@ fn a_spool_on_which_no_mta_was_ever_started_is_left_alone() {
 }
 
 #[test]
+fn a_spool_below_the_current_folder_is_one_only_where_the_command_line_says_so() {
+    let world = without_mta();
+    let run_there = |name: &str, words: &[&str]| {
+        let mut command = Command::new(world.path(name));
+        command.current_dir(world.path("")).args(words);
+        run(command, "Hello\n")
+    };
+    for (name, words) in [
+        ("sendmail", &["-C", "empty.conf", "amy"][..]),
+        ("sendmail", &["-C", "empty.conf", "-q"]),
+        ("sendmail", &["-C", "empty.conf", "-bs"]),
+        ("mailq", &["-C", "empty.conf"]),
+    ] {
+        let answer = run_there(name, words);
+        assert_eq!(answer.status, 78, "{words:?}: {answer:?}");
+        let told = "./spool: expected a configuration that names the spool";
+        assert!(answer.complaint.contains(told), "{words:?}: {answer:?}");
+    }
+    assert!(left(&world).is_empty());
+    // Latin-1 in an argument is no reason to refuse a message.
+    let mut command = program(&world, "sendmail", &["-F"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"J\xf6rg")).arg("amy");
+    assert_eq!(run(command, "Hello\n").status, 0);
+    assert_eq!(left(&world).len(), 1);
+}
+
+#[test]
+fn who_has_the_rights_of_two_users_is_refused() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let world = without_mta();
+    for id in ["--ruid", "--rgid"] {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--keep-groups", id, "65534", &world.path("sendmail")])
+            .args(["-C", &world.path("smtpmta.conf"), "amy"]);
+        let answer = run(command, "Hello\n");
+        assert_eq!(answer.status, 77, "{id}: {answer:?}");
+    }
+    assert!(left(&world).is_empty());
+}
+
+#[test]
 fn another_user_sends_mail_and_sees_nothing_of_others() {
     if !Uid::effective().is_root() {
         // Nobody else can become another user.
@@ -229,7 +274,11 @@ fn another_user_sends_mail_and_sees_nothing_of_others() {
     let mut world = without_mta();
     fs::set_permissions(world.path(""), Permissions::from_mode(0o711)).unwrap();
     // Where the program was built others may not come.
-    fs::copy(env!("CARGO_BIN_EXE_smtpmta"), world.path("program")).unwrap();
+    // By another process: what this one has open for writing its other tests' children have, too, and it can not be run.
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_smtpmta"), &world.path("program")])
+        .status();
+    assert!(copied.unwrap().success());
     for name in ["sendmail", "mailq"] {
         fs::remove_file(world.path(name)).unwrap();
         symlink(world.path("program"), world.path(name)).unwrap();
@@ -272,6 +321,22 @@ fn another_user_sends_mail_and_sees_nothing_of_others() {
         let answer = as_nobody(program(&world, program_name, words), "");
         assert_eq!(answer.status, 77, "{program_name}: {answer:?}");
     }
+    // Whatever is done to the socket: the MTA looks who asks.
+    let socket = world.spool().join("control.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    let answer = as_nobody(program(&world, "sendmail", &["-q"]), "");
+    let told = "only root and the owner of the spool may ask the MTA";
+    assert!(
+        answer.status == 77 && answer.complaint.contains(told),
+        "{answer:?}"
+    );
+    // Whom the operator lets read the database sees what is in it.
+    for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+        fs::set_permissions(world.spool().join(name), Permissions::from_mode(0o644)).unwrap();
+    }
+    let answer = as_nobody(program(&world, "mailq", &[]), "");
+    assert_eq!((answer.status, &*answer.complaint), (0, ""));
     for address in ["amy@mta.test", "eve@mta.test"] {
         let text = letter(&world, address);
         assert!(text.contains("Received: from nobody (uid 65534)\n"), "{text}");
