@@ -44,7 +44,7 @@ put() {
 link() {
     name=$DESTDIR$2
     mkdir -p "$(dirname "$name")"
-    if [ -e "$name" ] && [ "$(readlink "$name" || true)" != "$1" ]; then
+    if { [ -e "$name" ] || [ -L "$name" ]; } && [ "$(readlink "$name" || true)" != "$1" ]; then
         say "$2 is somebody else's and stays as it is; smtpmta's own is \`smtpmta ${2##*/}\`"
         return
     fi
@@ -56,6 +56,20 @@ unlink_ours() {
     if [ "$(readlink "$DESTDIR$2" || true)" = "$1" ]; then
         rm -f "$DESTDIR$2"
     fi
+}
+
+# All names of the program: TARGET NAME, a line each. Cron and others look for sendmail in /usr.
+links() {
+    cat <<END
+smtpmta $SBINDIR/sendmail
+$SBINDIR/smtpmta $BINDIR/mailq
+$SBINDIR/smtpmta $BINDIR/newaliases
+END
+    for name in /usr/sbin/sendmail /usr/lib/sendmail; do
+        if [ "$name" != "$SBINDIR/sendmail" ]; then
+            printf '%s %s\n' "$SBINDIR/smtpmta" "$name"
+        fi
+    done
 }
 
 manuals() {
@@ -132,9 +146,9 @@ install_all() {
     cp "$binary" "$DESTDIR$SBINDIR/smtpmta.new"
     chmod 755 "$DESTDIR$SBINDIR/smtpmta.new"
     mv -f "$DESTDIR$SBINDIR/smtpmta.new" "$DESTDIR$SBINDIR/smtpmta"
-    link smtpmta "$SBINDIR/sendmail"
-    link "$SBINDIR/smtpmta" "$BINDIR/mailq"
-    link "$SBINDIR/smtpmta" "$BINDIR/newaliases"
+    links | while read -r target name; do
+        link "$target" "$name"
+    done
     files | while read -r from mode to; do
         put "$mode" "$here/$from" "$to"
     done
@@ -168,9 +182,9 @@ uninstall_all() {
             "$SBINDIR/smtpmta" --spool "$SPOOL" tell quit || true
         fi
     fi
-    unlink_ours smtpmta "$SBINDIR/sendmail"
-    unlink_ours "$SBINDIR/smtpmta" "$BINDIR/mailq"
-    unlink_ours "$SBINDIR/smtpmta" "$BINDIR/newaliases"
+    links | while read -r target name; do
+        unlink_ours "$target" "$name"
+    done
     rm -f "$DESTDIR$SBINDIR/smtpmta"
     files | while read -r from mode to; do
         rm -f "$DESTDIR$to"

@@ -62,6 +62,7 @@ mod rooms {
     mod inbound_scram;
     mod inbound_submission;
     mod inbound_tls;
+    mod install;
     mod lingering;
     mod logging;
     mod mailbox;

@@ -55,7 +55,11 @@ pub fn shell_words() -> String {
     let commands: Vec<&str> = commands().map(|word| word.name).collect();
     let options = SECTIONS.iter().flat_map(|section| section.options);
     let options: Vec<String> = options.map(|option| format!("--{}", option.name)).collect();
-    format!("commands='{}'\noptions='{}'\n", commands.join(" "), options.join(" "))
+    format!(
+        "commands='{}'\noptions='{}'\n",
+        commands.join(" "),
+        options.join(" ")
+    )
 }
 
 /// The generated part of the completions for fish.
@@ -63,7 +67,12 @@ pub fn shell_words() -> String {
 pub fn fish() -> String {
     // A backslash and a single quote are all that it would not take for themselves.
     let quoted = |help: &str| help.replace('\\', "\\\\").replace('\'', "\\'");
-    let first = |help: &str| quoted(help.split_once(". ").map_or(help.trim_end_matches('.'), |(first, _)| first));
+    let first = |help: &str| {
+        quoted(
+            help.split_once(". ")
+                .map_or(help.trim_end_matches('.'), |(first, _)| first),
+        )
+    };
     let mut text = String::new();
     for word in commands() {
         text += &format!(
@@ -73,7 +82,10 @@ pub fn fish() -> String {
         );
     }
     for option in SECTIONS.iter().flat_map(|section| section.options) {
-        let short = option.short.map(|letter| format!(" -s {letter}")).unwrap_or_default();
+        let short = option
+            .short
+            .map(|letter| format!(" -s {letter}"))
+            .unwrap_or_default();
         let value = if option.value.is_empty() { "" } else { " -r" };
         text += &format!(
             "complete -c smtpmta{short} -l {}{value} -d '{}'\n",

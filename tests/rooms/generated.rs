@@ -24,7 +24,11 @@ fn the_example_configuration_has_the_options_of_the_table() {
 #[test]
 fn the_shells_complete_the_options_and_commands_of_the_table() {
     for shell in ["bash", "zsh"] {
-        compare(&format!("etc/completions/smtpmta.{shell}"), "# ", &manual::shell_words());
+        compare(
+            &format!("etc/completions/smtpmta.{shell}"),
+            "# ",
+            &manual::shell_words(),
+        );
     }
     compare("etc/completions/smtpmta.fish", "# ", &manual::fish());
 }

@@ -68,7 +68,7 @@ fn every_command_is_understood() {
     let page = page();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("smtpmta.conf");
-    fs::write(&file, blocks(&page, "conf").concat()).unwrap();
+    fs::write(&file, blocks(&page, "conf")[0]).unwrap();
     let file = file.display().to_string();
     let calls: Vec<Vec<String>> = commands(&page)
         .iter()
@@ -91,6 +91,20 @@ fn every_command_is_understood() {
         if let Err(refusal) = console::command::Command::parse(&said) {
             panic!("{call:?}: {refusal}");
         }
+    }
+}
+
+#[test]
+fn every_configuration_is_in_order() {
+    let page = page();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("smtpmta.conf");
+    let recipes = blocks(&page, "conf");
+    assert!(recipes.len() > 3, "{recipes:?}");
+    for recipe in recipes {
+        fs::write(&file, recipe).unwrap();
+        let words = ["-c".to_owned(), file.display().to_string()];
+        config::read(&words, || "myhost".into()).unwrap_or_else(|wrong| panic!("{recipe}\n{wrong}"));
     }
 }
 

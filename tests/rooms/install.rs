@@ -1,0 +1,90 @@
+//! `etc/install.sh`: what it lays down, what it lets be, and that it takes all of its own away again.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use smtpmta::config;
+
+/// Does this with everything below `folder`, and gives what was said.
+fn install(folder: &Path, verb: &str) -> String {
+    let run = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/install.sh"))
+        .arg(verb)
+        .env("DESTDIR", folder)
+        .env("BINARY", env!("CARGO_BIN_EXE_smtpmta"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!(String::from_utf8_lossy(&run.stderr), "");
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// The regular files below `folder`.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let each = entries.flat_map(|entry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => below(&entry.path()),
+        kind if kind.is_file() => vec![entry.path()],
+        _ => Vec::new(),
+    });
+    each.collect()
+}
+
+#[test]
+fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    // Another MTA has this name.
+    fs::create_dir_all(at("usr/lib")).unwrap();
+    symlink("../sbin/exim4", at("usr/lib/sendmail")).unwrap();
+
+    let said = install(folder.path(), "install");
+    assert!(said.contains("/usr/lib/sendmail is somebody else's"), "{said}");
+    assert_eq!(
+        fs::read_link(at("usr/local/sbin/sendmail")).unwrap(),
+        PathBuf::from("smtpmta")
+    );
+    assert_eq!(
+        fs::read_link(at("usr/sbin/sendmail")).unwrap(),
+        PathBuf::from("/usr/local/sbin/smtpmta")
+    );
+    let unit = fs::read_to_string(at("usr/local/lib/systemd/system/smtpmta.service")).unwrap();
+    assert!(
+        unit.contains("ExecStart=/usr/local/sbin/smtpmta --config"),
+        "{unit}"
+    );
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap();
+    for page in pages.map(|page| page.unwrap().file_name().into_string().unwrap()) {
+        let section = page.rsplit('.').next().unwrap();
+        assert!(
+            at(&format!("usr/local/share/man/man{section}/{page}")).exists(),
+            "{page}"
+        );
+    }
+    let settings = at("etc/smtpmta/smtpmta.conf");
+    let words = ["-c", settings.to_str().unwrap()].map(str::to_owned);
+    let asked =
+        config::read(&words, || "mail.example.org".to_owned()).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(asked.config.user.as_deref(), Some("smtpmta"));
+    assert_eq!(asked.config.spool, PathBuf::from("/var/spool/smtpmta"));
+
+    let changed = "listen 127.0.0.1:2525\n";
+    fs::write(&settings, changed).unwrap();
+    let said = install(folder.path(), "install");
+    assert!(said.contains("/etc/smtpmta/smtpmta.conf was changed"), "{said}");
+    assert_eq!(fs::read_to_string(&settings).unwrap(), changed);
+
+    let said = install(folder.path(), "uninstall");
+    assert!(
+        said.contains("/etc/smtpmta/smtpmta.conf was changed, and is left"),
+        "{said}"
+    );
+    assert_eq!(below(folder.path()), [settings]);
+    assert!(
+        fs::symlink_metadata(at("usr/lib/sendmail")).is_ok(),
+        "somebody else's"
+    );
+    assert!(fs::symlink_metadata(at("usr/sbin/sendmail")).is_err());
+    assert!(fs::symlink_metadata(at("usr/local/bin/mailq")).is_err());
+}
