@@ -208,8 +208,11 @@ impl<'s> Handler<'s> {
 
     /// Tells of a message that is about to be answered, before the client knows.
     fn settle(&self, reply: &[u8], code: Option<u16>) {
-        if self.session.settles() {
-            let accepted = code.is_some_and(|code| code / 100 == 2);
+        let accepted = code.is_some_and(|code| code / 100 == 2);
+        if let Some(recipient) = self.session.delivers_to() {
+            self.note(&Event::Delivers { recipient, accepted });
+        }
+        if let Some(accepted) = self.session.settles(accepted) {
             self.note(&Event::Settles { reply, accepted });
             self.shared.settled(accepted);
         }
@@ -242,8 +245,14 @@ impl<'s> Handler<'s> {
             }
         }
         self.note(&Event::Arrived);
-        let answer = self.session.end_of_content(decoder.size(), decoder.fault());
-        self.answer(answer)
+        let mut next = Next::Line;
+        for answer in self.session.end_of_content(decoder.size(), decoder.fault()) {
+            next = self.answer(answer)?;
+            if next == Next::Close {
+                break;
+            }
+        }
+        Ok(next)
     }
 
     /// Takes in the octets of a chunk, and answers it.
@@ -278,7 +287,7 @@ impl<'s> Handler<'s> {
             self.at += piece.len();
         }
         let answer = self.session.end_of_chunk(&checker);
-        if self.session.settles() {
+        if self.session.settles(true).is_some() {
             self.note(&Event::Arrived);
         }
         let next = self.answer(answer)?;
