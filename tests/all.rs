@@ -60,6 +60,7 @@ mod rooms {
     mod inbound_submission;
     mod inbound_tls;
     mod lingering;
+    mod lmtp;
     mod mailbox;
     mod manual_queue;
     mod measuring;

@@ -68,7 +68,7 @@ impl Play {
     fn new(choice: u8, manner: u8) -> Play {
         let peer = Peer {
             name: "mx.example.org".to_owned(),
-            address: ([192, 0, 2, 1], 25).into(),
+            address: std::net::SocketAddr::from(([192, 0, 2, 1], 25)).into(),
         };
         let list: VecDeque<Envelope> = (0..i64::from(choice & 3) + 1)
             .map(|number| message(number, choice))

@@ -389,6 +389,8 @@ impl<'h> Hand<'h> {
         }
         let Spoken { host, tls, reports } = spoken;
         let tls = tls.map(|tls| format!("{} {}", tls.version, tls.cipher));
+        let is_delivery = self.list.next_hop.is_lmtp();
+        let end = if is_delivery { "delivered" } else { "transmitted" };
         for (n, outcome) in &outcomes {
             let to = message
                 .recipients
@@ -399,10 +401,7 @@ impl<'h> Hand<'h> {
             match outcome {
                 Outcome::Delivered(reply) => {
                     let tls = tls.as_deref().unwrap_or("none");
-                    log::info!(
-                        "id={} to=<{to}> host={host} tls={tls} transmitted {reply}",
-                        message.id
-                    );
+                    log::info!("id={} to=<{to}> host={host} tls={tls} {end} {reply}", message.id);
                 }
                 Outcome::TryLater(reason) => {
                     log::info!("id={} to=<{to}> deferred {}", message.id, reason.text);
@@ -418,6 +417,7 @@ impl<'h> Hand<'h> {
             host: host.to_owned(),
             tls,
             host_reports: reports,
+            is_delivery,
             outcomes,
             retry: self.handler.retry.clone(),
         };

@@ -28,7 +28,7 @@ fn envelope(number: i64, recipients: u32) -> Envelope {
 fn connected() -> Session {
     let peer = Peer {
         name: "mx.example.org".to_string(),
-        address: "[2001:db8::1]:25".parse().unwrap(),
+        address: "[2001:db8::1]:25".parse::<std::net::SocketAddr>().unwrap().into(),
     };
     Session::new("mta.example.net", peer, Security::default(), 2)
 }
