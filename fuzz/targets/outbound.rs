@@ -87,7 +87,7 @@ impl Play {
         };
         let depth = usize::from(manner >> 6) * 2;
         Play {
-            session: Session::new("mta.example.net", peer, security, depth),
+            session: Session::new("mta.example.net", peer, security, depth).in_lmtp(manner & 0xC0 == 0xC0),
             is_plain: level != TlsLevel::Never,
             tls_fails: manner & 16 != 0,
             unsuitable: manner & 32 != 0,
