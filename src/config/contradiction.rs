@@ -55,6 +55,9 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
             format!("\"{http}\": expected an address that is not listened at for mail"),
         );
     }
+    if config.lmtp.is_some() {
+        wrong("mail-dir", "expected no lmtp beside it".into());
+    }
     if config.syslog && config.log_file.is_some() {
         wrong("syslog", "expected no log-file beside it".into());
     }
