@@ -38,7 +38,7 @@ pub enum Event<'e> {
     },
     /// It is about to be answered; in LMTP for its last recipient.
     Settles {
-        /// With this.
+        /// With this; in LMTP with what the last recipient heard that took it, if one did.
         reply: &'e [u8],
         /// Which takes it; in LMTP, for one of its recipients at least.
         accepted: bool,
