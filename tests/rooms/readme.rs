@@ -12,7 +12,7 @@ use super::manual_queue::empty_queue;
 const PROGRAMS: [&str; 3] = [
     "target/release/smtpmta",
     "cargo run --release --",
-    "runuser -u smtpmta -- /usr/local/sbin/smtpmta",
+    "/usr/local/sbin/smtpmta",
 ];
 
 /// Options of other programs that the text speaks of.
