@@ -183,7 +183,10 @@ impl Addin {
         onlookers.follow(config, looked_at)?;
         if config.accounts.is_none() {
             let domains = config.local_domains.join(", ");
-            let note = format!("No accounts: every local part of {domains} is a mailbox");
+            let note = match &config.lmtp {
+                Some(server) => format!("No accounts: {server} decides who of {domains} has a mailbox"),
+                None => format!("No accounts: every local part of {domains} is a mailbox"),
+            };
             log_book::say(&screen::addin_says(&note));
         }
         let housekeeper = Housekeeper::new(queue.clone(), started);

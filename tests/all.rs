@@ -64,6 +64,7 @@ mod rooms {
     mod inbound_tls;
     mod install;
     mod lingering;
+    mod lmtp;
     mod logging;
     mod mailbox;
     mod manual_queue;

@@ -110,7 +110,7 @@ fn router(bencher: Bencher<'_, '_>, routes: usize) {
     };
     let router = Router {
         routes: (0..routes).map(route).collect(),
-        relay_host: None,
+        ..Router::default()
     };
     bencher
         .counter(ItemsCount::new(1usize))

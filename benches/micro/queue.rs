@@ -89,6 +89,7 @@ fn settle(world: &World, list: &DomainList, messages: &[ListedMessage]) {
             host: "mx.ibm.com[192.0.2.9]:25".to_owned(),
             tls: None,
             host_reports: true,
+            is_delivery: false,
             outcomes: vec![(0, Outcome::Delivered(reply.clone()))],
             retry: RetryPolicy {
                 schedule: vec![Duration::from_secs(300)],

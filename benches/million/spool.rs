@@ -209,6 +209,7 @@ fn settle(queue: &WorkQueue, list: &DomainList, outcome: &dyn Fn() -> Outcome) -
             host: HOST.to_owned(),
             tls: None,
             host_reports: false,
+            is_delivery: false,
             outcomes: message.recipients.iter().map(|r| (r.n, outcome())).collect(),
             retry: retry(),
         }))

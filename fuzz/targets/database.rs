@@ -180,6 +180,7 @@ fn fill(queue: &WorkQueue) -> MessageId {
             host: "mx.example[192.0.2.1]:25".to_owned(),
             tls: None,
             host_reports: false,
+            is_delivery: false,
             outcomes: outcomes.collect(),
             retry: retry(),
         };
@@ -432,6 +433,7 @@ fn use_it(queue: &WorkQueue, is_whole: bool) {
                     host: String::new(),
                     tls: None,
                     host_reports: false,
+                    is_delivery: false,
                     outcomes: message.recipients.iter().map(|to| later(to.n)).collect(),
                     retry: retry(),
                 };

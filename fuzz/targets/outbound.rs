@@ -68,7 +68,7 @@ impl Play {
     fn new(choice: u8, manner: u8) -> Play {
         let peer = Peer {
             name: "mx.example.org".to_owned(),
-            address: ([192, 0, 2, 1], 25).into(),
+            address: std::net::SocketAddr::from(([192, 0, 2, 1], 25)).into(),
         };
         let list: VecDeque<Envelope> = (0..i64::from(choice & 3) + 1)
             .map(|number| message(number, choice))
@@ -87,7 +87,7 @@ impl Play {
         };
         let depth = usize::from(manner >> 6) * 2;
         Play {
-            session: Session::new("mta.example.net", peer, security, depth),
+            session: Session::new("mta.example.net", peer, security, depth).in_lmtp(manner & 0xC0 == 0xC0),
             is_plain: level != TlsLevel::Never,
             tls_fails: manner & 16 != 0,
             unsuitable: manner & 32 != 0,

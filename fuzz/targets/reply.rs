@@ -52,7 +52,7 @@ fn check(reply: &Reply) {
 
     let peer = Peer {
         name: "mx.example.org".to_owned(),
-        address: ([192, 0, 2, 1], 25).into(),
+        address: std::net::SocketAddr::from(([192, 0, 2, 1], 25)).into(),
     };
     let _ = judge(&peer, STAGES[reply.to_string().len() % STAGES.len()], reply);
 

@@ -84,7 +84,7 @@ fn some_address() -> Mailbox {
 fn reason(said: &[u8]) -> Reason {
     let peer = Peer {
         name: "mx.example.org".to_owned(),
-        address: ([192, 0, 2, 1], 25).into(),
+        address: std::net::SocketAddr::from(([192, 0, 2, 1], 25)).into(),
     };
     let mut parser = ReplyParser::new();
     let replies = said.split(|octet| *octet == b'\n');

@@ -322,6 +322,7 @@ impl Crew {
             bells: self.bells.clone(),
             board: self.board.clone(),
             directory: self.directory.clone(),
+            lmtp: config.lmtp.clone(),
             mailboxes: mailboxes(config),
             retry: retry(config),
             max_hops: config.max_hops,

@@ -284,6 +284,8 @@ impl Addin {
         let router = self.invocation.config.router();
         let goes = |name: &String| match NextHop::from_name(&name.to_ascii_lowercase()) {
             NextHop::Domain(domain) => router.next_hop(&domain).to_string(),
+            // A path is as it is.
+            NextHop::Lmtp(_) => name.clone(),
             host => host.to_string(),
         };
         let routed: Vec<String> = names.iter().map(goes).collect();

@@ -8,6 +8,7 @@ use super::Config;
 use super::decision::Decisions;
 use super::problem::{Problem, quoted};
 use super::values::duration;
+use crate::domain_list::next_hop::NextHop;
 
 /// Adds what contradicts itself to `problems`.
 pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &mut Vec<Problem>) {
@@ -53,6 +54,9 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
             "http",
             format!("\"{http}\": expected an address that is not listened at for mail"),
         );
+    }
+    if config.lmtp.is_some() {
+        wrong("mail-dir", "expected no lmtp beside it".into());
     }
     if config.syslog && config.log_file.is_some() {
         wrong("syslog", "expected no log-file beside it".into());
@@ -108,7 +112,9 @@ fn rules_for_nobody<'c>(
             continue;
         };
         let mut hops = std::iter::once(relay_host).chain(config.routes.iter().map(|(_, host)| host));
-        if !hops.any(|hop| router.names(pattern, hop)) {
+        let lmtp = config.lmtp.clone().map(NextHop::Lmtp);
+        if !hops.any(|hop| router.names(pattern, hop)) && !lmtp.is_some_and(|hop| router.names(pattern, &hop))
+        {
             problems.push(Problem {
                 origin: given.origin.clone(),
                 option: option.to_owned(),

@@ -92,6 +92,7 @@ impl Config {
             max_sessions_per_client: 0,
             max_hops: 0,
             session_timeout: Duration::ZERO,
+            lmtp: None,
             mail_dir: String::new(),
             housekeeping: None,
             keep_history: Duration::ZERO,

@@ -347,6 +347,14 @@ pub static SECTIONS: &[Section] = &[
                 "The Maildir of a local recipient: %d is the domain, %u the local part, SPOOL at the start \
                  is the value of --spool.",
             ),
+            Opt::new(
+                "lmtp",
+                "PATH|HOST:PORT",
+                Nothing("none"),
+                Kind::Lmtp(|c| &mut c.lmtp),
+                "The LMTP server, such as Dovecot, that keeps the mailboxes in place of --mail-dir: its socket, or \
+                 its host and port. It decides for each recipient.",
+            ),
         ],
     },
     Section {

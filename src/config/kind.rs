@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::cidr::Cidr;
 use super::values::{self, Expected, Parsed, address, domain, duration, rate, size};
 use super::{Config, LogLevel, Sandbox, TlsLevel};
-use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::next_hop::{LmtpServer, NextHop};
 use crate::domain_list::pace::Rate;
 
 /// The way to a field.
@@ -57,6 +57,8 @@ pub enum Kind {
     DnsServers(Field<Vec<SocketAddr>>),
     /// Blocks of addresses.
     Blocks(Field<Vec<Cidr>>),
+    /// An LMTP server, or none.
+    Lmtp(Field<Option<LmtpServer>>),
     /// A host to send to, or none.
     NextHop(Field<Option<NextHop>>),
     /// Domains, each with the host to send its mail to.
@@ -132,6 +134,7 @@ impl Kind {
             Kind::Listener(field) => *field(config) = Some(address::listener(text)?),
             Kind::DnsServers(field) => field(config).push(address::dns_server(text)?),
             Kind::Blocks(field) => field(config).push(Cidr::parse(text)?),
+            Kind::Lmtp(field) => *field(config) = Some(address::lmtp_server(text)?),
             Kind::NextHop(field) => *field(config) = Some(address::next_hop(text)?),
             Kind::Routes(field) => field(config).push(address::route(text)?),
             Kind::TlsLevels(field) => field(config).push(address::tls_level(text)?),
@@ -148,6 +151,7 @@ impl Kind {
             Kind::File(field) => *field(config) = None,
             Kind::Owner(field) => *field(config) = None,
             Kind::Listener(field) => *field(config) = None,
+            Kind::Lmtp(field) => *field(config) = None,
             Kind::NextHop(field) => *field(config) = None,
             Kind::Domains(field) => field(config).clear(),
             Kind::Listeners(field) | Kind::DnsServers(field) => field(config).clear(),
@@ -184,6 +188,7 @@ impl Kind {
             Kind::Listeners(field) | Kind::DnsServers(field) => shown(field(config).iter()),
             Kind::Listener(field) => shown(field(config).iter()),
             Kind::Blocks(field) => shown(field(config).iter()),
+            Kind::Lmtp(field) => shown(field(config).iter()),
             Kind::NextHop(field) => shown(field(config).iter()),
             Kind::Routes(field) => {
                 let routes = field(config).iter();

@@ -25,7 +25,7 @@ pub mod values;
 pub use invocation::{Command, Invocation, Setting, read};
 pub use problem::{ConfigError, Origin};
 
-use crate::domain_list::next_hop::{NextHop, Router};
+use crate::domain_list::next_hop::{LmtpServer, NextHop, Router};
 use crate::domain_list::pace::Rate;
 use cidr::Cidr;
 
@@ -91,6 +91,8 @@ pub struct Config {
     pub max_hops: usize,
     /// `--session-timeout`.
     pub session_timeout: Duration,
+    /// `--lmtp`: who keeps the mailboxes, in place of Maildirs.
+    pub lmtp: Option<LmtpServer>,
     /// `--mail-dir`: `%d` is the domain, `%u` the local part; `SPOOL` at its start has been replaced.
     pub mail_dir: String,
     /// `--housekeeping`: minutes after midnight, local time; `None` is never.
@@ -130,12 +132,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Who works out next hops by `--route` and `--relay-host`.
+    /// Who works out next hops by `--route`, `--relay-host` and `--lmtp`.
     #[must_use]
     pub fn router(&self) -> Router {
         Router {
             routes: self.routes.clone(),
             relay_host: self.relay_host.clone(),
+            lmtp: self.lmtp.clone(),
+            local_domains: self.local_domains.clone(),
         }
     }
 }

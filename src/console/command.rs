@@ -209,13 +209,25 @@ impl Command {
     /// # Errors
     /// A sentence that says what was expected.
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, Refusal> {
-        let words: Vec<String> = words.iter().map(|w| w.as_ref().to_ascii_lowercase()).collect();
+        let words: Vec<String> = words.iter().map(|w| in_lower_case(w.as_ref())).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["tell", "smtpmta", rest @ ..] | ["tell", rest @ ..] => told(rest),
             ["load", "smtpmta"] => Err(Refusal::Refused("SMTPMTA is loaded already")),
             rest => told(rest),
         }
+    }
+}
+
+/// The word in lower case, but for the path of an LMTP server's socket, which is as it is.
+fn in_lower_case(word: &str) -> String {
+    let lower = word.to_ascii_lowercase();
+    match lower.find("lmtp:/") {
+        Some(at) => {
+            let path = at + "lmtp:".len();
+            lower[..path].to_owned() + &word[path..]
+        }
+        None => lower,
     }
 }
 

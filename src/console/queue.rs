@@ -336,6 +336,7 @@ mod tests {
         let hops = |names: &[&str]| Retry::Hops(names.iter().map(|name| (*name).to_owned()).collect());
         assert_eq!(retry("queue retry"), Retry::Everything);
         assert_eq!(retry("queue retry --hop Example.ORG"), hops(&["example.org"]));
+        assert_eq!(retry("Queue Retry --hop=LMTP:/run/A"), hops(&["lmtp:/run/A"]));
         assert_eq!(
             retry("QUEUE RETRY --hop=a.example --hop [::1]:25"),
             hops(&["a.example", "[::1]:25"])

@@ -37,6 +37,13 @@ pub enum End {
         /// Which is this folder.
         maildir: String,
     },
+    /// It is delivered here, by a server that keeps the mailboxes.
+    Server {
+        /// Into the mailbox of this name, unless the server knows better.
+        name: String,
+        /// The server, as a next hop.
+        next_hop: String,
+    },
     /// It is not taken: what is said to a client. What an alias stands for is given up.
     Refused(Reply),
     /// It goes to this next hop.
@@ -67,6 +74,8 @@ pub struct Way {
 /// Why a next hop is that of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Because {
+    /// It is the `--lmtp` server, and the recipient is one of ours.
+    Local,
     /// This `--route` says so.
     Route(String),
     /// It is the `--relay-host`.
@@ -101,6 +110,7 @@ pub fn route(route: &Route) -> Screen {
     for (address, end) in &route.ends {
         let told = match end {
             End::Mailbox { name, maildir } => format!("delivered here, to {name} in {maildir}"),
+            End::Server { name, next_hop } => format!("delivered here, to {name} by {next_hop}"),
             End::Refused(reply) if route.is_alias => format!("given up: {reply}"),
             End::Refused(reply) => format!("refused: {reply}"),
             End::Elsewhere(next_hop) => format!("goes to {next_hop}"),
@@ -159,6 +169,7 @@ fn told(way: &Way) -> String {
     let mut text = format!("{}\n", clean(&way.next_hop));
     let because = match &way.because {
         Because::Route(pattern) => format!("the route for {pattern} says so"),
+        Because::Local => "it keeps the mailboxes of our domains".to_owned(),
         Because::RelayHost => "it is the relay host, and there is no route".to_owned(),
         Because::Itself => "it is the domain itself: there is no route, and no relay host".to_owned(),
     };
@@ -236,6 +247,7 @@ fn facts(route: &Route) -> Value {
     let end = |(address, end): &(String, End)| {
         let (what, mailbox, maildir, reply, next_hop) = match end {
             End::Mailbox { name, maildir } => ("mailbox", Some(name), Some(maildir), None, None),
+            End::Server { name, next_hop } => ("mailbox", Some(name), None, None, Some(next_hop)),
             End::Refused(reply) => ("refused", None, None, Some(reply.to_string()), None),
             End::Elsewhere(next_hop) => ("elsewhere", None, None, None, Some(next_hop)),
         };
@@ -255,6 +267,7 @@ fn way_facts(way: &Way) -> Value {
     let because = match &way.because {
         Because::Route(pattern) => json!({ "route": pattern }),
         Because::RelayHost => json!("relay host"),
+        Because::Local => json!("lmtp"),
         Because::Itself => json!("domain"),
     };
     let source = way.sights.source.map(|source| match source {

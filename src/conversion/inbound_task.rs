@@ -1,5 +1,5 @@
 //! imsgcnv: drains the inbound work queue. Reads what each message is, expands aliases, delivers to local
-//! mailboxes, and passes on to SMTP.BOX what is for elsewhere.
+//! mailboxes or leads to the server that keeps them, and passes on to SMTP.BOX what is for elsewhere.
 //!
 //! Never changes the content, and never decides who may relay: that was done at RCPT.
 
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::from_internet::{Structure, StructureReader};
 use super::{BATCH, Fate, SLICE};
+use crate::domain_list::next_hop::{LmtpServer, NextHop};
 use crate::latest::Latest;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::directory::{Directory, Found};
@@ -40,8 +41,10 @@ pub struct InboundConversion {
     pub board: Board,
     /// Who is here.
     pub directory: Latest<Directory>,
-    /// Where local recipients find their mail.
+    /// Where local recipients find their mail …
     pub mailboxes: Mailboxes,
+    /// … unless this server keeps it: `--lmtp`.
+    pub lmtp: Option<LmtpServer>,
     /// When a local delivery that failed is tried again.
     pub retry: RetryPolicy,
     /// `--max-hops`.
@@ -113,8 +116,14 @@ impl InboundConversion {
             };
             let passed_on = any(|d| matches!(d, Delivery::PassOn));
             let given_up = any(|d| matches!(d, Delivery::GiveUp(_)));
-            let kicks = passed_on.then(|| self.bells.omsgcnv.clone());
-            let to_tell = self.record(converted, kicks.as_slice(), stop)?;
+            let handed_over = any(|d| matches!(d, Delivery::HandOver(_)));
+            let kicks = [
+                (passed_on, &self.bells.omsgcnv),
+                (handed_over, &self.bells.osesctl),
+            ];
+            let wanted = kicks.into_iter().filter(|(wanted, _)| *wanted);
+            let kicks: Vec<_> = wanted.map(|(_, bell)| bell.clone()).collect();
+            let to_tell = self.record(converted, &kicks, stop)?;
             if given_up || to_tell > 0 {
                 self.bells.drt.kick();
             }
@@ -292,6 +301,9 @@ impl InboundConversion {
                 "it has been delivered to this address before: it loops",
             );
             return Delivery::GiveUp(reason);
+        }
+        if let Some(server) = &self.lmtp {
+            return Delivery::HandOver(NextHop::Lmtp(server.clone()));
         }
         // An attempt that failed may have come that far, too.
         let may_be_there = recipient.attempts > 0 || message.id.0 <= self.doubted.load(Ordering::SeqCst);

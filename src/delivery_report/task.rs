@@ -298,8 +298,12 @@ impl<'d> Facts<'d> {
     }
 }
 
-/// The name of the host that was tried last, out of `name[address]:port`; an address without a name as a literal.
+/// The name of the host that was tried last, out of `name[address]:port`; an address without a name as a literal. A
+/// socket of this machine has no name that DNS knows.
 fn remote_mta(host: &str) -> Option<String> {
+    if host.starts_with('/') {
+        return None;
+    }
     let name = host.rsplit_once('[').map_or(host, |(name, _)| name);
     match name.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => Some(format!("[{address}]")),

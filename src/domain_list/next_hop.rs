@@ -1,6 +1,8 @@
-//! The Next Hop Entity of a recipient: a route for its domain, the relay host, else its domain.
+//! The Next Hop Entity of a recipient: a route for its domain, the relay host, else its domain; and for who is one of
+//! ours the LMTP server, if there is one.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Where a list goes: the key by which Domain List Processing groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,22 +13,47 @@ pub enum NextHop {
     /// A host that the operator named, by `--route` or `--relay-host`: a name or an IP address without
     /// brackets, and a port. No MX look-up.
     Host(String, u16),
+    /// The server with our users' mailboxes, by `--lmtp`: what it takes is delivered.
+    Lmtp(LmtpServer),
 }
+
+/// Where a server listens that speaks LMTP (RFC 2033).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LmtpServer {
+    /// A socket of this machine.
+    Socket(PathBuf),
+    /// A host, as in [`NextHop::Host`], and a port.
+    Host(String, u16),
+}
+
+/// What the name of an LMTP server begins with. A host of this name has only its port behind it.
+const LMTP: &str = "lmtp:";
 
 impl NextHop {
     /// Reads back what [`NextHop`] displays. A domain never ends in a colon and digits, a host always does.
     #[must_use]
     pub fn from_name(name: &str) -> NextHop {
-        if let Some((host, port)) = name.rsplit_once(':')
-            && let Ok(port) = port.parse()
-        {
-            let bare = host
-                .strip_prefix('[')
-                .and_then(|h| h.strip_suffix(']'))
-                .unwrap_or(host);
-            return NextHop::Host(bare.to_owned(), port);
+        let host_of = |name: &str| {
+            let (host, port) = name.rsplit_once(':')?;
+            let port = port.parse().ok()?;
+            let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+            Some((bare.unwrap_or(host).to_owned(), port))
+        };
+        let server = name.strip_prefix(LMTP).and_then(|server| match server {
+            path if path.starts_with('/') => Some(LmtpServer::Socket(path.into())),
+            host => host_of(host).map(|(host, port)| LmtpServer::Host(host, port)),
+        });
+        match (server, host_of(name)) {
+            (Some(server), _) => NextHop::Lmtp(server),
+            (None, Some((host, port))) => NextHop::Host(host, port),
+            (None, None) => NextHop::Domain(name.to_owned()),
         }
-        NextHop::Domain(name.to_owned())
+    }
+
+    /// Whether it is the server with our users' mailboxes.
+    #[must_use]
+    pub fn is_lmtp(&self) -> bool {
+        matches!(self, NextHop::Lmtp(_))
     }
 }
 
@@ -37,12 +64,22 @@ pub struct Router {
     pub routes: Vec<(String, NextHop)>,
     /// `--relay-host`.
     pub relay_host: Option<NextHop>,
+    /// `--lmtp`.
+    pub lmtp: Option<LmtpServer>,
+    /// `--local-domain`: whose mail goes to that server.
+    pub local_domains: Vec<String>,
 }
 
 impl Router {
-    /// The next hop for `domain` (lower case): the most special route for it, the relay host, else the domain.
+    /// The next hop for `domain` (lower case): the LMTP server if it is one of ours and there is one, else the most
+    /// special route for it, the relay host, or the domain.
     #[must_use]
     pub fn next_hop(&self, domain: &str) -> NextHop {
+        if let Some(server) = &self.lmtp
+            && self.local_domains.iter().any(|local| local == domain)
+        {
+            return NextHop::Lmtp(server.clone());
+        }
         match (self.route(domain), &self.relay_host) {
             (Some((_, hop)), _) | (None, Some(hop)) => hop.clone(),
             (None, None) => NextHop::Domain(domain.to_owned()),
@@ -64,7 +101,8 @@ impl Router {
     pub fn names(&self, pattern: &str, hop: &NextHop) -> bool {
         let host = match hop {
             NextHop::Domain(domain) => return covers(pattern, domain),
-            NextHop::Host(host, _) => host,
+            NextHop::Lmtp(LmtpServer::Socket(_)) => return false,
+            NextHop::Host(host, _) | NextHop::Lmtp(LmtpServer::Host(host, _)) => host,
         };
         let leads_there =
             |(routed, to): &(String, NextHop)| to == hop && (routed == pattern || covers(pattern, routed));
@@ -87,14 +125,31 @@ pub fn covers(pattern: &str, domain: &str) -> bool {
     }
 }
 
-/// `example.org` for a domain; `mail.example.org:25` and `[::1]:25` for a host.
+/// `example.org` for a domain; `mail.example.org:25` and `[::1]:25` for a host; with `lmtp:` before it, an LMTP server.
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NextHop::Domain(domain) => f.write_str(domain),
-            NextHop::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            NextHop::Host(host, port) => write!(f, "{host}:{port}"),
+            NextHop::Host(host, port) => write_host(host, *port, f),
+            NextHop::Lmtp(server) => write!(f, "{LMTP}{server}"),
         }
+    }
+}
+
+/// `/run/dovecot/lmtp`, `mail.example.org:24`.
+impl fmt::Display for LmtpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LmtpServer::Socket(path) => path.display().fmt(f),
+            LmtpServer::Host(host, port) => write_host(host, *port, f),
+        }
+    }
+}
+
+fn write_host(host: &str, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match host.contains(':') {
+        true => write!(f, "[{host}]:{port}"),
+        false => write!(f, "{host}:{port}"),
     }
 }
 
@@ -111,6 +166,7 @@ mod tests {
                 (".example.net".to_owned(), host("mail.example.com", 25)),
             ],
             relay_host: Some(host("2001:db8::1", 25)),
+            ..Router::default()
         };
         for (pattern, hop, named) in [
             ("example.org", host("192.0.2.1", 2525), true),
@@ -138,6 +194,10 @@ mod tests {
             NextHop::Host("mail.example.org".to_owned(), 25),
             NextHop::Host("192.0.2.1".to_owned(), 2600),
             NextHop::Host("::1".to_owned(), 25),
+            NextHop::Host("lmtp".to_owned(), 25),
+            NextHop::Lmtp(LmtpServer::Socket("/run/dovecot/lmtp:24".into())),
+            NextHop::Lmtp(LmtpServer::Host("mail.example.org".to_owned(), 24)),
+            NextHop::Lmtp(LmtpServer::Host("::1".to_owned(), 24)),
         ] {
             assert_eq!(NextHop::from_name(&hop.to_string()), hop);
         }
@@ -152,7 +212,7 @@ mod tests {
                 ("example.org".to_owned(), host("itself")),
                 (".deep.example.org".to_owned(), host("deeper")),
             ],
-            relay_host: None,
+            ..Router::default()
         };
         assert_eq!(
             router.next_hop("example.net"),
@@ -164,5 +224,10 @@ mod tests {
         assert_eq!(router.next_hop("example.org"), host("itself"));
         assert_eq!(router.next_hop("a.example.org"), host("below"));
         assert_eq!(router.next_hop("a.deep.example.org"), host("deeper"));
+        let server = LmtpServer::Socket("/run/lmtp".into());
+        router.lmtp = Some(server.clone());
+        router.local_domains = vec!["example.org".to_owned()];
+        assert_eq!(router.next_hop("example.org"), NextHop::Lmtp(server));
+        assert_eq!(router.next_hop("a.example.org"), host("below"));
     }
 }

@@ -26,7 +26,7 @@ use crate::mailbox::directory::Found;
 use crate::mailbox::place::place;
 use crate::outbound::families::Families;
 use crate::outbound::handler::{MOST_TRIES, RESOLVE_DEADLINE};
-use crate::outbound::hosts::{Candidate, HostSettings, in_turn, seen};
+use crate::outbound::hosts::{Candidate, HostSettings, in_turn, seen, socket};
 use crate::outbound::outcome::{Outcome, Peer};
 use crate::outbound::security::SecurityRules;
 use crate::outbound::trial::Trial;
@@ -100,7 +100,7 @@ pub fn run(config: &Config, asked: &Asked, out: &mut dyn Write) -> Result<Exit, 
     let (mut known, mut hops) = (HashSet::new(), Vec::new());
     for (to, end) in &ends {
         let next_hop = finder.router.next_hop(to.domain());
-        if matches!(end, End::Elsewhere(_)) && known.insert(next_hop.clone()) {
+        if matches!(end, End::Elsewhere(_) | End::Server { .. }) && known.insert(next_hop.clone()) {
             hops.push((next_hop, to));
         }
     }
@@ -195,6 +195,10 @@ impl Finder<'_> {
 
     fn end(&self, address: &Mailbox, found: &Found) -> End {
         match found {
+            Found::Mailbox(mailbox) if self.config.lmtp.is_some() => End::Server {
+                name: mailbox.to_string(),
+                next_hop: self.router.next_hop(address.domain()).to_string(),
+            },
             Found::Mailbox(mailbox) => End::Mailbox {
                 name: mailbox.to_string(),
                 maildir: place(&self.config.mail_dir, mailbox).display().to_string(),
@@ -208,6 +212,7 @@ impl Finder<'_> {
     /// How a next hop is reached, and whom a handler would connect to in turn.
     fn way(&self, next_hop: &NextHop, to: &Mailbox) -> (Way, Vec<Peer>) {
         let because = match (self.router.route(to.domain()), &self.router.relay_host) {
+            _ if next_hop.is_lmtp() => Because::Local,
             (Some((pattern, _)), _) => Because::Route(pattern.clone()),
             (None, Some(_)) => Because::RelayHost,
             (None, None) => Because::Itself,
@@ -215,19 +220,22 @@ impl Finder<'_> {
         let settings = HostSettings::from(self.config);
         let deadline = Instant::now() + RESOLVE_DEADLINE;
         let (found, sights) = seen(next_hop, &self.resolver, &settings, deadline);
+        let here = socket(next_hop);
         let mut last = Vec::new();
         let peers = found.map(|hosts| {
             self.try_families(&hosts);
             let now = Instant::now();
             let peers = in_turn(hosts, MOST_TRIES, |address| self.families.is_broken(address, now));
             for (is_six, name) in [(true, "IPv6"), (false, "IPv4")] {
-                let mut of_it = peers.iter().map(|peer| peer.address.ip().to_canonical());
+                let mut of_it = peers
+                    .iter()
+                    .filter_map(|peer| Some(peer.address.ip()?.to_canonical()));
                 let one = of_it.find(|address| address.is_ipv6() == is_six);
                 if one.is_some_and(|address| self.families.is_broken(address, now)) {
                     last.push(name);
                 }
             }
-            peers
+            here.map_or(peers, |peer| vec![peer])
         });
         let security = self.rules.of(next_hop);
         let name = next_hop.to_string();
@@ -292,6 +300,7 @@ impl Finder<'_> {
             families: &self.families,
             from: asked.from.clone(),
             to: to.clone(),
+            in_lmtp: next_hop.is_lmtp(),
         };
         let (mut lines, mut written) = (Vec::new(), Ok(()));
         if !self.json {

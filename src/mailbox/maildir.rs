@@ -17,6 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use memchr::memchr;
 
 use crate::crash_point::{CrashPoint, reach};
+use crate::mailbox::owner::Owner;
 use crate::mailbox::place::place;
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::work_queue::id::MessageId;
@@ -89,12 +90,16 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MaildirE
 impl Delivery<'_> {
     /// Delivers `content` (lines with CRLF, which become LF, unless it is binary) under Return-Path (RFC 5321 4.4)
     /// and Delivered-To, and gives the file. When it returns, the message outlives a power cut. Creates the
-    /// Maildir where it is missing. Does nothing if the message is there already.
+    /// Maildir where it is missing. Does nothing if the message is there already. Where we are root, it is done with the
+    /// rights of the mailbox's [`Owner`].
     ///
     /// # Errors
     /// Whatever the system refuses, with the path. Nothing stays in `tmp`.
     pub fn deliver(&self, content: impl Read) -> Result<PathBuf, MaildirError> {
         let maildir = place(self.template, self.mailbox);
+        let owner = Owner::of(&maildir).map_err(refused("look up the owner of", &maildir))?;
+        let acting = owner.map(Owner::act).transpose();
+        let _acting = acting.map_err(refused("act for the owner of", &maildir))?;
         let name = self.file_name();
         let (new, cur) = (maildir.join("new"), maildir.join("cur"));
         let (arriving, arrived) = (maildir.join("tmp").join(&name), new.join(&name));
@@ -329,6 +334,59 @@ mod tests {
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .collect()
         }
+    }
+
+    #[test]
+    fn below_a_folder_of_somebody_else_all_is_his_and_no_link_leads_where_he_may_not_go() {
+        use std::os::unix::fs::{MetadataExt, chown, symlink};
+        if !nix::unistd::Uid::effective().is_root() {
+            return;
+        }
+        let world = world();
+        let root = world.directory.path();
+        // As /home: everybody may pass.
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+        let home = root.join("mail/example.org");
+        fs::create_dir_all(&home).unwrap();
+        chown(&home, Some(4242), Some(4343)).unwrap();
+        let file = world.delivery(0).deliver(&b"hello"[..]).unwrap();
+        let maildir = world.maildir();
+        for path in [
+            &maildir,
+            &maildir.join("tmp"),
+            &maildir.join("cur"),
+            &maildir.join("new"),
+            &file,
+        ] {
+            let found = path.metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (4242, 4343), "{}", path.display());
+        }
+        // A link that the owner lays, to where only root may go.
+        let secret = root.join("secret");
+        fs::create_dir(&secret).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::remove_dir_all(maildir.join("new")).unwrap();
+        symlink(&secret, maildir.join("new")).unwrap();
+        let refused = world.delivery(1).deliver(&b"hello"[..]).unwrap_err();
+        assert_eq!(refused.error.kind(), io::ErrorKind::PermissionDenied, "{refused}");
+        assert_eq!(fs::read_dir(&secret).unwrap().count(), 0);
+        // A folder of his in the place of one of ours is no way round.
+        fs::remove_dir_all(&maildir).unwrap();
+        symlink(&secret, &maildir).unwrap();
+        chown(&home, Some(0), Some(0)).unwrap();
+        nix::unistd::fchownat(
+            nix::fcntl::AT_FDCWD,
+            &maildir,
+            Some(4242.into()),
+            Some(4343.into()),
+            nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+        )
+        .unwrap();
+        assert!(world.delivery(2).deliver(&b"hello"[..]).is_err());
+        assert_eq!(fs::read_dir(&secret).unwrap().count(), 0);
+        // And we are ourselves again.
+        fs::write(secret.join("ours"), "").unwrap();
+        assert_eq!(secret.join("ours").metadata().unwrap().uid(), 0);
     }
 
     #[test]

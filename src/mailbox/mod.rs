@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod maildir;
+pub mod owner;
 pub mod place;
 
 use std::io::Read;

@@ -6,14 +6,16 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use rustls::ClientConfig;
+use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::outcome::{Peer, Trouble};
+use super::outcome::{Address, Peer, Trouble};
 use super::session::BLOCK_DEADLINE;
 use crate::crash_point::{CrashPoint, reach};
 use crate::smtp::data::Encoder;
@@ -22,6 +24,9 @@ use crate::tls::wire::{Heard, TlsFacts, Wire};
 
 /// How long to wait for a connection to be made. The system tries several times in this span.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The same for a socket of this machine.
+const CONNECT_HERE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long the TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(60);
@@ -75,9 +80,14 @@ impl Connection {
     /// The system's words.
     pub fn open(peer: &Peer) -> io::Result<Connection> {
         let began = Instant::now();
-        let stream = TcpStream::connect_timeout(&peer.address, CONNECT_DEADLINE)?;
+        let stream = match &peer.address {
+            Address::Net(address) => TcpStream::connect_timeout(address, CONNECT_DEADLINE)?,
+            Address::Socket(path) => connect_here(path)?,
+        };
         let round_trip = began.elapsed();
-        stream.set_nodelay(true)?;
+        if peer.address.ip().is_some() {
+            stream.set_nodelay(true)?;
+        }
         Ok(Connection {
             wire: Wire::plain(stream),
             round_trip,
@@ -239,6 +249,17 @@ impl Connection {
     }
 }
 
+/// Connects to a socket of this machine. What comes of it is used as a stream of TCP is: reads, writes, their time-outs and
+/// a shutdown are the same of both, and nothing else is asked of it.
+fn connect_here(path: &Path) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A server that accepts nobody is not waited for without end.
+    socket.set_write_timeout(Some(CONNECT_HERE_DEADLINE))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_write_timeout(None)?;
+    Ok(socket.into())
+}
+
 /// Writes all of it, as long as the peer goes on taking some.
 fn write(wire: &mut Wire, octets: &[u8]) -> io::Result<()> {
     let mut left = octets;
@@ -286,7 +307,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = Peer {
             name: "peer.test".to_owned(),
-            address: listener.local_addr().unwrap(),
+            address: listener.local_addr().unwrap().into(),
         };
         let reader = std::thread::spawn(move || {
             let mut got = Vec::new();

@@ -14,7 +14,7 @@ use self::talk::Talk;
 use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::families::Families;
-use super::hosts::{HostSettings, candidates, in_turn};
+use super::hosts::{HostSettings, candidates, in_turn, socket};
 use super::outcome::{Outcome, Peer, Reason};
 use super::security::{Security, SecurityRules};
 use super::session::{End, Session};
@@ -82,9 +82,19 @@ impl OutboundHandler {
         desk.write(format!("Resolving {} for list {}", list.next_hop, list.id));
         let mut hand = Hand::new(self, list, desk);
         hand.load();
-        let deadline = Instant::now() + RESOLVE_DEADLINE;
-        let hosts = match candidates(&hand.list.next_hop, &self.resolver, &self.hosts, deadline) {
-            Ok(hosts) => hosts,
+        let began = Instant::now();
+        let deadline = began + RESOLVE_DEADLINE;
+        let in_turn = |hosts| {
+            in_turn(hosts, MOST_TRIES, |address| {
+                self.families.is_broken(address, began)
+            })
+        };
+        let found = match socket(&hand.list.next_hop) {
+            Some(peer) => Ok(vec![peer]),
+            None => candidates(&hand.list.next_hop, &self.resolver, &self.hosts, deadline).map(in_turn),
+        };
+        let peers = match found {
+            Ok(peers) => peers,
             Err(none) => {
                 return match none.outcome(&hand.list.next_hop) {
                     Outcome::TryLater(reason) => hand.back_off("", reason),
@@ -92,10 +102,6 @@ impl OutboundHandler {
                 };
             }
         };
-        let began = Instant::now();
-        let peers = in_turn(hosts, MOST_TRIES, |address| {
-            self.families.is_broken(address, began)
-        });
         let mut peers = peers.into_iter().peekable();
         let mut last: Option<(String, Reason)> = None;
         while let Some(peer) = peers.next() {
@@ -154,7 +160,9 @@ impl OutboundHandler {
     fn visit(&self, hand: &mut Hand<'_>, peer: &Peer, security: &Security, desk: &Desk) -> (End, bool) {
         desk.write(format!("Connecting to {peer} for list {}", hand.list.id));
         let opened = Connection::open(peer);
-        self.families.note(peer.address.ip(), &opened, Instant::now());
+        if let Some(ip) = peer.address.ip() {
+            self.families.note(ip, &opened, Instant::now());
+        }
         match opened {
             Err(error) => (
                 End::Refused(Reason::no_connection(peer, &error.to_string())),
@@ -167,15 +175,13 @@ impl OutboundHandler {
                     nonce: security.login.as_ref().map_or(String::new(), |_| nonce()),
                     ..security.clone()
                 };
+                let level = security.level;
+                let depth = depth(connection.round_trip());
+                let session = Session::new(&self.hostname, peer.clone(), security, depth);
                 let mut talk = Talk {
                     handler: self,
-                    level: security.level,
-                    session: Session::new(
-                        &self.hostname,
-                        peer.clone(),
-                        security,
-                        depth(connection.round_trip()),
-                    ),
+                    level,
+                    session: session.in_lmtp(hand.list.next_hop.is_lmtp()),
                     connection,
                     began: Instant::now(),
                     peer,

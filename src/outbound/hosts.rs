@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use self::choice::{by_preference, by_turns, is_allowed};
 use self::ourselves::Ourselves;
 pub use self::turns::in_turn;
-use super::outcome::{Outcome, Reason};
+use super::outcome::{Address, Outcome, Peer, Reason};
 use crate::config::Config;
 use crate::config::cidr::Cidr;
 use crate::dns::resolver::{DnsError, Mx, MxAnswer, Resolver};
-use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::next_hop::{LmtpServer, NextHop};
 use crate::smtp::path::address_literal;
 use crate::smtp::reply::EnhancedCode;
 
@@ -191,6 +191,18 @@ impl NoHosts {
     }
 }
 
+/// The peer that `next_hop` is, where it is a socket of this machine: there are no hosts to be looked for.
+#[must_use]
+pub fn socket(next_hop: &NextHop) -> Option<Peer> {
+    match next_hop {
+        NextHop::Lmtp(LmtpServer::Socket(path)) => Some(Peer {
+            name: path.display().to_string(),
+            address: Address::Socket(path.clone()),
+        }),
+        NextHop::Lmtp(LmtpServer::Host(..)) | NextHop::Host(..) | NextHop::Domain(_) => None,
+    }
+}
+
 /// The hosts to try for `next_hop`, best first, at least one; DNS is asked until `deadline`.
 ///
 /// # Errors
@@ -232,7 +244,11 @@ fn look(
             })
         }
         NextHop::Domain(domain) => of_domain(domain, resolver, settings, deadline, sights),
-        NextHop::Host(host, port) => of_operator(host, *port, resolver, deadline, sights),
+        NextHop::Host(host, port) | NextHop::Lmtp(LmtpServer::Host(host, port)) => {
+            of_operator(host, *port, resolver, deadline, sights)
+        }
+        // It is on no host: `socket` knows the way.
+        NextHop::Lmtp(LmtpServer::Socket(_)) => Ok(Vec::new()),
     }
 }
 

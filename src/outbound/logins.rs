@@ -143,7 +143,7 @@ fn place(text: &str) -> Option<Place> {
     let has_port = port.contains(':');
     match address::next_hop(&host).ok()? {
         NextHop::Host(name, port) => Some((name, has_port.then_some(port))),
-        NextHop::Domain(_) => None,
+        NextHop::Domain(_) | NextHop::Lmtp(_) => None,
     }
 }
 

@@ -3,7 +3,8 @@
 //! The one owner of the policy of failure. Never decides when to try again: that is `work_queue::retry`.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use crate::smtp::reply::{EnhancedCode, Reply};
 pub use crate::work_queue::outcome::{Outcome, Reason};
@@ -14,14 +15,50 @@ pub struct Peer {
     /// The MX name, or the name or address that the operator gave.
     pub name: String,
     /// Where the connection goes.
-    pub address: SocketAddr,
+    pub address: Address,
 }
 
-/// `mx.example.org[192.0.2.1]`, with the port where it is not 25.
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// To a port of a host.
+    Net(SocketAddr),
+    /// To a socket of this machine, where an LMTP server listens.
+    Socket(PathBuf),
+}
+
+impl Address {
+    /// The address of the host.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Address::Net(address) => Some(address.ip()),
+            Address::Socket(_) => None,
+        }
+    }
+
+    /// Whether it is this machine, and nothing that is said there goes over a wire.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.ip().is_none_or(|ip| ip.to_canonical().is_loopback())
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::Net(address)
+    }
+}
+
+/// `mx.example.org[192.0.2.1]`, with the port where it is not 25; a socket by its path.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.name, self.address.ip())?;
-        match self.address.port() {
+        let address = match &self.address {
+            Address::Net(address) => address,
+            Address::Socket(_) => return f.write_str(&self.name),
+        };
+        write!(f, "{}[{}]", self.name, address.ip())?;
+        match address.port() {
             25 => Ok(()),
             port => write!(f, ":{port}"),
         }
@@ -37,6 +74,8 @@ pub enum Stage {
     Ehlo,
     /// HELO, after EHLO was refused.
     Helo,
+    /// LHLO (RFC 2033).
+    Lhlo,
     /// STARTTLS.
     StartTls,
     /// AUTH, and what follows it.
@@ -63,6 +102,7 @@ impl fmt::Display for Stage {
             Stage::Greeting => "the connection",
             Stage::Ehlo => "EHLO",
             Stage::Helo => "HELO",
+            Stage::Lhlo => "LHLO",
             Stage::StartTls => "STARTTLS",
             Stage::Auth => "AUTH",
             Stage::Mail | Stage::NextMail => "MAIL FROM",
@@ -134,9 +174,10 @@ pub fn judge(peer: &Peer, stage: Stage, reply: &Reply) -> Verdict {
         (Stage::Ehlo, 500..600) => Verdict::GiveUp(Reason::said(peer, stage, reply, 5)),
         // This host refuses to talk; another one of the next hop may not, so nothing is final.
         // A login that is refused is for the operator to put right.
-        (Stage::Greeting | Stage::Ehlo | Stage::Helo | Stage::Auth | Stage::Reset, 400..600) => {
-            Verdict::Ends(later())
-        }
+        (
+            Stage::Greeting | Stage::Ehlo | Stage::Helo | Stage::Lhlo | Stage::Auth | Stage::Reset,
+            400..600,
+        ) => Verdict::Ends(later()),
         (_, 400..500) => Verdict::TryLater(later()),
         (_, 500..600) => Verdict::GiveUp(Reason::said(peer, stage, reply, 5)),
         _ => Verdict::Ends(Reason::out_of_step(peer, stage, reply)),
@@ -306,7 +347,9 @@ impl Reason {
             .enhanced
             .filter(|code| code.0 == class)
             .unwrap_or(match (stage, reply.code) {
-                (_, 421) | (Stage::Greeting | Stage::Ehlo | Stage::Helo, _) => EnhancedCode(class, 3, 2),
+                (_, 421) | (Stage::Greeting | Stage::Ehlo | Stage::Helo | Stage::Lhlo, _) => {
+                    EnhancedCode(class, 3, 2)
+                }
                 // RFC 4954 6: authentication credentials invalid.
                 (Stage::Auth, _) => EnhancedCode(class, 7, 8),
                 (Stage::Rcpt, 452 | 552) => EnhancedCode(class, 5, 3),
@@ -333,7 +376,7 @@ mod tests {
     fn peer() -> Peer {
         Peer {
             name: "mx.example.org".to_string(),
-            address: "192.0.2.1:25".parse().unwrap(),
+            address: "192.0.2.1:25".parse::<SocketAddr>().unwrap().into(),
         }
     }
 
@@ -465,7 +508,7 @@ mod tests {
     fn a_port_other_than_25_is_named() {
         let peer = Peer {
             name: "localhost".to_string(),
-            address: "[::1]:2525".parse().unwrap(),
+            address: "[::1]:2525".parse::<SocketAddr>().unwrap().into(),
         };
         let reason = Reason::no_connection(&peer, "Connection refused");
         assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::logins::{Login, Logins};
 use crate::config::{Config, TlsLevel};
-use crate::domain_list::next_hop::{NextHop, Router};
+use crate::domain_list::next_hop::{LmtpServer, NextHop, Router};
 use crate::latest::Latest;
 
 /// What holds for one next hop.
@@ -51,8 +51,8 @@ impl SecurityRules {
                 let is_relay_host = self.router.relay_host.as_ref() == Some(next_hop);
                 self.logins.take().of(host, *port, is_relay_host)
             }
-            // Whoever is found by MX is a stranger, and hears no password.
-            NextHop::Domain(_) => None,
+            // Whoever is found by MX is a stranger, and hears no password. A server with our own mailboxes wants none.
+            NextHop::Domain(_) | NextHop::Lmtp(_) => None,
         };
         Security {
             level: self.level(next_hop),
@@ -66,6 +66,10 @@ impl SecurityRules {
     /// The strictest level of those that are said for it by name, for it as a host or for a domain that is routed
     /// there; else the level for all.
     fn level(&self, next_hop: &NextHop) -> TlsLevel {
+        if matches!(next_hop, NextHop::Lmtp(LmtpServer::Socket(_))) {
+            // It leaves this machine no more than what goes to a file.
+            return TlsLevel::Never;
+        }
         let names = |pattern: &str| self.router.names(pattern, next_hop);
         let named = self
             .levels
@@ -100,6 +104,7 @@ mod tests {
                     (".example.org".to_owned(), host("sub.example.net", 25)),
                 ],
                 relay_host: Some(host("relay.example.com", 587)),
+                ..Router::default()
             },
             logins: Latest::new(Arc::new(Logins::parse(logins.as_bytes()).unwrap())),
         }

@@ -1,5 +1,6 @@
 //! What oseshlrN says to a peer: EHLO, STARTTLS and AUTH as they are wanted, then one message after the other, then QUIT
-//! (RFC 5321, 2920, 3030, 3207, 4954).
+//! (RFC 5321, 2920, 3030, 3207, 4954). To a server of mailboxes it says LHLO, and hears of each recipient after the content
+//! (LMTP, RFC 2033).
 //!
 //! A state machine fed with replies and envelopes that answers with steps. Never touches a socket, a clock or
 //! the queue: the handler is a dull loop around it. Each recipient it is given comes back exactly once.
@@ -121,6 +122,7 @@ enum Due {
     Greeting,
     Ehlo,
     Helo,
+    Lhlo,
     StartTls,
     Auth,
     Mail {
@@ -129,6 +131,8 @@ enum Due {
     Rcpt(usize),
     Data,
     Content,
+    /// In LMTP: to the content, about this recipient.
+    ContentFor(usize),
     /// To a dot without content.
     Dot,
     Reset,
@@ -141,13 +145,14 @@ impl Due {
             Due::Greeting => Stage::Greeting,
             Due::Ehlo => Stage::Ehlo,
             Due::Helo => Stage::Helo,
+            Due::Lhlo => Stage::Lhlo,
             Due::StartTls => Stage::StartTls,
             Due::Auth => Stage::Auth,
             Due::Mail { first: true } => Stage::Mail,
             Due::Mail { first: false } => Stage::NextMail,
             Due::Rcpt(_) => Stage::Rcpt,
             Due::Data => Stage::Data,
-            Due::Content | Due::Dot => Stage::Content,
+            Due::Content | Due::ContentFor(_) | Due::Dot => Stage::Content,
             Due::Reset => Stage::Reset,
             Due::Quit => Stage::Quit,
         }
@@ -167,6 +172,8 @@ pub struct Session {
     security: Security,
     /// Messages that may be on their way without an answer.
     depth: usize,
+    /// LMTP is spoken, and not SMTP.
+    in_lmtp: bool,
     phase: Phase,
     offered: Offered,
     /// TLS is spoken, and whether the peer has proved its name.
@@ -205,6 +212,7 @@ impl Session {
             peer,
             security,
             depth: depth.max(2),
+            in_lmtp: false,
             phase: Phase::Opening,
             offered: Offered::default(),
             tls: None,
@@ -220,6 +228,12 @@ impl Session {
             no_more: false,
             confused: None,
         }
+    }
+
+    /// The same session in LMTP, if the peer speaks that; before anything has happened.
+    #[must_use]
+    pub fn in_lmtp(self, in_lmtp: bool) -> Session {
+        Session { in_lmtp, ..self }
     }
 
     /// Takes what happened, and gives what to do about it.
@@ -261,7 +275,7 @@ impl Session {
     pub fn deadline(&self) -> Duration {
         Duration::from_secs(match self.due.front() {
             Some((Due::Data, _)) => 2 * 60,
-            Some((Due::Content | Due::Dot, _)) => 10 * 60,
+            Some((Due::Content | Due::ContentFor(_) | Due::Dot, _)) => 10 * 60,
             // Not in the RFC. All is settled: nobody shall wait for a good-bye.
             Some((Due::Quit, _)) => 10,
             _ => 5 * 60,
@@ -277,7 +291,7 @@ impl Session {
     /// Whether all of a content has been sent and is what the peer has to answer for next.
     #[must_use]
     pub fn awaits_verdict(&self) -> bool {
-        matches!(self.due.front(), Some((Due::Content, _)))
+        matches!(self.due.front(), Some((Due::Content | Due::ContentFor(_), _)))
     }
 
     /// The messages of which the peer was sent all and has answered nothing: it may have taken them.
@@ -371,10 +385,7 @@ impl Session {
     /// Notes the answer to `due`: what became of those it concerns, or `None` where it was granted.
     fn note(&mut self, due: Due, refusal: Option<Outcome>, reply: Reply, steps: &mut Vec<Step>) {
         match (due, refusal, self.flight.front_mut()) {
-            (Due::Greeting, ..) => {
-                let line = format!("EHLO {}\r\n", self.hostname);
-                self.command(Due::Ehlo, &line, steps);
-            }
+            (Due::Greeting, ..) => self.greet(steps),
             (Due::Ehlo, Some(_), _) => {
                 let line = format!("HELO {}\r\n", self.hostname);
                 self.command(Due::Helo, &line, steps);
@@ -384,6 +395,12 @@ impl Session {
                 if self.security.chunks_failed {
                     (self.offered.chunking, self.offered.binary_mime) = (false, false);
                 }
+                self.introduce(steps);
+            }
+            (Due::Lhlo, ..) => {
+                self.offered = Offered::by(&reply);
+                // There is one answer to each recipient of a message: chunks save nothing over a socket nearby.
+                (self.offered.chunking, self.offered.binary_mime) = (false, false);
                 self.introduce(steps);
             }
             (Due::Helo, ..) => self.introduce(steps),
@@ -400,9 +417,10 @@ impl Session {
                 front.out_of_sequence = !first && self.confused.is_some();
             }
             (Due::Rcpt(_), None, Some(front)) => front.accepted += 1,
-            (Due::Rcpt(index), Some(refusal), Some(front)) => front.refuse_recipient(index, refusal),
+            (Due::Rcpt(index), Some(refusal), Some(front)) => front.settle_recipient(index, refusal),
             (Due::Data, None, Some(front)) if !front.is_settled() => front.next = Next::Content,
-            (Due::Data, None, Some(front)) if front.accepted == 0 => front.next = Next::Dot,
+            // RFC 2033 4.2: without a recipient nothing answers a dot in LMTP, and DATA is never granted.
+            (Due::Data, None, Some(front)) if front.accepted == 0 && !self.in_lmtp => front.next = Next::Dot,
             // MAIL was refused, and yet RCPT and DATA were granted: a dot might deliver an empty message.
             (Due::Data, None, Some(_)) => {
                 let reason = Reason::out_of_step(&self.peer, Stage::Data, &reply);
@@ -419,10 +437,17 @@ impl Session {
                 steps.extend(untouched.map(|message| Step::GiveBack(message.envelope.message)));
             }
             (Due::Content, Some(refusal), _) => self.settle(&refusal, steps),
+            (Due::ContentFor(index), refusal, Some(front)) => {
+                front.settle_recipient(index, refusal.unwrap_or(Outcome::Delivered(reply)));
+                if front.is_settled() {
+                    self.settle(&self.nobody_left(), steps);
+                }
+            }
             // All were refused before: what is said about nothing is ignored.
             (Due::Dot, ..) => self.settle(&self.nobody_left(), steps),
             (Due::Quit, ..) => self.close(End::Done, steps),
-            (Due::Reset, ..) | (Due::Mail { .. } | Due::Rcpt(_) | Due::Data, _, None) => {}
+            (Due::Reset, ..)
+            | (Due::Mail { .. } | Due::Rcpt(_) | Due::Data | Due::ContentFor(_), _, None) => {}
         }
     }
 
@@ -455,7 +480,12 @@ impl Session {
         if self.must_convert(envelope) {
             return Some(Reason::unsuitable(&self.peer, "it was not"));
         }
-        let needs_utf8 = envelope.needs_utf8().filter(|_| !self.offered.smtp_utf8);
+        let needs_utf8 = match self.in_lmtp {
+            // What is read where it is kept need not be understood by any further host: it comes as it came here.
+            true => envelope.sender_needs_utf8(),
+            false => envelope.needs_utf8(),
+        };
+        let needs_utf8 = needs_utf8.filter(|_| !self.offered.smtp_utf8);
         needs_utf8.map(|what| Reason::needs_utf8(&self.peer, what))
     }
 
@@ -472,7 +502,7 @@ impl Session {
             .collect();
         for index in indices {
             let reason = Reason::needs_utf8(&self.peer, "the address");
-            message.refuse_recipient(index, Outcome::GiveUp(reason));
+            message.settle_recipient(index, Outcome::GiveUp(reason));
         }
     }
 
@@ -567,6 +597,14 @@ impl Session {
                 return true;
             }
             Next::Data => (Due::Data, String::from("DATA\r\n"), Next::WaitForGo),
+            Next::Content if self.in_lmtp => {
+                self.content_in_flight += envelope.size;
+                steps.push(Step::SendContent(envelope.message));
+                let granted = message.unsettled().map(|index| (Due::ContentFor(index), 0));
+                self.due.extend(granted);
+                message.next = Next::Nothing;
+                return true;
+            }
             Next::Content => {
                 self.content_in_flight += envelope.size;
                 steps.push(Step::SendContent(envelope.message));

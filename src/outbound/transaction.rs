@@ -90,14 +90,15 @@ impl Envelope {
 
     /// What needs SMTPUTF8 whoever the recipients are: in the words of a reason.
     pub(super) fn needs_utf8(&self) -> Option<&'static str> {
+        self.sender_needs_utf8()
+            .or(self.utf8_header.then_some("the header"))
+    }
+
+    /// The same of the sender alone.
+    pub(super) fn sender_needs_utf8(&self) -> Option<&'static str> {
         let reverse_path = self.reverse_path.0.as_ref();
-        if reverse_path.is_some_and(Mailbox::needs_utf8) {
-            Some("the address of the sender")
-        } else if self.utf8_header {
-            Some("the header")
-        } else {
-            None
-        }
+        let needs_utf8 = reverse_path.is_some_and(Mailbox::needs_utf8);
+        needs_utf8.then_some("the address of the sender")
     }
 
     /// MAIL, with the parameters that the peer offers and this message needs.
@@ -196,8 +197,9 @@ impl Transaction {
         self.settled.fill(Some(outcome.clone()));
     }
 
-    /// The RCPT at `index` was refused. The first outcome of a recipient stays.
-    pub(super) fn refuse_recipient(&mut self, index: usize, outcome: Outcome) {
+    /// What became of the recipient at `index`: its RCPT was refused, or the content was answered for it alone. The first
+    /// outcome of a recipient stays.
+    pub(super) fn settle_recipient(&mut self, index: usize, outcome: Outcome) {
         if let Some(place @ None) = self.settled.get_mut(index) {
             *place = Some(outcome);
         }
@@ -206,6 +208,14 @@ impl Transaction {
     /// Whether RCPT need not be said for the recipient at `index`: its outcome is known already.
     pub(super) fn is_passed_over(&self, index: usize) -> bool {
         self.settled.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Those that have no outcome yet, in the order of the envelope.
+    pub(super) fn unsettled(&self) -> impl Iterator<Item = usize> {
+        let places = self.settled.iter().enumerate();
+        places
+            .filter(|(_, outcome)| outcome.is_none())
+            .map(|(index, _)| index)
     }
 
     /// Whether nobody waits for an outcome any more.

@@ -78,6 +78,8 @@ pub struct Trial<'t> {
     pub from: ReversePath,
     /// For RCPT.
     pub to: Mailbox,
+    /// Whether the peers speak LMTP.
+    pub in_lmtp: bool,
 }
 
 impl Trial<'_> {
@@ -139,7 +141,9 @@ impl Trial<'_> {
         };
         told(Who::Nobody, format!("connecting to {peer}{without}"));
         let opened = Connection::open(peer);
-        self.families.note(peer.address.ip(), &opened, Instant::now());
+        if let Some(ip) = peer.address.ip() {
+            self.families.note(ip, &opened, Instant::now());
+        }
         let connection = opened.map_err(|error| {
             told(Who::Nobody, format!("no connection: {error}"));
             End::Refused(Reason::no_connection(peer, &error.to_string()))
@@ -151,7 +155,7 @@ impl Trial<'_> {
         let mut visit = Visit {
             trial: self,
             level: security.level,
-            session: Session::new(self.hostname, peer.clone(), security, 0),
+            session: Session::new(self.hostname, peer.clone(), security, 0).in_lmtp(self.in_lmtp),
             connection,
             peer,
             until,

@@ -119,8 +119,8 @@ impl FromStr for Fault {
             )
         })?;
         let (only, rest) = pattern(rest)?;
-        if only.is_some() && !matches!(stage, Stage::Mail | Stage::Rcpt) {
-            return Err("an address in brackets behind mail and rcpt only".into());
+        if only.is_some() && !matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Dot) {
+            return Err("an address in brackets behind mail, rcpt and dot only".into());
         }
         let (times, what) = times(rest)?;
         let (what, share) = share(what)?;
@@ -337,8 +337,8 @@ mod tests {
             ("rcpt", "a = and what to do"),
             ("rcpt[bob=refuse", "a ] behind"),
             (
-                "dot[bob]=refuse",
-                "an address in brackets behind mail and rcpt only",
+                "data[bob]=refuse",
+                "an address in brackets behind mail, rcpt and dot only",
             ),
             ("dot#0=drop", "a number behind #"),
             ("dot#5-3=drop", "a number behind #"),

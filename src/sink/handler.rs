@@ -62,6 +62,8 @@ pub(super) struct Handler<'s> {
     said_early: Vec<(Stage, Option<u16>)>,
     /// How many releases there were when an order was drawn last.
     releases: u64,
+    /// In LMTP: what was said to the last recipient that took the message in hand.
+    taken: Vec<u8>,
     /// What chunks have brought of the message in hand.
     chunks: Option<ChunkChecker>,
 }
@@ -82,6 +84,7 @@ impl<'s> Handler<'s> {
             out: Vec::new(),
             said_early: Vec::new(),
             releases: 0,
+            taken: Vec::new(),
             chunks: None,
         }
     }
@@ -207,9 +210,17 @@ impl<'s> Handler<'s> {
     }
 
     /// Tells of a message that is about to be answered, before the client knows.
-    fn settle(&self, reply: &[u8], code: Option<u16>) {
-        if self.session.settles() {
-            let accepted = code.is_some_and(|code| code / 100 == 2);
+    fn settle(&mut self, reply: &[u8], code: Option<u16>) {
+        let accepted = code.is_some_and(|code| code / 100 == 2);
+        if let Some(recipient) = self.session.delivers_to() {
+            self.note(&Event::Delivers { recipient, accepted });
+            if accepted {
+                self.taken = reply.to_vec();
+            }
+        }
+        if let Some(accepted) = self.session.settles(accepted) {
+            let taken = std::mem::take(&mut self.taken);
+            let reply = if taken.is_empty() { reply } else { &taken };
             self.note(&Event::Settles { reply, accepted });
             self.shared.settled(accepted);
         }
@@ -242,8 +253,14 @@ impl<'s> Handler<'s> {
             }
         }
         self.note(&Event::Arrived);
-        let answer = self.session.end_of_content(decoder.size(), decoder.fault());
-        self.answer(answer)
+        let mut next = Next::Line;
+        for answer in self.session.end_of_content(decoder.size(), decoder.fault()) {
+            next = self.answer(answer)?;
+            if next == Next::Close {
+                break;
+            }
+        }
+        Ok(next)
     }
 
     /// Takes in the octets of a chunk, and answers it.
@@ -278,7 +295,7 @@ impl<'s> Handler<'s> {
             self.at += piece.len();
         }
         let answer = self.session.end_of_chunk(&checker);
-        if self.session.settles() {
+        if self.session.settles(true).is_some() {
             self.note(&Event::Arrived);
         }
         let next = self.answer(answer)?;

@@ -11,6 +11,9 @@ use crate::config::problem::quoted;
 use crate::config::values::{self, Expected, address, domain, size};
 use crate::sasl::Mechanism;
 
+/// What is not offered in LMTP.
+const CHUNKS: [&str; 2] = ["CHUNKING", "BINARYMIME"];
+
 /// One option.
 pub struct Row {
     /// The long name, without dashes.
@@ -73,6 +76,12 @@ pub static TABLE: &[Row] = &[
         "The lines of the answer to EHLO, between commas, or none. [default: PIPELINING, SIZE, 8BITMIME, SMTPUTF8, \
          ENHANCEDSTATUSCODES, DSN, CHUNKING, BINARYMIME]",
     ),
+    row(
+        "lmtp",
+        "",
+        "Speak LMTP (RFC 2033): LHLO, and after the content an answer for each recipient, to which orders for dot hold, \
+         also as dot[PATTERN]. Chunks are not offered.",
+    ),
     row("no-ehlo", "", "Know only HELO: answer EHLO with 502."),
     row("size", "SIZE", "The largest message to take, also said in EHLO."),
     row(
@@ -117,7 +126,7 @@ pub static TABLE: &[Row] = &[
         "fault",
         "STAGE=WHAT[@PERCENT]",
         "Misbehave. STAGE is connect, greeting, ehlo, helo, starttls, handshake, auth, mail, rcpt, data, content, dot, \
-         bdat, rset or quit; mail[PATTERN] and rcpt[PATTERN] for addresses in which * stands for anything; #N, #N- or \
+         bdat, rset or quit; mail[PATTERN], rcpt[PATTERN] and, in LMTP, dot[PATTERN] for addresses in which * stands for anything; #N, #N- or \
          #N-M behind it for the Nth time. WHAT is refuse, defer, a reply such as \"552 5.2.2 full\" with \\n between \
          lines, drop, reset, stall, slow:MS, late:MS, garbage, early or close-after. [repeatable]",
     ),
@@ -251,6 +260,11 @@ impl Given {
             (false, true) => Telling::Dialogue,
             (false, false) => Telling::Messages,
         };
+        let lmtp = has(&self, "lmtp");
+        if lmtp && has(&self, "no-ehlo") {
+            self.wrong.push("--no-ehlo: expected no --lmtp beside it".into());
+        }
+        let offers = self.one("offer", offers).unwrap_or(standard.offers).into_iter();
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let settings = Settings {
             listen: if listen.is_empty() {
@@ -263,7 +277,12 @@ impl Given {
                     domain::name(text).map_err(|Expected(what)| what)
                 })
                 .unwrap_or(standard.hostname),
-            offers: self.one("offer", offers).unwrap_or(standard.offers),
+            offers: if lmtp {
+                offers.filter(|line| !CHUNKS.contains(&line.as_str())).collect()
+            } else {
+                offers.collect()
+            },
+            lmtp,
             ehlo: !has(&self, "no-ehlo"),
             size: self.one("size", |text| {
                 size::parse(text, 1, 1 << 40).map_err(|Expected(what)| what)
@@ -438,6 +457,8 @@ mod tests {
         assert_eq!(asked.mechanisms, [Mechanism::Plain, Mechanism::ScramSha256]);
         assert_eq!((asked.faults.len(), asked.seed), (2, Some(99)));
         assert_eq!(settings(&["--offer", "none"]).offers, Vec::<String>::new());
+        let lmtp = settings(&["--lmtp", "--fault", "dot[bob@*]=refuse"]);
+        assert!(lmtp.lmtp && lmtp.offers.iter().all(|offer| !CHUNKS.contains(&offer.as_str())));
         assert_eq!(parsed(&["--fault", "nonsense", "--help"]), Ok(Asked::Help));
     }
 
@@ -470,6 +491,7 @@ mod tests {
             ["--dir: expected a value (DIR) behind it"]
         );
         assert_eq!(parsed(&["--quiet", "--dialogue"]).unwrap_err().len(), 1);
+        assert_eq!(parsed(&["--lmtp", "--no-ehlo"]).unwrap_err().len(), 1);
     }
 
     #[test]

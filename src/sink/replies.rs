@@ -4,6 +4,7 @@
 //! ENHANCEDSTATUSCODES is not offered.
 
 use super::service::Service;
+use super::settings::Settings;
 use crate::sasl::Bindings;
 use crate::smtp::command::{CommandError, VERBS, Verb};
 use crate::smtp::data::ContentFault;
@@ -16,8 +17,9 @@ pub(super) fn say(code: u16, (subject, detail): (u16, u16), text: impl Into<Stri
     Reply::with_status(code, EnhancedCode(class, subject, detail), text)
 }
 
-pub(super) fn greeting(hostname: &str) -> Reply {
-    Reply::new(220, format!("{hostname} ESMTP smtpmta sink"))
+pub(super) fn greeting(settings: &Settings) -> Reply {
+    let protocol = if settings.lmtp { "LMTP" } else { "ESMTP" };
+    Reply::new(220, format!("{} {protocol} smtpmta sink", settings.hostname))
 }
 
 /// To EHLO: what is offered, in the order of the settings.

@@ -57,7 +57,9 @@ pub enum Next {
 enum Move {
     Nothing,
     Greeting,
-    Hello { esmtp: bool },
+    Hello {
+        esmtp: bool,
+    },
     StartTls,
     Challenge(Box<Exchange>),
     Login,
@@ -66,6 +68,8 @@ enum Move {
     Content,
     Chunk,
     Message,
+    /// In LMTP: the message, for the recipient at this place.
+    Delivery(usize),
     Reset,
     Close,
 }
@@ -91,6 +95,8 @@ pub struct Session {
     /// The chunk that is being taken in is the last one.
     last_chunk: bool,
     messages: u64,
+    /// In LMTP: the message was taken for one of its recipients so far.
+    taken: bool,
     pending: Move,
 }
 
@@ -112,6 +118,7 @@ impl Session {
             chunk_refused: false,
             last_chunk: false,
             messages: 0,
+            taken: false,
             pending: Move::Nothing,
         }
     }
@@ -119,7 +126,7 @@ impl Session {
     /// What is to be said first.
     pub fn greeting(&mut self) -> Answer {
         self.pending = Move::Greeting;
-        let reply = replies::greeting(&self.service.settings.hostname);
+        let reply = replies::greeting(&self.service.settings);
         self.at(&[Stage::Greeting], "", reply)
     }
 
@@ -129,10 +136,32 @@ impl Session {
         self.envelope.as_ref()
     }
 
-    /// Whether the answer that is due settles a message.
+    /// Whether the answer that is due settles a message; and whether it is taken then, if this answer is a yes or not.
     #[must_use]
-    pub fn settles(&self) -> bool {
-        matches!(self.pending, Move::Message)
+    pub fn settles(&self, accepted: bool) -> Option<bool> {
+        match self.pending {
+            Move::Message => Some(accepted),
+            Move::Delivery(place) => self.is_last(place).then_some(accepted || self.taken),
+            _ => None,
+        }
+    }
+
+    /// In LMTP: the recipient for whom the answer that is due takes a message or not.
+    #[must_use]
+    pub fn delivers_to(&self) -> Option<&str> {
+        match self.pending {
+            Move::Delivery(place) => self.recipient_at(place),
+            _ => None,
+        }
+    }
+
+    fn recipient_at(&self, place: usize) -> Option<&str> {
+        let recipient = self.envelope.as_ref()?.recipients.get(place)?;
+        Some(&recipient.path)
+    }
+
+    fn is_last(&self, place: usize) -> bool {
+        self.recipient_at(place + 1).is_none()
     }
 
     /// Whether a message comes in chunks, and more of it may come.
@@ -151,6 +180,18 @@ impl Session {
         if let Some(exchange) = self.exchange.take() {
             return Heard::Answer(self.respond(*exchange, line));
         }
+        // The grammar of LHLO is that of EHLO (RFC 2033 4.1), which LMTP does not know.
+        let line = match (self.service.settings.lmtp, line.get(..4)) {
+            (true, Some(verb)) if verb.eq_ignore_ascii_case(b"LHLO") => &[b"EHLO", &line[4..]].concat(),
+            (true, Some(verb))
+                if [b"EHLO", b"HELO"]
+                    .iter()
+                    .any(|smtp| verb.eq_ignore_ascii_case(*smtp)) =>
+            {
+                return Heard::Answer(self.at(&[], "", say(500, (5, 1), "LMTP is spoken here: say LHLO")));
+            }
+            _ => line,
+        };
         let found = command::find(line);
         let verb = found.as_ref().ok().map(|(verb, _)| *verb);
         match found.and_then(|(verb, arguments)| verb.parse(arguments)) {
@@ -365,6 +406,10 @@ impl Session {
             Some(envelope) if envelope.body == Some(Body::BinaryMime) => {
                 say(503, (5, 1), "BINARYMIME needs BDAT")
             }
+            // RFC 2033 4.2.
+            Some(envelope) if envelope.recipients.is_empty() && self.service.settings.lmtp => {
+                say(503, (5, 1), "No valid recipients")
+            }
             Some(envelope) if envelope.recipients.is_empty() => say(554, (5, 1), "No valid recipients"),
             Some(_) => Reply::new(354, "Go ahead"),
         };
@@ -372,11 +417,22 @@ impl Session {
         self.at(&[Stage::Data], "", reply)
     }
 
-    /// After the dot: so many octets have come, and this was wrong with them.
-    pub fn end_of_content(&mut self, size: u64, fault: Option<ContentFault>) -> Answer {
-        self.pending = Move::Message;
+    /// After the dot: so many octets have come, and this was wrong with them. In LMTP that is said for each recipient.
+    pub fn end_of_content(&mut self, size: u64, fault: Option<ContentFault>) -> Vec<Answer> {
         let reply = self.judge(size, fault);
-        self.at(&[Stage::Dot], "", reply)
+        match &self.envelope {
+            Some(envelope) if self.service.settings.lmtp => {
+                self.pending = Move::Delivery(0);
+                let recipients = envelope.recipients.iter();
+                recipients
+                    .map(|to| self.at(&[Stage::Dot], &to.path, reply.clone()))
+                    .collect()
+            }
+            _ => {
+                self.pending = Move::Message;
+                vec![self.at(&[Stage::Dot], "", reply)]
+            }
+        }
     }
 
     /// After the octets of a chunk: what has come in all chunks of the message.
@@ -449,6 +505,15 @@ impl Session {
                 self.messages += u64::from(granted);
                 self.forget();
             }
+            Move::Delivery(place) => {
+                self.taken |= granted;
+                if self.is_last(place) {
+                    self.messages += u64::from(self.taken);
+                    self.forget();
+                } else {
+                    self.pending = Move::Delivery(place + 1);
+                }
+            }
             Move::Reset if granted => self.forget(),
             _ => {}
         }
@@ -475,6 +540,7 @@ impl Session {
 
     fn forget(&mut self) {
         self.envelope = None;
+        self.taken = false;
         self.chunks = None;
         self.chunk_refused = false;
     }

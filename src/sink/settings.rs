@@ -29,6 +29,8 @@ pub struct Settings {
     pub hostname: String,
     /// `--offer`: the lines of EHLO behind the first.
     pub offers: Vec<String>,
+    /// `--lmtp`: LMTP is spoken, and not SMTP.
+    pub lmtp: bool,
     /// Not `--no-ehlo`: whether EHLO is known at all.
     pub ehlo: bool,
     /// `--size`: the largest message that is taken; `None`: any.
@@ -112,6 +114,7 @@ impl Default for Settings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 2526))],
             hostname: "sink.example".to_owned(),
             offers: OFFERS.map(str::to_owned).to_vec(),
+            lmtp: false,
             ehlo: true,
             size: None,
             max_recipients: 1000,

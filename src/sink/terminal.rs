@@ -185,6 +185,12 @@ impl Witness for Terminal {
                 let octets = session.message.as_ref().map_or(0, |message| message.octets);
                 lines.push(format!("{number} C: ({octets} octets of content)"));
             }
+            Event::Delivers { recipient, accepted } => {
+                let session = state.sessions.entry(number).or_default();
+                if let Some(message) = session.message.as_mut().filter(|_| !accepted) {
+                    message.envelope.recipients.retain(|to| to.path != *recipient);
+                }
+            }
             Event::Settles { reply, accepted } => {
                 let line = self.settle(&mut state, number, reply, *accepted);
                 if self.telling != Telling::Quiet && !line.is_empty() {

@@ -29,11 +29,18 @@ pub enum Event<'e> {
     Piece(&'e [u8]),
     /// All of it is there; nothing was said to it yet.
     Arrived,
-    /// It is about to be answered.
+    /// In LMTP: it is about to be answered for one of its recipients.
+    Delivers {
+        /// This one.
+        recipient: &'e str,
+        /// That takes it.
+        accepted: bool,
+    },
+    /// It is about to be answered; in LMTP for its last recipient.
     Settles {
-        /// With this.
+        /// With this; in LMTP with what the last recipient heard that took it, if one did.
         reply: &'e [u8],
-        /// Which takes it.
+        /// Which takes it; in LMTP, for one of its recipients at least.
         accepted: bool,
     },
     /// Something is done wrong here, to order.

@@ -76,6 +76,8 @@ pub enum Delivery {
     Delivered(String),
     /// It is not ours: on to SMTP.BOX.
     PassOn,
+    /// It is ours, and who keeps its mailbox is this next hop: into the outbound work queue.
+    HandOver(NextHop),
     /// It is an alias, and stands for these in the end: at least one.
     Expand(Vec<Mailbox>),
     /// It could not be delivered now; try again then.
@@ -196,7 +198,7 @@ impl WorkQueue {
         let only_passed_on = messages
             .iter()
             .flat_map(|message| &message.deliveries)
-            .all(|(_, delivery)| matches!(delivery, Delivery::PassOn));
+            .all(|(_, delivery)| matches!(delivery, Delivery::PassOn | Delivery::HandOver(_)));
         // A mailbox that has the message already must not get it again; what is passed on can be passed on again.
         let durability = if only_passed_on {
             Durability::Unsynced
@@ -245,14 +247,13 @@ impl WorkQueue {
         } else {
             Durability::Unsynced
         };
-        let now = self.now();
         let messages: Arc<Vec<_>> = Arc::new(messages.into_iter().zip(files).collect());
         let record = |some: Range<usize>| {
             let messages = Arc::clone(&messages);
             let record = move |ledger: &mut Ledger<'_>| {
                 messages[some.clone()]
                     .iter()
-                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref(), now))?;
+                    .try_for_each(|(message, file)| routed(ledger, message, file.as_deref()))?;
                 reach(CrashPoint::RouteWritten);
                 Ok(())
             };
@@ -527,6 +528,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
     let mut ended = false;
     let mut present = None;
     let mut held = None;
+    let mut ways = Ways::default();
     for (n, delivery) in &message.deliveries {
         match delivery {
             Delivery::Delivered(place) => {
@@ -538,6 +540,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
                 }
             }
             Delivery::PassOn => passed_on += pass(ledger, id, *n, false)?,
+            Delivery::HandOver(hop) => lead(ledger, &mut ways, (id, *n), false, hop)?,
             Delivery::Expand(targets) => {
                 let present = match &mut present {
                     Some(present) => present,
@@ -565,6 +568,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
         ledger.record(id, None, "converted", PASSED_ON)?;
         reach(CrashPoint::PassOnWritten);
     }
+    ways.record(ledger, id)?;
     write_structure(ledger, id, message.structure.as_ref())?;
     if ended {
         settle_if_done(ledger, id)?;
@@ -573,12 +577,7 @@ fn converted(ledger: &mut Ledger<'_>, message: &Converted) -> Result<usize, Queu
 }
 
 /// What omsgcnv did with one message; `file` holds its content, if that is new and large.
-fn routed(
-    ledger: &mut Ledger<'_>,
-    message: &Routed,
-    file: Option<&str>,
-    now: Stamp,
-) -> Result<(), QueueError> {
+fn routed(ledger: &mut Ledger<'_>, message: &Routed, file: Option<&str>) -> Result<(), QueueError> {
     let id = message.id;
     if let Some(content) = &message.content {
         replace_content(ledger, id, content, file)?;
@@ -587,21 +586,7 @@ fn routed(
     let mut held = None;
     for (n, way) in &message.ways {
         match way {
-            Way::Hop(hop) => {
-                let name = hop.to_string();
-                let number = now_due(ledger, &name, id, now)?;
-                let moved = ledger.run(
-                    "UPDATE recipient SET state = ?, hop = ?, next_attempt = ?, in_box = 0 \
-                     WHERE message = ? AND n = ? AND state = 1 AND in_box = 1",
-                    (State::PendingXmit.number(), number.0, now.0, id.0, n),
-                )?;
-                if moved == 0 {
-                    // Its time was over meanwhile, or it was put aside.
-                    refresh_due(ledger, number, Change::Gone(1))?;
-                    continue;
-                }
-                ways.tell(&name);
-            }
+            Way::Hop(hop) => lead(ledger, &mut ways, (id, *n), true, hop)?,
             Way::Local => {
                 if pass(ledger, id, *n, true)? > 0 {
                     let story = "local: passed to the inbound work queue by omsgcnv";
@@ -615,6 +600,29 @@ fn routed(
     tell_of_held(id, held);
     ways.record(ledger, id)?;
     write_structure(ledger, id, message.structure.as_ref())
+}
+
+/// Puts a recipient that waits for conversion into the outbound work queue.
+fn lead(
+    ledger: &Ledger<'_>,
+    ways: &mut Ways,
+    (id, n): (MessageId, u32),
+    in_box: bool,
+    hop: &NextHop,
+) -> Result<(), QueueError> {
+    let (name, now) = (hop.to_string(), ledger.moment());
+    let number = now_due(ledger, &name, id, now)?;
+    let moved = ledger.run(
+        "UPDATE recipient SET state = ?, hop = ?, next_attempt = ?, in_box = 0 \
+         WHERE message = ? AND n = ? AND state = 1 AND in_box = ?",
+        (State::PendingXmit.number(), number.0, now.0, id.0, n, in_box),
+    )?;
+    if moved == 0 {
+        // Its time was over meanwhile, or it was put aside.
+        return refresh_due(ledger, number, Change::Gone(1));
+    }
+    ways.tell(&name);
+    Ok(())
 }
 
 /// The next hops of a message, as history tells of them.

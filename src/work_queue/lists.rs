@@ -652,7 +652,9 @@ fn gather_due(
             continue;
         };
         let goes_to = (terms.router)(&path);
-        if goes_to != chosen.next_hop {
+        // Without another LMTP server who waits for one would come back to ourselves by MX.
+        let stays = goes_to == chosen.next_hop || chosen.next_hop.is_lmtp() && !goes_to.is_lmtp();
+        if !stays {
             due.strayed.push((id, n, goes_to));
         } else if !due.gather.take(id, n) {
             break;

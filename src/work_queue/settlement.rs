@@ -33,6 +33,8 @@ pub struct Settlement {
     /// Whether that host takes care of reports from here on: it offers DSN, and was told what the sender
     /// wants.
     pub host_reports: bool,
+    /// Whether what that host took is in its recipient's mailbox: it speaks LMTP.
+    pub is_delivery: bool,
     /// The end of this attempt for each of them.
     pub outcomes: Vec<(u32, Outcome)>,
     /// When to try again.
@@ -42,7 +44,7 @@ pub struct Settlement {
 /// How often each end occurred in a settlement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Taken by the next hop.
+    /// Taken by the next hop, into the mailbox or to be sent on.
     pub transmitted: usize,
     /// To be tried again.
     pub deferred: usize,
@@ -76,6 +78,11 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, moment: Moment) -> R
         )?,
         ..Settled::default()
     };
+    let (end, word, success) = match settlement.is_delivery {
+        true => (State::Delivered, "delivered", Success::Delivered),
+        // RFC 3461 5.2.2: the trail ends here, and so it is us who tell.
+        false => (State::Transmitted, "transmitted", Success::Relayed),
+    };
     for (n, outcome) in &settlement.outcomes {
         let row = ledger.row(
             "SELECT attempts, hop FROM recipient WHERE message = ? AND n = ? AND list = ? AND state = 3",
@@ -89,21 +96,13 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, moment: Moment) -> R
                 ledger.run(
                     "UPDATE recipient SET state = ?, list = NULL, settled_at = ?, attempts = attempts + 1, \
                      last_host = ?, attempted_at = ? WHERE message = ? AND n = ?",
-                    (
-                        State::Transmitted.number(),
-                        now.0,
-                        &settlement.host,
-                        now.0,
-                        id.0,
-                        n,
-                    ),
+                    (end.number(), now.0, &settlement.host, now.0, id.0, n),
                 )?;
                 let tls = settlement.tls.as_ref().map(|tls| format!(" over {tls}"));
                 let story = format!("{}{} said: {reply}", settlement.host, tls.unwrap_or_default());
-                ledger.record(id, Some(*n), "transmitted", &story)?;
+                ledger.record(id, Some(*n), word, &story)?;
                 settled.transmitted += 1;
-                // RFC 3461 5.2.2: the trail ends here, and so it is us who tell.
-                if !settlement.host_reports && success_due(ledger, id, *n, Success::Relayed, Some(reply))? {
+                if !settlement.host_reports && success_due(ledger, id, *n, success, Some(reply))? {
                     settled.to_tell += 1;
                 }
             }
@@ -146,11 +145,13 @@ fn settle(ledger: &mut Ledger<'_>, settlement: &Settlement, moment: Moment) -> R
         }
     }
     if settled.transmitted > 0 {
-        ledger.count("Mail.Transferred", 1);
-        ledger.count(
-            "Mail.TransferredRecipients",
-            i64::try_from(settled.transmitted).unwrap_or(0),
-        );
+        let recipients = i64::try_from(settled.transmitted).unwrap_or(0);
+        if settlement.is_delivery {
+            ledger.count("Mail.Delivered", recipients);
+        } else {
+            ledger.count("Mail.Transferred", 1);
+            ledger.count("Mail.TransferredRecipients", recipients);
+        }
         settle_if_done(ledger, id)?;
     }
     reach(CrashPoint::OutcomeWritten);

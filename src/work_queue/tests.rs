@@ -144,6 +144,7 @@ impl World {
             host: "mx.example[192.0.2.9]".to_owned(),
             tls: None,
             host_reports: false,
+            is_delivery: false,
             outcomes,
             retry: RetryPolicy {
                 schedule: vec![5 * MINUTE],
@@ -584,6 +585,7 @@ fn a_good_end_is_not_ours_to_tell_where_the_host_reports_or_nobody_can_be_told()
         host: "mx.example[192.0.2.9]".to_owned(),
         tls: None,
         host_reports: true,
+        is_delivery: false,
         outcomes: vec![(0, delivered())],
         retry: RetryPolicy {
             schedule: vec![MINUTE],

@@ -6,7 +6,7 @@
 //! | line | what it is |
 //! |---|---|
 //! | `# …` | a remark |
-//! | `@ tls=must login=user:password depth=10 failed no-chunks` | what holds for the peer, if not the usual; first of all |
+//! | `@ tls=must login=user:password depth=10 failed no-chunks lmtp` | what holds for the peer, if not the usual; first of all |
 //! | `> 1 from=<a@b> size=812 8bit 11=<c@d> 12=<e@f>` | a message of the list, offered when it is wanted |
 //! | `> 1 … binary utf8 envid=Q ret=FULL 11=<c@d>;notify=N;orcpt=O` | all else that may be said of one |
 //! | `> 1 … unsuitable` | it cannot be converted |
@@ -154,13 +154,14 @@ fn envelope(line: &str) -> Envelope {
 fn session(line: &str) -> Session {
     let peer = Peer {
         name: "mx.example.org".to_string(),
-        address: "192.0.2.1:25".parse().unwrap(),
+        address: "192.0.2.1:25".parse::<std::net::SocketAddr>().unwrap().into(),
     };
     let mut security = Security {
         nonce: "rOprNGfwEbeRWgbNEkqO".to_string(),
         ..Security::default()
     };
     let mut depth = 2;
+    let mut in_lmtp = false;
     for word in line.split_whitespace() {
         match word.split_once('=') {
             Some(("tls", level)) => security.level = TlsLevel::from_word(level).unwrap(),
@@ -170,12 +171,13 @@ fn session(line: &str) -> Session {
                 security.login = Some(Arc::new(Login { user, password }));
             }
             Some(("depth", number)) => depth = number.parse().unwrap(),
+            None if word == "lmtp" => in_lmtp = true,
             None if word == "failed" => security.tls_failed = true,
             None if word == "no-chunks" => security.chunks_failed = true,
             _ => panic!("what is {word:?}?"),
         }
     }
-    Session::new("mta.example.net", peer, security, depth)
+    Session::new("mta.example.net", peer, security, depth).in_lmtp(in_lmtp)
 }
 
 struct Play {

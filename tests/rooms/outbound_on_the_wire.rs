@@ -48,7 +48,7 @@ fn send(sink: &Sink, list: &List, patience: Duration) -> Run {
     let mut writer = BufWriter::new(stream);
     let peer = Peer {
         name: "sink.test".to_string(),
-        address: sink.address(),
+        address: sink.address().into(),
     };
     let mut session = Session::new("mta.test", peer, Security::default(), 2);
     let mut parser = ReplyParser::new();

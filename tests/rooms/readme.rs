@@ -9,7 +9,11 @@ use smtpmta::console;
 use super::manual_queue::empty_queue;
 
 /// How the README calls the program.
-const PROGRAMS: [&str; 2] = ["target/release/smtpmta", "cargo run --release --"];
+const PROGRAMS: [&str; 3] = [
+    "target/release/smtpmta",
+    "cargo run --release --",
+    "/usr/local/sbin/smtpmta",
+];
 
 /// Options of other programs that the text speaks of.
 const OF_OTHERS: [&str; 1] = ["--crlf"];

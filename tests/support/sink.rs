@@ -93,6 +93,8 @@ pub struct Message {
     pub arrived: Stamp,
     /// When that was answered.
     pub answered: Option<Stamp>,
+    /// In LMTP: those whose mailboxes have it.
+    pub delivered: Vec<String>,
     /// What was said to the dot; `None`: not yet, or never.
     pub reply: Option<String>,
     /// How many octets the file had just before that was said, of which [`Sink::measure`] knows.
@@ -179,10 +181,20 @@ impl State {
                         begun,
                         arrived: Clock::System.now(),
                         answered: None,
+                        delivered: Vec::new(),
                         reply: None,
                         measured: 0,
                         accepted: false,
                     });
+                }
+            }
+            Event::Delivers { recipient, accepted } => {
+                let place = self.unanswered.get(&number);
+                if let Some(message) = place
+                    .and_then(|place| self.messages.get_mut(*place))
+                    .filter(|_| *accepted)
+                {
+                    message.delivered.push((*recipient).to_owned());
                 }
             }
             Event::Settles { reply, accepted } => {

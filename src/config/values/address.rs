@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Expected, Parsed, domain};
 use crate::config::TlsLevel;
-use crate::domain_list::next_hop::NextHop;
+use crate::domain_list::next_hop::{LmtpServer, NextHop};
 
 /// The port of SMTP (RFC 5321 4.5.4.2).
 const SMTP: u16 = 25;
@@ -65,6 +65,28 @@ pub fn next_hop(text: &str) -> Parsed<NextHop> {
         None => domain::name(host).map_err(|_| form())?,
     };
     Ok(NextHop::Host(host, port))
+}
+
+/// An LMTP server: the path of its socket, or a host with its port. In the words of others, too: `unix:PATH`,
+/// `inet:HOST:PORT`.
+///
+/// # Errors
+/// Says the form.
+pub fn lmtp_server(text: &str) -> Parsed<LmtpServer> {
+    let form =
+        || Expected("/PATH of a socket or HOST:PORT, such as /run/dovecot/lmtp or 127.0.0.1:24".into());
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    if path.starts_with('/') {
+        // A path that is too long for a socket never names one.
+        let is_name = std::os::unix::net::SocketAddr::from_pathname(path).is_ok();
+        return is_name.then(|| LmtpServer::Socket(path.into())).ok_or_else(form);
+    }
+    let host = text.strip_prefix("inet:").unwrap_or(text);
+    let has_port = address(host).is_none() && host.contains(':');
+    match next_hop(host) {
+        Ok(NextHop::Host(host, port)) if has_port => Ok(LmtpServer::Host(host, port)),
+        _ => Err(form()),
+    }
 }
 
 /// A route: a domain (or `.domain` for what is below it), `=`, and the host where its mail goes.
@@ -164,6 +186,36 @@ mod tests {
     fn what_a_next_hop_shows_is_read_back() {
         for text in ["mail.example.org:25", "192.0.2.1:2525", "[2001:db8::1]:25"] {
             assert_eq!(next_hop(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_lmtp_server_is_a_socket_or_a_host_with_its_port() {
+        for (text, shown) in [
+            ("/run/dovecot/lmtp", "/run/dovecot/lmtp"),
+            ("unix:/run/a:24", "/run/a:24"),
+            ("127.0.0.1:24", "127.0.0.1:24"),
+            ("inet:[::1]:24", "[::1]:24"),
+            ("Mail.example.org:24", "mail.example.org:24"),
+        ] {
+            let server = lmtp_server(text).unwrap();
+            assert_eq!(server.to_string(), shown);
+            assert_eq!(lmtp_server(shown), Ok(server));
+        }
+        let long = format!("/{}", "x".repeat(108));
+        for wrong in [
+            "",
+            "lmtp",
+            "run/lmtp",
+            "127.0.0.1",
+            "[::1]",
+            "unix:x",
+            "inet:/x",
+            "::1:24",
+            "a:b",
+            &long,
+        ] {
+            assert!(lmtp_server(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -48,6 +48,7 @@ fn world(accounts: &str, aliases: &str) -> World {
             template: format!("{}/mail/%d/%u", folder.path().display()),
             hostname: "mx.lotus.com".to_owned(),
         },
+        lmtp: None,
         retry: RetryPolicy {
             schedule: vec![Duration::from_secs(300)],
             expire: Duration::from_secs(3600),

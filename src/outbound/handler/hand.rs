@@ -393,6 +393,8 @@ impl<'h> Hand<'h> {
         }
         let Spoken { host, tls, reports } = spoken;
         let tls = tls.map(|tls| format!("{} {}", tls.version, tls.cipher));
+        let is_delivery = self.list.next_hop.is_lmtp();
+        let end = if is_delivery { "delivered" } else { "transmitted" };
         for (n, outcome) in &outcomes {
             let to = message
                 .recipients
@@ -405,7 +407,7 @@ impl<'h> Hand<'h> {
                     self.sent += 1;
                     let tls = tls.as_deref().unwrap_or("none");
                     log::info!(
-                        "id={} to=<{to}> host={host} tls={tls:?} transmitted {reply}",
+                        "id={} to=<{to}> host={host} tls={tls:?} {end} {reply}",
                         message.id
                     );
                 }
@@ -428,6 +430,7 @@ impl<'h> Hand<'h> {
             host: host.to_owned(),
             tls,
             host_reports: reports,
+            is_delivery,
             outcomes,
             retry: self.handler.retry.clone(),
         };

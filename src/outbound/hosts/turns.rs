@@ -3,7 +3,7 @@
 //! Pure. Never drops a host as long as there is a try for each.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Candidate;
 use crate::outbound::outcome::Peer;
@@ -20,13 +20,16 @@ pub fn in_turn(hosts: Vec<Candidate>, most: usize, last: impl Fn(IpAddr) -> bool
     let mut seen = HashSet::new();
     for Candidate { name, addresses } in hosts {
         let fresh = addresses.into_iter().filter(|address| seen.insert(*address));
-        let peers = fresh.map(|address| Peer {
-            name: name.clone(),
-            address,
-        });
-        let (late, soon): (Vec<_>, Vec<_>) = peers.partition(|peer| last(peer.address.ip()));
-        sound.push(soon);
-        broken.push(late);
+        let (late, soon): (Vec<_>, Vec<_>) = fresh.partition(|address| last(address.ip()));
+        let peers = |addresses: Vec<SocketAddr>| {
+            let peer = |address: SocketAddr| Peer {
+                name: name.clone(),
+                address: address.into(),
+            };
+            addresses.into_iter().map(peer).collect()
+        };
+        sound.push(peers(soon));
+        broken.push(peers(late));
     }
     let mut turns = in_shares(sound, most);
     turns.extend(in_shares(broken, most - turns.len()));
@@ -64,7 +67,7 @@ mod tests {
 
     /// `a0 a1 b0`: whose address, and which.
     fn told(peers: &[Peer]) -> String {
-        let tell = |peer: &Peer| match peer.address.ip() {
+        let tell = |peer: &Peer| match peer.address.ip().unwrap() {
             IpAddr::V4(v4) => format!("{}{}", peer.name, v4.octets()[3]),
             IpAddr::V6(_) => format!("{}six", peer.name),
         };
@@ -126,7 +129,7 @@ mod tests {
             names.sort_unstable();
             names.dedup();
             prop_assert_eq!(names.len(), numbers.len().min(most));
-            let mut addresses: Vec<_> = turns.iter().map(|peer| peer.address).collect();
+            let mut addresses: Vec<_> = turns.iter().map(|peer| peer.address.clone()).collect();
             addresses.sort_unstable();
             addresses.dedup();
             prop_assert_eq!(addresses.len(), turns.len());

@@ -12,7 +12,7 @@ use crate::sasl::client::ClientExchange;
 use crate::smtp::reply::Reply;
 
 impl Session {
-    /// EHLO or HELO has been answered: what comes before messages may go.
+    /// EHLO, HELO or LHLO has been answered: what comes before messages may go.
     pub(super) fn introduce(&mut self, steps: &mut Vec<Step>) {
         let level = self.security.level;
         if self.tls.is_none() && level != TlsLevel::Never {
@@ -33,8 +33,17 @@ impl Session {
     pub(super) fn begin_again(&mut self, verified: bool, steps: &mut Vec<Step>) {
         self.tls = Some(verified);
         self.offered = Offered::default();
-        let line = format!("EHLO {}\r\n", self.hostname);
-        self.command(Due::Ehlo, &line, steps);
+        self.greet(steps);
+    }
+
+    /// Says who we are, and asks what the peer offers.
+    pub(super) fn greet(&mut self, steps: &mut Vec<Step>) {
+        let (due, verb) = match self.in_lmtp {
+            true => (Due::Lhlo, "LHLO"),
+            false => (Due::Ehlo, "EHLO"),
+        };
+        let line = format!("{verb} {}\r\n", self.hostname);
+        self.command(due, &line, steps);
     }
 
     /// Whether the connection, which is at its end before the peer has granted anything, may have been lost by TLS, and the
@@ -68,7 +77,7 @@ impl Session {
 
     /// Whether a login may be said without TLS: on this machine, or because the operator says so.
     fn nobody_listens(&self) -> bool {
-        self.security.level == TlsLevel::Never || self.peer.address.ip().to_canonical().is_loopback()
+        self.security.level == TlsLevel::Never || self.peer.address.is_here()
     }
 
     /// The peer has answered in an exchange: with a challenge, or with yes. What is a no ends the session before it

@@ -28,14 +28,17 @@ fn envelope(number: i64, recipients: u32) -> Envelope {
 fn connected() -> Session {
     let peer = Peer {
         name: "mx.example.org".to_string(),
-        address: "[2001:db8::1]:25".parse().unwrap(),
+        address: "[2001:db8::1]:25".parse::<std::net::SocketAddr>().unwrap().into(),
     };
     Session::new("mta.example.net", peer, Security::default(), 2)
 }
 
 /// A session that has just asked for its first message.
 fn open(offers: &[&str]) -> Session {
-    let mut session = connected();
+    opened(connected(), offers)
+}
+
+fn opened(mut session: Session, offers: &[&str]) -> Session {
     session.advance(says(220));
     let mut lines = vec!["mx.example.org"];
     lines.extend(offers);
@@ -181,12 +184,15 @@ proptest! {
              prop::bool::weighted(0.05)),
             0..80,
         ),
+        in_lmtp in any::<bool>(),
     ) {
         let mut list: VecDeque<Envelope> = (1..).zip(sizes).map(|(number, of)| {
             let (recipients, size, binary, utf8_header) = of;
             Envelope { size, binary, utf8_header, ..envelope(number, recipients) }
         }).collect();
-        let mut session = open(&offers);
+        let mut session = opened(connected().in_lmtp(in_lmtp), &offers);
+        // Of LMTP: how many were answered for with a yes, and how many are said to have it.
+        let (mut granted, mut delivered) = (0, 0);
         let mut inputs: VecDeque<Input> = codes.into_iter().map(|(code, more_at_hand)| {
             Input::Reply { reply: reply(code, &["text"]), more_at_hand }
         }).collect();
@@ -201,7 +207,11 @@ proptest! {
             }
             match &input {
                 Input::Message(envelope) => taken.push(envelope.message),
-                Input::Reply { reply, .. } => accepted = (200..300).contains(&reply.code),
+                Input::Reply { reply, .. } => {
+                    accepted = (200..300).contains(&reply.code);
+                    let about_one = matches!(session.due.front(), Some((Due::ContentFor(_), _)));
+                    granted += usize::from(accepted && about_one);
+                }
                 _ => {}
             }
             for step in session.advance(input) {
@@ -213,8 +223,11 @@ proptest! {
                         prop_assert!(sent.insert(message));
                     }
                     Step::Settle { message, outcomes } => {
-                        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Delivered(_))) {
-                            prop_assert!(accepted && sent.contains(&message));
+                        let good = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Delivered(_)));
+                        let good = good.count();
+                        delivered += good;
+                        if good > 0 {
+                            prop_assert!((accepted || in_lmtp) && sent.contains(&message));
                         }
                         through.push(message);
                     }
@@ -230,6 +243,7 @@ proptest! {
             }
         }
         prop_assert!(closed);
+        prop_assert!(!in_lmtp || delivered == granted);
         through.sort();
         prop_assert_eq!(taken, through);
     }

@@ -143,6 +143,9 @@ const FREE: &[c_long] = &[
     libc::SYS_getresuid,
     libc::SYS_getresgid,
     libc::SYS_getgroups,
+    // Whose files it makes, where it stays root: see `mailbox::owner`. Nobody else can choose.
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
 ];
 
 /// Older forms of those above, which newer machines do not have.

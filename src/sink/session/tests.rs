@@ -53,8 +53,11 @@ fn a_message_goes_through() {
     assert_eq!(envelope.parameters, "SIZE=5 BODY=8BITMIME");
     assert_eq!(envelope.recipients[0].path, "alice@b.example");
     assert_eq!(envelope.recipients[0].parameters, "NOTIFY=NEVER");
-    let answer = session.end_of_content(5, None);
-    assert!(session.settles());
+    let answers = session.end_of_content(5, None);
+    assert_eq!(session.settles(true), Some(true));
+    let [answer] = &answers[..] else {
+        panic!("{answers:?}");
+    };
     assert_eq!((answer.stages, answer.reply.code), (&[Stage::Dot][..], 250));
     assert_eq!(session.answered(Some(250)), Next::Line);
     assert_eq!(session.envelope(), None);
@@ -154,7 +157,7 @@ fn limits_are_kept() {
             ("DATA", "354 "),
         ],
     );
-    assert_eq!(session.end_of_content(11, None).reply.code, 552);
+    assert_eq!(session.end_of_content(11, None)[0].reply.code, 552);
     session.answered(Some(552));
     go_through(&mut session, &[("MAIL FROM:<>", "250 "), ("RSET", "250 ")]);
     session.end_of_content(1, None);
@@ -177,7 +180,7 @@ fn chunks_are_taken_and_the_last_one_settles() {
     );
     checker.check(b"ab\r\n");
     let answer = session.end_of_chunk(&checker);
-    assert_eq!((answer.stages, session.settles()), (&[Stage::Bdat][..], false));
+    assert_eq!((answer.stages, session.settles(true)), (&[Stage::Bdat][..], None));
     session.answered(Some(250));
     go_through(
         &mut session,
@@ -194,7 +197,7 @@ fn chunks_are_taken_and_the_last_one_settles() {
         (answer.stages, answer.reply.code),
         (&[Stage::Bdat, Stage::Dot][..], 550)
     );
-    assert!(session.settles());
+    assert_eq!(session.settles(false), Some(false));
 }
 
 #[test]

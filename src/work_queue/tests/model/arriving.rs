@@ -132,6 +132,7 @@ impl Machine {
         if self.converting.is_empty() {
             self.look_inbound();
         }
+        let relay = self.relay.load(Ordering::SeqCst);
         let mut converted = Vec::new();
         let mut to_tell = 0;
         for waiting in std::mem::take(&mut self.converting) {
@@ -147,12 +148,13 @@ impl Machine {
                         let targets = PATHS.iter().cycle().skip(first).take(many);
                         Delivery::Expand(targets.map(|path| mailbox(path)).collect())
                     }
+                    7 => Delivery::HandOver(next_hop(&recipient.path, relay)),
                     _ => Delivery::PassOn,
                 };
                 deliveries.push((recipient.n, delivery));
             }
             self.note((waiting.id, &deliveries));
-            to_tell += self.memory.convert(waiting.id, &deliveries);
+            to_tell += self.memory.convert(waiting.id, &deliveries, self.now());
             converted.push(Converted {
                 id: waiting.id,
                 null_sender: waiting.reverse_path.0.is_none(),

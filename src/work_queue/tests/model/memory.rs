@@ -170,7 +170,7 @@ impl Memory {
     }
 
     /// What imsgcnv did with a message; how many good ends are to be told of.
-    pub(super) fn convert(&mut self, id: MessageId, deliveries: &[(u32, Delivery)]) -> usize {
+    pub(super) fn convert(&mut self, id: MessageId, deliveries: &[(u32, Delivery)], now: Stamp) -> usize {
         let Some(message) = self.messages.get(&id) else {
             return 0;
         };
@@ -195,6 +195,9 @@ impl Memory {
                 to_tell += usize::from(self.expand(id, *n, targets, &mut present));
                 continue;
             }
+            if let Delivery::HandOver(hop) = delivery {
+                self.hops.entry(hop.to_string()).or_default();
+            }
             let Some(member) = self.member_if(id, *n, State::PendingConversion) else {
                 continue;
             };
@@ -203,6 +206,10 @@ impl Memory {
                     to_tell += usize::from(member.succeed(State::Delivered, 1, null_sender));
                 }
                 Delivery::PassOn => (member.in_box, member.next) = (true, Stamp::EPOCH),
+                Delivery::HandOver(hop) => {
+                    (member.state, member.next) = (State::PendingXmit, now);
+                    member.hop = Some(hop.to_string());
+                }
                 Delivery::Later(_, due) => {
                     member.attempts += 1;
                     member.next = *due;
@@ -389,7 +396,11 @@ impl Memory {
             match outcome {
                 Outcome::Delivered(_) => {
                     settled.transmitted += 1;
-                    let asked = member.succeed(State::Transmitted, 2, null_sender);
+                    let (end, success) = match settlement.is_delivery {
+                        true => (State::Delivered, 1),
+                        false => (State::Transmitted, 2),
+                    };
+                    let asked = member.succeed(end, success, null_sender);
                     if settlement.host_reports {
                         member.to_tell = None;
                     } else {

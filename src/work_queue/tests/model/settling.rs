@@ -37,6 +37,7 @@ impl Machine {
             host: "mx.example[192.0.2.9]".to_owned(),
             tls: None,
             host_reports: dice.one_in(4),
+            is_delivery: dice.one_in(4),
             outcomes,
             retry: policy(),
         };
