@@ -135,6 +135,7 @@ impl Addin {
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
         let mut crew = Crew::new(queue.clone(), files);
+        crew.guide_by(config);
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
         for part in Part::All.members() {

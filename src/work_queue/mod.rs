@@ -39,6 +39,7 @@ pub mod outcome;
 mod passage;
 mod patience;
 mod perusal;
+mod pin;
 mod place;
 mod recall;
 mod reports;
