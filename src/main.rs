@@ -17,12 +17,12 @@ use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::console::letter::{self, Part};
 use smtpmta::dry_run::{self, DryRunError};
+use smtpmta::log_book::Destination;
+use smtpmta::service::Service;
+use smtpmta::service::daemon::{self, Detached};
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::{BackupError, QueueError};
-use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
-
-/// The names under which sendmail is known: started so, the program is that command.
-const SENDMAIL_NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
+use smtpmta::{addin, console, crash_point, log_book, sendmail, sink, work_queue};
 
 fn main() -> ExitCode {
     let invocation = match arguments().map(|args| config::read(&args, defaults::machine_name)) {
@@ -75,6 +75,7 @@ fn main() -> ExitCode {
             Ok(()) => Exit::Done.into(),
             Err(wrong) => complain(wrong.exit(), &format!("smtpmta: sink: {wrong}")),
         },
+        Command::Sendmail(asked) => sendmail::run(&invocation.config, asked).into(),
         Command::Run => run(invocation),
     }
 }
@@ -85,7 +86,7 @@ fn arguments() -> Result<Vec<String>, String> {
     let program = words.next().unwrap_or_default();
     let program = Path::new(&program).file_name().and_then(|name| name.to_str());
     let command = program
-        .filter(|name| SENDMAIL_NAMES.contains(name))
+        .filter(|name| sendmail::NAMES.contains(name))
         .map(|name| Ok(name.to_owned()));
     let text = |word: std::ffi::OsString| {
         word.into_string()
@@ -106,21 +107,46 @@ fn run(invocation: Invocation) -> ExitCode {
     if let Err(wrong) = crash_point::arm() {
         return complain(Exit::Usage, &wrong);
     }
-    let Config {
-        log_level, log_file, ..
-    } = &invocation.config;
-    if let Err(error) = log_book::open(*log_level, log_file.as_deref()) {
-        let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
+    let readiness = if invocation.config.daemon {
+        match daemon::detach() {
+            Ok(Detached::Parent(status)) => return status.into(),
+            Ok(Detached::Daemon(readiness)) => Some(readiness),
+            Err(error) => return complain(Exit::TryLater, &format!("smtpmta: daemon: {error}")),
+        }
+    } else {
+        None
+    };
+    // In this order: what only root may read, what only root may do, and the first thread.
+    let files = Files::read(&invocation.config);
+    let begun = Service::begin(&invocation).map_err(|wrong| (wrong.exit(), wrong.to_string()));
+    match begun.and_then(|service| open_log(&invocation.config).map(|()| service)) {
+        Ok(service) => {
+            let exit = addin::run(invocation, files, service, readiness);
+            console::terminal::leave();
+            log_book::finish();
+            exit.into()
+        }
+        Err((exit, wrong)) => {
+            let status = complain(exit, &format!("smtpmta: {wrong}"));
+            if let Some(readiness) = readiness {
+                readiness.failed(exit);
+            }
+            status
+        }
+    }
+}
+
+/// Opens the log; or how the run ends, and why.
+fn open_log(config: &Config) -> Result<(), (Exit, String)> {
+    log_book::open(config.log_level, Destination::of(config)).map_err(|error| {
+        let file = config.log_file.as_deref().unwrap_or(Path::new("standard error"));
         // Where the system has no thread left, the configuration is not at fault.
         let exit = match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::OutOfMemory => Exit::TryLater,
             _ => Exit::Configuration,
         };
-        return complain(exit, &format!("smtpmta: log-file: {}: {error}", file.display()));
-    }
-    let status = addin::run(invocation);
-    log_book::finish();
-    status
+        (exit, format!("log-file: {}: {error}", file.display()))
+    })
 }
 
 /// Asks the MTA that runs on this spool, and prints its answer.

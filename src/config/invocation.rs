@@ -13,8 +13,8 @@ use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
 use crate::dry_run;
-use crate::sink;
 use crate::work_queue::id::MessageId;
+use crate::{sendmail, sink};
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -98,6 +98,8 @@ pub enum Command {
     Backup(PathBuf),
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
+    /// `sendmail`, `mailq` and `newaliases`.
+    Sendmail(Box<sendmail::options::Asked>),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
     Passwd {
         /// `--scheme`.
@@ -494,21 +496,18 @@ mod tests {
     }
 
     #[test]
-    fn options_of_later_versions_are_checked_and_then_refused() {
-        assert_eq!(
-            wrong(&["--user", "a", "--http", "nowhere", "-d"])
-                .lines()
-                .collect::<Vec<_>>(),
-            [
-                "smtpmta: --http: \"nowhere\": expected an IP address and a port, such as 127.0.0.1:2525 or \
-                 [::]:25, or none",
-                "smtpmta: --http: not available in this version",
-                "smtpmta: --daemon: not available in this version",
-                "smtpmta: --user: not available in this version",
-            ]
-        );
-        let (_folder, path) = file("tls-cert none\nsyslog off\ndaemon off\nhttp none\n");
+    fn a_default_may_be_said_in_the_words_that_stand_for_it() {
+        let (_folder, path) =
+            file("tls-cert none\nsyslog off\ndaemon off\nhttp none\nuser none\nsandbox auto\n");
         assert_eq!(asked(&["-c", &path]).config, Config::embedded("mail.example.org"));
+    }
+
+    #[test]
+    fn a_daemon_without_a_log_file_logs_to_the_system() {
+        assert!(asked(&["-d"]).config.syslog);
+        assert!(!asked(&["-d", "--log-file", "log"]).config.syslog);
+        let (_folder, path) = file("syslog off\n");
+        assert!(!asked(&["-d", "-c", &path]).config.syslog);
     }
 
     #[test]
@@ -672,8 +671,8 @@ mod tests {
                 "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
             ),
             (
-                &["sendmail", "-t"],
-                "sendmail: this command is not available in this version",
+                &["doctor"],
+                "doctor: this command is not available in this version",
             ),
             (
                 &["show"],
@@ -709,6 +708,11 @@ mod tests {
                 &["passwd", "\"a:b\"@a.example"],
                 "passwd: \"\\\"a:b\\\"@a.example\": expected an address without a colon, and without # in front",
             ),
+            (
+                &["sendmail", "-N", "always", "x"],
+                "sendmail: -N: \"always\": expected never, or some of success, failure and delay",
+            ),
+            (&["mailq", "-C"], "mailq: -C: expected a value behind it"),
             (
                 &["verify", "a", "b"],
                 "verify: \"b\": expected one folder at most",

@@ -23,6 +23,7 @@ use super::copier::Copier;
 use super::database::Database;
 use super::doubt::Doubt;
 use super::error::QueueError;
+use super::failures::LastFailures;
 use super::folder::ContentFolder;
 use super::home::Home;
 use super::hopper::Pending;
@@ -40,6 +41,7 @@ use super::stay::Remover;
 use super::writer::{Durability, Writer};
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
+use crate::metrics::Metrics;
 use crate::sync::{Mutex, thread};
 use crate::tasks::bell::Bell;
 
@@ -89,6 +91,7 @@ pub(super) struct Store {
     broken: Arc<Broken>,
     recalls: Recalls,
     guidance: Guidance,
+    failures: Arc<LastFailures>,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -113,6 +116,7 @@ impl Store {
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
+        make_private(&path).map_err(|e| QueueError::file(&path, e))?;
         let doubt = Doubt::of(&path);
         let patience = Patience::default();
         let db = open_writer(&path, &patience)?;
@@ -155,6 +159,7 @@ impl Store {
         let stamps = Arc::new(Stamps::after(last.plus(unknown), Arc::clone(&watch)));
         let intake = Arc::new(Intake::new(WAITING));
         let broken = Arc::new(Broken::default());
+        let failures = Arc::new(LastFailures::default());
         let log_pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&log_pages);
         db.wal_hook(Some(move |_: &mut Wal, pages| {
@@ -174,7 +179,7 @@ impl Store {
             .name("wq-writer".to_owned())
             .spawn({
                 let (stamps, intake) = (Arc::clone(&stamps), Arc::clone(&intake));
-                let broken = Arc::clone(&broken);
+                let (broken, failures) = (Arc::clone(&broken), Arc::clone(&failures));
                 let (place, home) = (Arc::clone(&place), home.clone());
                 move || {
                     let book = Database {
@@ -182,6 +187,7 @@ impl Store {
                         place,
                         stamps,
                         broken,
+                        failures,
                         sweeper,
                         log_pages,
                         home,
@@ -202,6 +208,7 @@ impl Store {
             broken,
             recalls: Recalls::default(),
             guidance: Guidance::default(),
+            failures,
             watch,
             intake,
             passage: Passage::default(),
@@ -316,6 +323,16 @@ impl Store {
             std::thread::park_timeout((begun.elapsed() * OTHERS).min(LONGEST_PAUSE));
         }
         Ok(done)
+    }
+
+    /// What is measured while mail flows.
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.intake.metrics()
+    }
+
+    /// The last failures.
+    pub(super) fn failures(&self) -> &LastFailures {
+        &self.failures
     }
 
     /// What has been counted, and is not in the database yet.
@@ -473,6 +490,23 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Makes the file, if there is none, so that its owner alone may look into it: others may come through the spool, to the
+/// maildrop. Its log is made as it is.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -486,7 +520,8 @@ fn lock(path: &Path) -> Result<File, QueueError> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644);
+        // Who can open it can lock it.
+        .mode(0o600);
     let mut file = options.open(path).map_err(broken)?;
     match file.try_lock() {
         Ok(()) => {}
