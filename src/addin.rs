@@ -169,6 +169,7 @@ impl Addin {
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
         server::listen(&config.spool, to_addin.clone()).map_err(broken)?;
         let mut crew = Crew::new(queue.clone(), files, service.ports);
+        crew.guide_by(config);
         let maildrop = Latest::new(Arc::new(maildrop::Settings::from(config)));
         let collector = Collector::start(queue.clone(), maildrop.clone(), crew.bells().omsgcnv);
         let collector = collector.map_err(StartError::System)?;

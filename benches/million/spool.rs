@@ -186,7 +186,7 @@ fn each_list(
             terms: Terms {
                 list_messages: 100,
                 tokens: Arc::new(Unlimited),
-                router: Arc::new(hop_of),
+                router: Arc::new(|path, _| hop_of(path)),
             },
         })?;
         if claimed.lists.is_empty() {

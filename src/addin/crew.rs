@@ -22,6 +22,7 @@ use crate::conversion::inbound_task::InboundConversion;
 use crate::conversion::outbound_task::OutboundConversion;
 use crate::delivery_report::task::DeliveryReport;
 use crate::dns::resolver::Resolver;
+use crate::domain_list::guide::Guide;
 use crate::domain_list::list::HopId;
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::{Pace, Rates};
@@ -133,6 +134,16 @@ impl Crew {
         self.reception.replace(files.reception);
         self.logins.replace(files.logins);
         self.trust.replace(files.trust);
+    }
+
+    /// From now on mail that an operator leads by hand goes as far as this configuration lets it, and what is no longer led
+    /// goes as it says.
+    pub(super) fn guide_by(&self, config: &Config) {
+        let (directory, guide) = (self.directory.clone(), Guide::new(config));
+        self.queue.be_guided(move |path, pin| {
+            let is_local = directory.take().is_local(path);
+            (!is_local).then(|| guide.next_hop(path.domain(), pin))
+        });
     }
 
     /// Starts one task; `false` when it is running already.
@@ -308,7 +319,7 @@ impl Crew {
             bells: self.bells.clone(),
             board: self.board.clone(),
             directory: self.directory.clone(),
-            router: config.router(),
+            guide: Guide::new(config),
             hostname: config.hostname.clone(),
             retry: retry(config),
             poll_interval: config.poll_interval,
@@ -347,11 +358,11 @@ impl Crew {
 
     fn start_osesctl(&self, config: &Config) -> Result<Member<Handlers>, StartError> {
         let dispatch = self.dispatch.clone();
-        let router = config.router();
+        let guide = Guide::new(config);
         let terms = Terms {
             list_messages: config.list_messages,
             tokens: dispatch.tokens(rates(config)),
-            router: Arc::new(move |path: &Mailbox| router.next_hop(path.domain())),
+            router: Arc::new(move |path: &Mailbox, pin| guide.next_hop(path.domain(), pin)),
         };
         let handler = OutboundHandler {
             terms: terms.clone(),

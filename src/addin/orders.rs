@@ -54,9 +54,9 @@ impl Addin {
             Ok(Command::Preview(order, choice)) => {
                 let choice = self.with_routes(*choice);
                 self.aside("queue-dry-run", request, move |queue| {
-                    let preview = queue.preview(order, &choice, SAMPLE)?;
+                    let preview = queue.preview(&order, &choice, SAMPLE)?;
                     let exit = done_if(preview.done.recipients > 0);
-                    Ok((exit, screen::preview(order, &preview, queue.now())))
+                    Ok((exit, screen::preview(&order, &preview, queue.now())))
                 });
                 return false;
             }
@@ -239,18 +239,19 @@ impl Addin {
     fn by_hand(&self, deed: ByHand, choice: Choice, request: &Request) {
         let (by, bells) = (request.by.clone(), self.crew.bells());
         self.aside("queue-by-hand", request, move |queue| {
-            let done = queue.do_by_hand(deed, &choice, &by);
+            let done = queue.do_by_hand(deed.clone(), &choice, &by);
             match deed {
                 ByHand::Release => {
                     bells.imsgcnv.kick();
                     bells.omsgcnv.kick();
                 }
                 ByHand::Bounce => bells.drt.kick(),
+                ByHand::Route(_) => bells.osesctl.kick(),
                 ByHand::Hold | ByHand::Delete | ByHand::Undelete => {}
             }
             let done = done?;
             let exit = done_if(done.recipients + done.in_hand > 0);
-            Ok((exit, screen::done(Order::ByHand(deed), done)))
+            Ok((exit, screen::done(&Order::ByHand(deed), done)))
         });
     }
 
@@ -385,6 +386,7 @@ impl Addin {
         let later = only_at_the_start(&self.invocation.config, &fresh.config);
         self.invocation = fresh;
         self.crew.take_files(files);
+        self.crew.guide_by(&self.invocation.config);
         self.maildrop.replace(Arc::new((&self.invocation.config).into()));
         let mut text = "the configuration has been read again\n".to_owned();
         for option in later {

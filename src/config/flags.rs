@@ -677,13 +677,14 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list|age|show|retry|hold|bounce|release|delete|undelete ...",
+        "list|age|show|retry|route|hold|bounce|release|delete|undelete",
         true,
         "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
          [--limit N | --all]); show a message, with its header, its text or all of it (show ID [--body | --raw]); make \
          what waits in the outbound work queue due now (retry); put messages aside, return them to their senders, let \
          those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
-         release, delete, undelete). list and these take IDs of messages, and --from, --to, --hop, --state, --older, \
+         release, delete, undelete); lead them to another host than the configuration says, or no longer (route --via \
+         HOST[:PORT] | --via none). list and these take IDs of messages, and --from, --to, --hop, --state, --older, \
          --size, --subject and --error, of which each that is given has to fit; all but list do it to all that there is \
          with --all (retry without a word), and say with --dry-run what they would do.",
     ),
@@ -761,8 +762,8 @@ static QUEUE_VERBS: [(&str, bool); 12] = [
     ("release", true),
     ("delete", true),
     ("undelete", true),
+    ("route", true),
     ("show", true),
-    ("route", false),
     ("export", false),
     ("import", false),
 ];

@@ -658,16 +658,16 @@ mod tests {
             (
                 &["queue", "export"],
                 "queue export: this verb is not available in this version; there are retry, list, age, hold, \
-                 bounce, release, delete, undelete, show",
+                 bounce, release, delete, undelete, route, show",
             ),
             (
                 &["queue", "dance"],
                 "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, \
-                 undelete, show",
+                 undelete, route, show",
             ),
             (
                 &["queue"],
-                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete, show",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete, route, show",
             ),
             (
                 &["queue", "show"],

@@ -27,7 +27,7 @@ pub enum Command {
     Hop(String),
     /// `queue retry …`.
     Retry(Retry),
-    /// `queue hold`, `bounce`, `release`, `delete` or `undelete`, of these.
+    /// `queue hold`, `bounce`, `release`, `delete`, `undelete` or `route`, of these.
     ByHand(ByHand, Box<Choice>),
     /// `--dry-run`: what this would do to these.
     Preview(Order, Box<Choice>),

@@ -90,6 +90,7 @@ fn behind(words: &[&str]) -> Vec<&'static str> {
         ["show", "queue" | "lists" | "hops"] | ["queue", "age"] => vec!["--limit", "--all"],
         ["queue", "list"] | ["trace", _] => vec!["--limit"],
         ["queue", "retry"] => vec!["--hop"],
+        ["queue", "route"] => vec!["--via"],
         _ => Vec::new(),
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::command::{Command, Limit, MOST_ROWS, Refusal, USUAL_LIST, refuse, shown};
 use crate::config::flags;
-use crate::config::values::{duration, size};
+use crate::config::values::{address, duration, size};
+use crate::domain_list::next_hop::NextHop;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::states::State;
 use crate::work_queue::{ByHand, Choice, Order, Pattern, Retry, Sizes};
@@ -33,6 +34,7 @@ struct Said {
     limit: Option<usize>,
     all: bool,
     dry_run: bool,
+    via: Option<Option<NextHop>>,
 }
 
 /// Understands the words behind `queue`, in small letters.
@@ -67,15 +69,15 @@ pub(super) fn queue(words: &[&str]) -> Result<Command, Refusal> {
         ["show", ..] => Err(Refusal::Refused(
             "a message is shown by smtpmta queue show ID, which reads the work queue itself",
         )),
-        [verb, rest @ ..] => match by_hand_verb(verb) {
-            Some(deed) => {
-                let said = Said::behind(verb, rest, &["dry-run", "all"])?;
-                let choice = Box::new(said.chosen(verb)?);
-                match said.dry_run {
-                    true => Ok(Command::Preview(Order::ByHand(deed), choice)),
-                    false => Ok(Command::ByHand(deed, choice)),
-                }
+        ["route", rest @ ..] => {
+            let said = Said::behind("route", rest, &["dry-run", "all", "via"])?;
+            match said.via.clone() {
+                Some(via) => said.by_hand("route", ByHand::Route(via)),
+                None => refuse("queue route: expected --via HOST[:PORT], or --via none, behind it"),
             }
+        }
+        [verb, rest @ ..] => match by_hand_verb(verb) {
+            Some(deed) => Said::behind(verb, rest, &["dry-run", "all"])?.by_hand(verb, deed),
             None => refuse(&flags::queue_verb_refused(Some(verb))),
         },
         [] => refuse(&flags::queue_verb_refused(None)),
@@ -178,11 +180,21 @@ impl Said {
             "size" => once(&mut choice.size, sizes(value)?),
             "subject" => once(&mut choice.subject, value.to_owned()),
             "error" => once(&mut choice.error, value.to_owned()),
+            "via" => once(&mut self.via, via(value)?),
             _ => match value.parse() {
                 Ok(rows) if (1..=MOST_ROWS).contains(&rows) => once(&mut self.limit, rows),
                 _ => Err(format!("expected a number from 1 to {MOST_ROWS}")),
             },
         }
+    }
+
+    /// This is to be done to what is chosen, or shown.
+    fn by_hand(&self, verb: &str, deed: ByHand) -> Result<Command, Refusal> {
+        let choice = Box::new(self.chosen(verb)?);
+        Ok(match self.dry_run {
+            true => Command::Preview(Order::ByHand(deed), choice),
+            false => Command::ByHand(deed, choice),
+        })
     }
 
     /// What is chosen; never everything unless that is said.
@@ -211,6 +223,16 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), String> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err("expected once".to_owned()),
+    }
+}
+
+/// Where mail is to be led; `None` is no longer.
+fn via(word: &str) -> Result<Option<NextHop>, String> {
+    match word {
+        "none" => Ok(None),
+        host => address::next_hop(host)
+            .map(Some)
+            .map_err(|expected| format!("{expected}, or none")),
     }
 }
 
@@ -362,7 +384,7 @@ mod tests {
             let by_id = Box::new(Choice::of_messages(vec![ID, ID]));
             assert_eq!(
                 parse(&format!("queue {verb} 00038D7EA4C68000 00038d7ea4c68000")),
-                Ok(Command::ByHand(deed, by_id))
+                Ok(Command::ByHand(deed.clone(), by_id))
             );
             let from = Choice {
                 sender: Pattern::of("<>"),
@@ -370,7 +392,7 @@ mod tests {
             };
             assert_eq!(
                 parse(&format!("queue {verb} --dry-run --from '<>'")),
-                Ok(Command::Preview(Order::ByHand(deed), Box::new(from)))
+                Ok(Command::Preview(Order::ByHand(deed.clone()), Box::new(from)))
             );
             assert_eq!(
                 parse(&format!("queue {verb} --all")),
@@ -383,6 +405,52 @@ mod tests {
             let refused = parse(&format!("queue {verb} --all --to a")).unwrap_err();
             assert!(refused.contains("nothing that says less"), "{refused}");
         }
+    }
+
+    #[test]
+    fn queue_route_says_whose_mail_goes_where_or_no_longer_does() {
+        let host = |name: &str, port| Some(NextHop::Host(name.to_owned(), port));
+        for (via, goes) in [
+            ("--via Relay2.example", host("relay2.example", 25)),
+            ("--via=[2001:DB8::1]:2525", host("2001:db8::1", 2525)),
+            ("--via NONE", None),
+        ] {
+            let hop = Choice {
+                hops: vec!["old.example".to_owned()],
+                ..Choice::default()
+            };
+            let route = ByHand::Route(goes);
+            assert_eq!(
+                parse(&format!("queue route --hop old.example {via}")),
+                Ok(Command::ByHand(route.clone(), Box::new(hop)))
+            );
+            let by_id = Box::new(Choice::of_messages(vec![ID]));
+            assert_eq!(
+                parse(&format!("queue route {via} --dry-run 00038D7EA4C68000")),
+                Ok(Command::Preview(Order::ByHand(route), by_id))
+            );
+        }
+        for (line, refusal) in [
+            ("--all", "expected --via HOST[:PORT], or --via none, behind it"),
+            (
+                "--via x",
+                "expected IDs of messages behind it, or --from, --to, --hop, --state, --older, --size, --subject or \
+                 --error, or --all",
+            ),
+            (
+                "--all --via a:b",
+                "--via: a:b: expected HOST or HOST:PORT, such as mail.example.org:25, 192.0.2.1 or [2001:db8::1]:25, \
+                 or none",
+            ),
+            ("--all --via a --via b", "--via: b: expected once"),
+        ] {
+            let said = Err(format!("queue route: {refusal}"));
+            assert_eq!(parse(&format!("queue route {line}")), said);
+        }
+        assert_eq!(
+            parse("queue hold --all --via x"),
+            Err("queue hold: --via: no such option".to_owned())
+        );
     }
 
     #[test]

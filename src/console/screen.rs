@@ -258,7 +258,7 @@ fn mail(listing: &Listing, nothing: &str, now: Stamp) -> Screen {
             until(now, row.next_attempt),
             format!("<{}>", row.sender),
             format!("<{}>", row.recipient),
-            row.next_hop.clone().unwrap_or_else(|| "-".to_owned()),
+            way(row.next_hop.as_deref(), row.via.as_deref()).unwrap_or_else(|| "-".to_owned()),
             row.last_error.clone().unwrap_or_default(),
         ]);
         json.push(json!({
@@ -266,7 +266,7 @@ fn mail(listing: &Listing, nothing: &str, now: Stamp) -> Screen {
             "age_seconds": now.since(row.id.arrived()).as_secs(), "size": row.size, "state": row.state.to_string(),
             "next_attempt": row.next_attempt.filter(|due| due.0 > 0).map(Stamp::to_console), "attempts": row.attempts,
             "sender": row.sender, "recipient": row.recipient, "next_hop": row.next_hop, "handler": handler,
-            "last_error": row.last_error, "subject": row.subject,
+            "last_error": row.last_error, "subject": row.subject, "via": row.via,
         }));
     }
     let mut text = table.text(nothing);
@@ -278,6 +278,14 @@ fn mail(listing: &Listing, nothing: &str, now: Stamp) -> Screen {
         text,
         json: json!({ "recipients": json, "more": listing.more, "more_is_exact": listing.is_exact }),
     }
+}
+
+/// A next hop, and whether that is where an operator leads mail by hand, `via`.
+pub(super) fn way(next_hop: Option<&str>, via: Option<&str>) -> Option<String> {
+    next_hop.map(|hop| match via == Some(hop) {
+        true => format!("{hop} (by hand)"),
+        false => hop.to_owned(),
+    })
 }
 
 /// `queue age`: how many recipients of which age wait for each next hop, or are on their way there; at most `limit` next
@@ -435,17 +443,17 @@ pub fn retried(messages: usize) -> Screen {
 
 /// `queue hold` and its like: how many recipients of how many messages that was done to.
 #[must_use]
-pub fn done(order: Order, done: Done) -> Screen {
+pub fn done(order: &Order, done: Done) -> Screen {
     let (matching, word) = words_of(order);
     Screen {
-        text: counts(order, done, matching, word),
-        json: json!({ "messages": done.messages, "recipients": done.recipients, "in_hand": done.in_hand }),
+        text: counts(order, done, matching, &word),
+        json: done_in_numbers(order, done),
     }
 }
 
 /// `--dry-run`: how many it would be done to, and the first of them.
 #[must_use]
-pub fn preview(order: Order, preview: &Preview, now: Stamp) -> Screen {
+pub fn preview(order: &Order, preview: &Preview, now: Stamp) -> Screen {
     let (matching, word) = words_of(order);
     let mut text = counts(order, preview.done, matching, &format!("would be {word}"));
     let sample = listing(
@@ -459,23 +467,26 @@ pub fn preview(order: Order, preview: &Preview, now: Stamp) -> Screen {
     if preview.done.recipients > 0 {
         text.push_str(&sample.text);
     }
-    let Done {
-        messages,
-        recipients,
-        in_hand,
-    } = preview.done;
-    Screen {
-        text,
-        json: json!({
-            "dry_run": true, "messages": messages, "recipients": recipients, "in_hand": in_hand,
-            "sample": sample.json["recipients"],
-        }),
+    let mut json = done_in_numbers(order, preview.done);
+    json["dry_run"] = json!(true);
+    json["sample"] = sample.json["recipients"].clone();
+    Screen { text, json }
+}
+
+/// How many they are, for programs.
+fn done_in_numbers(order: &Order, done: Done) -> Value {
+    let mut json =
+        json!({ "messages": done.messages, "recipients": done.recipients, "in_hand": done.in_hand });
+    if matches!(order, Order::ByHand(ByHand::Route(_))) {
+        json["here"] = json!(done.here);
+        json["barred"] = json!(done.barred);
     }
+    json
 }
 
 /// How those stand to whom this can be done, and what is done to them.
-fn words_of(order: Order) -> (&'static str, &'static str) {
-    match order {
+fn words_of(order: &Order) -> (&'static str, String) {
+    let (matching, word) = match order {
         Order::Retry => ("waits", "due now"),
         Order::ByHand(ByHand::Hold) => ("waits", "put aside"),
         Order::ByHand(ByHand::Bounce) => (
@@ -485,15 +496,25 @@ fn words_of(order: Order) -> (&'static str, &'static str) {
         Order::ByHand(ByHand::Release) => ("is held", "released"),
         Order::ByHand(ByHand::Delete) => ("is in the queue", "removed"),
         Order::ByHand(ByHand::Undelete) => ("was removed", "brought back, and held"),
-    }
+        Order::ByHand(ByHand::Route(Some(via))) => {
+            return (
+                "goes elsewhere, and not this way already,",
+                format!("routed to {via}"),
+            );
+        }
+        Order::ByHand(ByHand::Route(None)) => ("is routed by hand", "routed as the configuration says again"),
+    };
+    (matching, word.to_owned())
 }
 
 /// How many they are, and how many session handlers have in hand.
-fn counts(order: Order, done: Done, matching: &str, word: &str) -> String {
+fn counts(order: &Order, done: Done, matching: &str, word: &str) -> String {
     let Done {
         messages,
         recipients,
         in_hand,
+        here,
+        barred,
     } = done;
     let counted = |number: usize, one: &str| match number {
         1 => format!("1 {one}"),
@@ -514,6 +535,17 @@ fn counts(order: Order, done: Done, matching: &str, word: &str) -> String {
         };
         let in_hand = counted(in_hand, "recipient");
         let _ = writeln!(text, "{in_hand} in the hands of session handlers: {what}");
+    }
+    if here > 0 {
+        let here = counted(here, "recipient");
+        let _ = writeln!(text, "{here} left as before: delivered here, and routed nowhere");
+    }
+    if barred > 0 {
+        let barred = counted(barred, "recipient");
+        let _ = writeln!(
+            text,
+            "{barred} left as before: --tls-outbound asks for more TLS for that domain than for this host"
+        );
     }
     text
 }
@@ -618,6 +650,7 @@ impl<const N: usize> Table<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain_list::next_hop::NextHop;
     use crate::work_queue::id::MessageId;
     use crate::work_queue::states::State;
     use crate::work_queue::{MailRow, Standing};
@@ -660,6 +693,7 @@ mod tests {
             recipient: "b@example.org\nx".to_owned(),
             state: Standing::Known(State::PendingXmit),
             next_hop: Some("example.org".to_owned()),
+            via: None,
             handler: None,
             next_attempt: Some(Stamp(400 * second)),
             attempts: 1,
@@ -682,6 +716,19 @@ mod tests {
              0000000000989680  90s  812   WQ_PENDING_XMIT  in 5m     <>      <b@example.orgx>  example.org  no answer\n\
              and 7 more\n"
         );
+        begin.rows[0].via = Some("relay2.example:25".to_owned());
+        assert!(
+            !listing(&begin, Stamp(0)).text.contains("by hand"),
+            "it does not go there"
+        );
+        begin.rows[0].next_hop = begin.rows[0].via.clone();
+        let led = listing(&begin, Stamp(0));
+        assert!(
+            led.text.contains("  relay2.example:25 (by hand)  no answer\n"),
+            "{}",
+            led.text
+        );
+        assert_eq!(led.json["recipients"][0]["via"], "relay2.example:25");
         begin.is_exact = false;
         begin.rows[0].state = Standing::Unknown(77);
         let damaged = listing(&begin, Stamp(0));
@@ -738,16 +785,30 @@ mod tests {
             messages: 1,
             recipients,
             in_hand,
+            ..Done::default()
         };
         let delete = Order::ByHand(ByHand::Delete);
         assert_eq!(
-            done(delete, some(2, 1)).text,
+            done(&delete, some(2, 1)).text,
             "2 recipients of 1 message removed\n1 recipient in the hands of session handlers: marked, and stopped before \
              anything more is said of it\n"
         );
-        let nothing = done(Order::ByHand(ByHand::Release), Done::default());
+        let nothing = done(&Order::ByHand(ByHand::Release), Done::default());
         assert_eq!(nothing.text, "nothing that is held matched\n");
         assert_eq!(nothing.json["recipients"], 0);
+        let route = Order::ByHand(ByHand::Route(Some(NextHop::from_name("relay2.example:25"))));
+        let some = Done {
+            here: 1,
+            barred: 3,
+            ..some(2, 0)
+        };
+        assert_eq!(
+            done(&route, some).text,
+            "2 recipients of 1 message routed to relay2.example:25\n\
+             1 recipient left as before: delivered here, and routed nowhere\n\
+             3 recipients left as before: --tls-outbound asks for more TLS for that domain than for this host\n"
+        );
+        assert_eq!(done(&route, some).json["barred"], 3);
     }
 
     #[test]
@@ -756,11 +817,11 @@ mod tests {
             done: Done {
                 messages: 2,
                 recipients: 3,
-                in_hand: 0,
+                ..Done::default()
             },
             sample: vec![mail_row()],
         };
-        let screen = preview(Order::ByHand(ByHand::Hold), &would, Stamp(100_000_000));
+        let screen = preview(&Order::ByHand(ByHand::Hold), &would, Stamp(100_000_000));
         let mut lines = screen.text.lines();
         assert_eq!(
             lines.next(),
@@ -773,7 +834,7 @@ mod tests {
         );
         assert!(screen.text.ends_with("and 2 more\n"), "{}", screen.text);
         assert_eq!(screen.json["sample"][0]["id"], "0000000000989680");
-        let nothing = preview(Order::Retry, &Preview::default(), Stamp(0));
+        let nothing = preview(&Order::Retry, &Preview::default(), Stamp(0));
         assert_eq!(nothing.text, "nothing that waits matched\n");
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::screen::{Screen, clean, until};
+use super::screen::{Screen, clean, until, way};
 use crate::clock::Stamp;
 use crate::work_queue::states::State;
 use crate::work_queue::{Event, Trace, Whereabouts};
@@ -80,7 +80,7 @@ pub(crate) fn stands(recipient: &Whereabouts, now: Stamp) -> String {
     if recipient.state.known().is_some_and(State::is_end) {
         return told;
     }
-    if let Some(hop) = &recipient.next_hop {
+    if let Some(hop) = way(recipient.next_hop.as_deref(), recipient.via.as_deref()) {
         let _ = write!(told, ", for {hop}");
     }
     match (recipient.list, recipient.handler) {
@@ -121,7 +121,7 @@ pub(super) fn facts(trace: &Trace) -> Value {
             "next_attempt": (recipient.state.known() == Some(State::PendingXmit) && recipient.list.is_none())
                 .then(|| due(recipient).filter(|due| due.0 > 0).map(Stamp::to_console)).flatten(),
             "attempts": recipient.attempts, "last_attempt": recipient.attempted.map(Stamp::to_console),
-            "last_error": recipient.last_error,
+            "last_error": recipient.last_error, "via": recipient.via,
         })
     };
     let event = |event: &Event| json!({ "at": event.at.to_console(), "stamp": event.at.0, "event": event.what, "n": event.n, "text": event.text });
@@ -151,6 +151,7 @@ pub(super) mod tests {
             state: Standing::Known(state),
             in_box: false,
             next_hop: Some("a.example".to_owned()),
+            via: None,
             list: None,
             handler: None,
             next_attempt: Stamp(400 * SECOND),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::screen::{Screen, clean, until};
+use super::screen::{Screen, clean, until, way};
 use super::trace::due;
 use crate::clock::Stamp;
 use crate::tasks::Task;
@@ -93,8 +93,10 @@ fn reason(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Stri
                 _ => history,
             };
             format!(
-                "put aside{}{why}; smtpmta queue release {id} lets it go on, smtpmta queue delete {id} removes it{}",
+                "put aside{}{why}; smtpmta queue release {id} lets it go on{}, smtpmta queue delete {id} removes \
+                 it{}",
                 since(trace, recipient, "held"),
+                led_to(recipient),
                 until_over(around),
                 id = trace.id,
             )
@@ -141,8 +143,9 @@ fn converting(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> 
         false => (Task::InboundConversion, "inbound conversion"),
     };
     let mut told = format!(
-        "waits for its conversion by {task} since {}",
-        last_move(trace, recipient)
+        "waits for its conversion by {task} since {}{}",
+        last_move(trace, recipient),
+        led_to(recipient)
     );
     if recipient.next_attempt > around.now {
         let _ = write!(
@@ -158,7 +161,7 @@ fn converting(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> 
 
 /// Why it waits for its next hop.
 fn waiting(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> String {
-    let hop = recipient.next_hop.as_deref().unwrap_or("its next hop");
+    let hop = hop(recipient);
     let mut told = match &recipient.back_off {
         Some((back_off, error)) => format!(
             "its next hop {hop} does not answer since {}, {} in a row: {error}; the next probe goes {}, and one that is \
@@ -184,7 +187,14 @@ fn waiting(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Str
     match stopped(around, Task::OutboundController, "outbound transport") {
         Some(stopped) => told + &stopped,
         None if due(recipient).is_some_and(|due| due > around.now) => {
-            told + &format!("; smtpmta queue retry {} tries it now", trace.id)
+            let back = match is_led(recipient) {
+                true => format!(
+                    ", smtpmta queue route {} --via none lets it go its usual way",
+                    trace.id
+                ),
+                false => String::new(),
+            };
+            told + &format!("; smtpmta queue retry {} tries it now{back}", trace.id)
         }
         None => told,
     }
@@ -193,7 +203,7 @@ fn waiting(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Str
 /// Why it is on a list and not on its way.
 fn listed(recipient: &Whereabouts, around: &Surroundings) -> String {
     let list = recipient.list.unwrap_or_default();
-    let hop = recipient.next_hop.as_deref().unwrap_or("its next hop");
+    let hop = hop(recipient);
     let busy = around.handlers.iter().filter(|row| row.busy).count();
     let told = format!(
         "is on list {list} for {hop}, which waits for an outbound session handler: {busy} are busy, see smtpmta show \
@@ -204,7 +214,7 @@ fn listed(recipient: &Whereabouts, around: &Surroundings) -> String {
 
 /// What is being done with it.
 fn sending(recipient: &Whereabouts, around: &Surroundings) -> String {
-    let hop = recipient.next_hop.as_deref().unwrap_or("its next hop");
+    let hop = hop(recipient);
     let handler = recipient.handler.and_then(|number| usize::try_from(number).ok());
     let row = handler.and_then(|number| {
         let is_it = |row: &&HandlerRow| row.task == Task::OutboundHandler(number);
@@ -219,6 +229,25 @@ fn sending(recipient: &Whereabouts, around: &Surroundings) -> String {
         ),
         (_, Some(number)) => format!("is on its way to {hop}, in the hands of oseshlr{number}"),
         (_, None) => format!("is on its way to {hop}"),
+    }
+}
+
+/// Where it goes.
+fn hop(recipient: &Whereabouts) -> String {
+    let known = way(recipient.next_hop.as_deref(), recipient.via.as_deref());
+    known.unwrap_or_else(|| "its next hop".to_owned())
+}
+
+/// Whether it goes where an operator leads it by hand.
+fn is_led(recipient: &Whereabouts) -> bool {
+    recipient.via.is_some() && recipient.via == recipient.next_hop
+}
+
+/// Where it is to go, if an operator leads it by hand.
+fn led_to(recipient: &Whereabouts) -> String {
+    match is_led(recipient) {
+        true => format!(", to {}", hop(recipient)),
+        false => String::new(),
     }
 }
 
@@ -381,6 +410,24 @@ mod tests {
             format!(
                 "is due for a.example since {ten}, and waits for osesctl to put it on a list; its time is over {over}"
             )
+        );
+        let led = |recipient: &mut Whereabouts| {
+            greylisted(recipient);
+            recipient.next_hop = Some("relay2.example:25".to_owned());
+            recipient.via = recipient.next_hop.clone();
+        };
+        let told = said(State::PendingXmit, led, &around);
+        assert!(
+            told.starts_with("waits for its next attempt at relay2.example:25 (by hand) in 5m, ")
+                && told.ends_with(
+                    "tries it now, smtpmta queue route 0000000000989680 --via none lets it go its usual way"
+                ),
+            "{told}"
+        );
+        let told = said(State::Held, led, &around);
+        assert!(
+            told.contains("lets it go on, to relay2.example:25 (by hand), smtpmta queue delete"),
+            "{told}"
         );
         let silent = |recipient: &mut Whereabouts| {
             let back_off = BackOff {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::from_internet::{Structure, StructureReader};
 use super::to_internet::{Completer, Facts};
 use super::{AGAIN_AT_LAST, BATCH, Fate, SLICE};
-use crate::domain_list::next_hop::Router;
+use crate::domain_list::guide::Guide;
+use crate::domain_list::next_hop::NextHop;
 use crate::latest::Latest;
 use crate::mailbox::directory::Directory;
 use crate::smtp::path::Mailbox;
@@ -32,8 +33,8 @@ pub struct OutboundConversion {
     pub board: Board,
     /// Who is here. The same as imsgcnv has, so that the two never pass a message to and fro.
     pub directory: Latest<Directory>,
-    /// The next hop of a domain.
-    pub router: Router,
+    /// The next hop of a domain, and of what is led by hand.
+    pub guide: Guide,
     /// `--hostname`.
     pub hostname: String,
     /// When a message is tried again whose content could not be read.
@@ -58,7 +59,7 @@ impl OutboundConversion {
 
     /// What came over SMTP and goes elsewhere gets its next hops from the session that brings it.
     fn attend(&self) -> Attendance<'_> {
-        let (directory, router) = (self.directory.clone(), self.router.clone());
+        let (directory, router) = (self.directory.clone(), self.guide.router.clone());
         let route = move |path: &Mailbox| {
             let is_local = directory.take().is_local(path);
             (!is_local).then(|| router.next_hop(path.domain()))
@@ -105,10 +106,10 @@ impl OutboundConversion {
             Err(error) => (None, None, Some(error)),
         };
         let directory = self.directory.take();
-        let way = |path: &Mailbox, attempts: u32| match &trouble {
+        let way = |path: &Mailbox, pin: Option<&NextHop>, attempts: u32| match &trouble {
             Some(error) => self.set_aside(message, error, attempts),
             None if directory.is_local(path) => Way::Local,
-            None => Way::Hop(self.router.next_hop(path.domain())),
+            None => Way::Hop(self.guide.next_hop(path.domain(), pin)),
         };
         Routed {
             id: message.id,
@@ -117,7 +118,7 @@ impl OutboundConversion {
             ways: message
                 .recipients
                 .iter()
-                .map(|r| (r.n, way(&r.path, r.attempts)))
+                .map(|r| (r.n, way(&r.path, r.pin.as_ref(), r.attempts)))
                 .collect(),
             null_sender: message.reverse_path.0.is_none(),
         }

@@ -3,6 +3,7 @@
 //! Pure: never touches the queue, a socket or a clock.
 
 pub mod gather;
+pub mod guide;
 pub mod list;
 pub mod next_hop;
 pub mod pace;

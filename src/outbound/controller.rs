@@ -402,7 +402,7 @@ mod tests {
             terms: Terms {
                 list_messages: 1,
                 tokens: Arc::new(Unlimited),
-                router: Arc::new(hop_of),
+                router: Arc::new(move |path, _| hop_of(path)),
             },
             per_next_hop: 1,
             dispatch: Dispatch::default(),

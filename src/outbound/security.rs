@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::logins::{Login, Logins};
 use crate::config::{Config, TlsLevel};
-use crate::domain_list::next_hop::{LmtpServer, NextHop, Router};
+use crate::domain_list::guide::Guide;
+use crate::domain_list::next_hop::NextHop;
 use crate::latest::Latest;
 
 /// What holds for one next hop.
@@ -27,8 +28,7 @@ pub struct Security {
 /// What holds for whom.
 #[derive(Clone, Debug)]
 pub struct SecurityRules {
-    levels: Vec<(Option<String>, TlsLevel)>,
-    router: Router,
+    guide: Guide,
     logins: Latest<Logins>,
 }
 
@@ -37,8 +37,7 @@ impl SecurityRules {
     #[must_use]
     pub fn new(config: &Config, logins: Latest<Logins>) -> SecurityRules {
         SecurityRules {
-            levels: config.tls_outbound.clone(),
-            router: config.router(),
+            guide: Guide::new(config),
             logins,
         }
     }
@@ -48,44 +47,26 @@ impl SecurityRules {
     pub fn of(&self, next_hop: &NextHop) -> Security {
         let login = match next_hop {
             NextHop::Host(host, port) => {
-                let is_relay_host = self.router.relay_host.as_ref() == Some(next_hop);
+                let is_relay_host = self.guide.router.relay_host.as_ref() == Some(next_hop);
                 self.logins.take().of(host, *port, is_relay_host)
             }
             // Whoever is found by MX is a stranger, and hears no password. A server with our own mailboxes wants none.
             NextHop::Domain(_) | NextHop::Lmtp(_) => None,
         };
         Security {
-            level: self.level(next_hop),
+            level: self.guide.level(next_hop),
             login,
             tls_failed: false,
             chunks_failed: false,
             nonce: String::new(),
         }
     }
-
-    /// The strictest level of those that are said for it by name, for it as a host or for a domain that is routed
-    /// there; else the level for all.
-    fn level(&self, next_hop: &NextHop) -> TlsLevel {
-        if matches!(next_hop, NextHop::Lmtp(LmtpServer::Socket(_))) {
-            // It leaves this machine no more than what goes to a file.
-            return TlsLevel::Never;
-        }
-        let names = |pattern: &str| self.router.names(pattern, next_hop);
-        let named = self
-            .levels
-            .iter()
-            .filter(|(pattern, _)| pattern.as_deref().is_some_and(names));
-        let for_all = || self.levels.iter().find(|(pattern, _)| pattern.is_none());
-        named
-            .max_by_key(|(_, level)| *level)
-            .or_else(for_all)
-            .map_or(TlsLevel::May, |(_, level)| *level)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain_list::next_hop::Router;
 
     fn host(name: &str, port: u16) -> NextHop {
         NextHop::Host(name.to_owned(), port)
@@ -94,17 +75,19 @@ mod tests {
     fn rules(levels: &[(&str, TlsLevel)], logins: &str) -> SecurityRules {
         let domain = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
         SecurityRules {
-            levels: levels
-                .iter()
-                .map(|(name, level)| (domain(name), *level))
-                .collect(),
-            router: Router {
-                routes: vec![
-                    ("example.org".to_owned(), host("mail.example.net", 587)),
-                    (".example.org".to_owned(), host("sub.example.net", 25)),
-                ],
-                relay_host: Some(host("relay.example.com", 587)),
-                ..Router::default()
+            guide: Guide {
+                levels: levels
+                    .iter()
+                    .map(|(name, level)| (domain(name), *level))
+                    .collect(),
+                router: Router {
+                    routes: vec![
+                        ("example.org".to_owned(), host("mail.example.net", 587)),
+                        (".example.org".to_owned(), host("sub.example.net", 25)),
+                    ],
+                    relay_host: Some(host("relay.example.com", 587)),
+                    ..Router::default()
+                },
             },
             logins: Latest::new(Arc::new(Logins::parse(logins.as_bytes()).unwrap())),
         }

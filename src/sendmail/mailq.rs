@@ -168,6 +168,7 @@ mod tests {
             recipient: recipient.to_owned(),
             state: Standing::Known(state),
             next_hop: None,
+            via: None,
             handler: None,
             next_attempt: None,
             attempts: 0,

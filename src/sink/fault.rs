@@ -128,7 +128,7 @@ impl FromStr for Fault {
             stage,
             only,
             times,
-            deed: deed(stage, what)?,
+            deed: Deed::at(stage, what)?,
             share,
             text: text.escape_default().to_string(),
         })
@@ -178,6 +178,16 @@ fn share(what: &str) -> Result<(&str, u32), String> {
     match share.filter(|share| parts.len() <= 2 && *share <= ALWAYS) {
         Some(share) => Ok((before, share)),
         None => Err("a percentage from 0 to 100 behind @, with two decimals at most".into()),
+    }
+}
+
+impl Deed {
+    /// What this word of `--fault` stands for at a stage.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub(super) fn at(stage: Stage, what: &str) -> Result<Deed, String> {
+        deed(stage, what)
     }
 }
 

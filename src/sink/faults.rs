@@ -94,16 +94,20 @@ impl Faults {
     }
 }
 
-/// A number below [`ALWAYS`]: the mixing of SplitMix64, whose bits are as good as any for this.
+/// A number below [`ALWAYS`].
 fn lot(seed: u64, place: u64, occasion: u64) -> u32 {
+    u32::try_from(mixed(seed, place, occasion) % u64::from(ALWAYS)).unwrap_or(0)
+}
+
+/// The mixing of SplitMix64, whose bits are as good as any for lots.
+pub(super) fn mixed(seed: u64, place: u64, occasion: u64) -> u64 {
     let golden = 0x9e37_79b9_7f4a_7c15_u64;
     let mut z = seed
         .wrapping_add(place.wrapping_mul(0xd1b5_4a32_d192_ed03))
         .wrapping_add(occasion.wrapping_mul(golden));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    u32::try_from(z % u64::from(ALWAYS)).unwrap_or(0)
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Folder {
         })
     }
 
-    /// Begins a message of this session.
+    /// Begins a message of this session. One that was begun before in the same session has to be gone.
     ///
     /// # Errors
     /// The system's.
@@ -87,8 +87,14 @@ impl Draft {
             .write(true)
             .create_new(true)
             .open(beside("env"))?;
-        file.write_all(envelope.as_bytes())?;
-        fs::rename(&self.path, beside("eml"))?;
+        let kept = file
+            .write_all(envelope.as_bytes())
+            .and_then(|()| fs::rename(&self.path, beside("eml")));
+        if let Err(error) = kept {
+            // The number is the next one's.
+            let _ = fs::remove_file(beside("env"));
+            return Err(error);
+        }
         *last = number;
         Ok(number)
     }

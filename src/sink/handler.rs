@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::chaos::Lots;
 use super::fault::Deed;
 use super::server::Shared;
 use super::session::{Answer, Heard, Next, Session};
@@ -60,6 +61,8 @@ pub(super) struct Handler<'s> {
     out: Vec<u8>,
     /// What has been answered before it was asked.
     said_early: Vec<(Stage, Option<u16>)>,
+    /// What goes wrong without an order.
+    lots: Option<Lots>,
     /// How many releases there were when an order was drawn last.
     releases: u64,
     /// In LMTP: what was said to the last recipient that took the message in hand.
@@ -69,7 +72,7 @@ pub(super) struct Handler<'s> {
 }
 
 impl<'s> Handler<'s> {
-    pub(super) fn new(shared: &'s Shared, number: usize, wire: Wire) -> Handler<'s> {
+    pub(super) fn new(shared: &'s Shared, (number, lots): (usize, Option<Lots>), wire: Wire) -> Handler<'s> {
         let mut entropy = [0; 32];
         // Without random octets a nonce repeats; in a sink nobody is harmed by it.
         let _ = aws_lc_rs::rand::fill(&mut entropy);
@@ -83,6 +86,7 @@ impl<'s> Handler<'s> {
             at: 0,
             out: Vec::new(),
             said_early: Vec::new(),
+            lots,
             releases: 0,
             taken: Vec::new(),
             chunks: None,
@@ -196,7 +200,7 @@ impl<'s> Handler<'s> {
 
     /// Says what is ordered to be said before it is asked: together with the reply at `stage`.
     fn say_early(&mut self, stage: Stage) -> Result<(), Over> {
-        for early in self.shared.draw_early(stage) {
+        for early in self.shared.draw_early_with(&mut self.lots, stage) {
             // Once is enough, until it is asked.
             if self.said_early.iter().any(|(said, _)| *said == early) {
                 continue;
@@ -228,7 +232,7 @@ impl<'s> Handler<'s> {
 
     fn draw(&mut self, stage: Stage, about: &str) -> Option<Deed> {
         self.releases = self.shared.stalls.releases();
-        let deed = self.shared.draw(stage, about)?;
+        let deed = self.shared.draw_with(&mut self.lots, stage, about)?;
         self.note(&Event::Misbehaves(stage));
         Some(deed)
     }
@@ -368,7 +372,11 @@ impl<'s> Handler<'s> {
         match deed {
             Deed::Stall => {
                 self.note(&Event::Stalls(stage));
-                let woken = self.shared.stalls.stall(self.releases, Some(self.wire.stream()));
+                let client = Some(self.wire.stream());
+                let woken = self
+                    .shared
+                    .stalls
+                    .stall(self.releases, client, self.shared.longest_stall());
                 self.note(&Event::GoesOn);
                 if woken == Woken::GiveUp { Err(Over) } else { Ok(()) }
             }
@@ -480,8 +488,8 @@ impl<'s> Handler<'s> {
 }
 
 /// Runs a session to its end.
-pub(super) fn run(shared: &Arc<Shared>, number: usize, wire: Wire, tls_first: bool) {
-    let mut handler = Handler::new(shared, number, wire);
+pub(super) fn run(shared: &Arc<Shared>, (number, lots): (usize, Option<Lots>), wire: Wire, tls_first: bool) {
+    let mut handler = Handler::new(shared, (number, lots), wire);
     // Over is over, whoever ended it.
     let _ = handler.serve(tls_first);
 }

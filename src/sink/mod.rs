@@ -1,9 +1,12 @@
 //! The sink: an SMTP server that takes mail for tests and trials, and misbehaves to order (`smtpmta sink`).
 //!
-//! [`session`] says what is right at each moment, [`faults`] what is ordered instead, `handler` says one of the two;
+//! [`session`] says what is right at each moment, [`faults`] what is ordered instead, [`chaos`] what goes wrong without
+//! an order, `handler` says one of these;
 //! [`server`] is the sink as a whole, also for tests inside the process. Needs no configuration and no spool, and
 //! shares nothing with the MTA but the grammar.
 
+pub mod chaos;
+pub mod doubles;
 pub mod envelope;
 pub mod fault;
 pub mod faults;
@@ -25,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use folder::Folder;
@@ -37,7 +40,7 @@ use terminal::{Terminal, draws_lots, summary, tell};
 const OURS: &str = "smtpmta sink: ";
 
 /// Runs a sink in the foreground until there were messages enough, or a signal ends it. Tells on standard output
-/// where it listens, what comes, and the sums.
+/// where it listens, what comes, and the sums; these on SIGUSR1, too.
 ///
 /// # Errors
 /// It could not start.
@@ -46,35 +49,54 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
     let folder = settings.dir.as_ref().map(open).transpose()?;
     let seed = settings.seed.unwrap_or_else(random_seed);
     // Before the first line is told: who has read it may send a signal.
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartError::System)?;
-    let terminal = Arc::new(Terminal::new(settings.telling, folder));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::System)?;
+    let has_chaos = settings.chaos;
+    let terminal = Terminal::new(settings.telling, folder);
+    let terminal = Arc::new(match has_chaos {
+        true => terminal.watching_doubles(),
+        false => terminal,
+    });
     let sink = Sink::start(settings, seed, Arc::clone(&terminal) as _)?;
-    let stop = sink.stopper();
+    let (stop, account) = (sink.stopper(), sink.accountant());
+    let tell_sums = {
+        let terminal = Arc::clone(&terminal);
+        move || {
+            let (orders, chaos) = account();
+            let mut lines = summary(terminal.sums(), &orders);
+            lines.extend(chaos.into_iter().flat_map(|chaos| chaos.lines(seed)));
+            tell(&ours(lines));
+        }
+    };
     let handle = signals.handle();
+    let on_signal = tell_sums.clone();
     let waiting = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if signals.forever().next().is_some() {
-            stop();
+        for signal in signals.forever() {
+            match signal {
+                SIGUSR1 => on_signal(),
+                _ => return stop(),
+            }
         }
     });
     let waiting = waiting.map_err(StartError::System)?;
-    let ours = |lines: Vec<String>| -> Vec<String> {
-        lines.into_iter().map(|line| format!("{OURS}{line}")).collect()
-    };
     let listening = sink
         .addresses()
         .iter()
         .map(|address| format!("listening on {address}"));
     tell(&ours(listening.collect()));
-    if draws_lots(&sink.orders()) {
+    if has_chaos || draws_lots(&sink.orders()) {
         tell(&ours(vec![format!("lots are drawn with --seed {seed}")]));
     }
     sink.wait();
     handle.close();
     let _ = waiting.join();
-    let orders = sink.orders();
     drop(sink);
-    tell(&ours(summary(terminal.sums(), &orders)));
+    tell_sums();
     Ok(())
+}
+
+/// Lines of its own.
+fn ours(lines: Vec<String>) -> Vec<String> {
+    lines.into_iter().map(|line| format!("{OURS}{line}")).collect()
 }
 
 /// A seed that no run before had.

@@ -131,9 +131,15 @@ pub static TABLE: &[Row] = &[
          lines, drop, reset, stall, slow:MS, late:MS, garbage, early or close-after. [repeatable]",
     ),
     row(
+        "chaos",
+        "",
+        "Misbehave at random, in all ways that a client which tries again gets its mail through by; the sums say which, \
+         and who got a message twice. A --fault goes before it.",
+    ),
+    row(
         "seed",
         "N",
-        "Draw the lots of percentages as in the run that told this seed.",
+        "Draw the lots of percentages and of chaos as in the run that told this seed.",
     ),
 ];
 
@@ -304,6 +310,7 @@ impl Given {
             login: self.one("auth", login),
             mechanisms: self.one("mechanisms", mechanisms).unwrap_or(standard.mechanisms),
             faults: self.each("fault", |text| text.parse::<Fault>()),
+            chaos: has(&self, "chaos"),
             seed: self.one("seed", |text| {
                 text.parse().map_err(|_| "a whole number".to_owned())
             }),
@@ -443,6 +450,7 @@ mod tests {
             "dot=drop",
             "--fault",
             "rcpt=defer@5",
+            "--chaos",
             "--seed",
             "99",
         ]);
@@ -455,7 +463,7 @@ mod tests {
         assert_eq!(asked.login, Some(("bob".into(), "sesame".into())));
         assert_eq!((asked.tls, asked.flaw), (Tls::Offered, Some(Flaw::Expired)));
         assert_eq!(asked.mechanisms, [Mechanism::Plain, Mechanism::ScramSha256]);
-        assert_eq!((asked.faults.len(), asked.seed), (2, Some(99)));
+        assert_eq!((asked.faults.len(), asked.chaos, asked.seed), (2, true, Some(99)));
         assert_eq!(settings(&["--offer", "none"]).offers, Vec::<String>::new());
         let lmtp = settings(&["--lmtp", "--fault", "dot[bob@*]=refuse"]);
         assert!(lmtp.lmtp && lmtp.offers.iter().all(|offer| !CHUNKS.contains(&offer.as_str())));

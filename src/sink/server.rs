@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::chaos::{LONGEST_STALL, Lots, Mischief, Record};
 use super::fault::{Deed, Fault};
 use super::faults::{Faults, Order};
 use super::handler;
@@ -85,6 +86,8 @@ struct Sessions {
 pub(super) struct Shared {
     service: Latest<Service>,
     faults: Mutex<Faults>,
+    /// What has gone wrong without an order, and the seed of it; `None`: nothing does.
+    chaos: Option<(u64, Mutex<Record>)>,
     sessions: Mutex<Sessions>,
     changed: Condvar,
     pub(super) stalls: Stalls,
@@ -102,6 +105,50 @@ impl Shared {
 
     pub(super) fn draw_early(&self, stage: Stage) -> Vec<Stage> {
         self.faults.lock().draw_early(stage)
+    }
+
+    /// What goes wrong in the next call, without an order.
+    fn next_lots(&self) -> Option<Lots> {
+        let (seed, record) = self.chaos.as_ref()?;
+        let mut record = record.lock();
+        record.calls += 1;
+        Some(Lots::of_call(*seed, record.calls - 1))
+    }
+
+    /// The same as [`draw`](Self::draw); where nothing is ordered, chaos has its way.
+    pub(super) fn draw_with(&self, lots: &mut Option<Lots>, stage: Stage, about: &str) -> Option<Deed> {
+        let unordered = lots.as_mut().and_then(|lots| lots.draw(stage));
+        if stage == Stage::Mail {
+            self.record(|record| record.transactions += 1);
+        }
+        let ordered = self.draw(stage, about);
+        ordered.or_else(|| unordered.map(|(mischief, deed)| self.plays(mischief, deed)))
+    }
+
+    /// The same as [`draw_early`](Self::draw_early), likewise.
+    pub(super) fn draw_early_with(&self, lots: &mut Option<Lots>, stage: Stage) -> Vec<Stage> {
+        let mut early = self.draw_early(stage);
+        if let Some((mischief, stage)) = lots.as_mut().and_then(|lots| lots.draw_early(stage)) {
+            early.push(self.plays(mischief, stage));
+        }
+        early
+    }
+
+    /// Notes that this goes wrong.
+    fn plays<T>(&self, mischief: Mischief, what: T) -> T {
+        self.record(|record| record.note(mischief));
+        what
+    }
+
+    fn record(&self, note: impl FnOnce(&mut Record)) {
+        if let Some((_, record)) = &self.chaos {
+            note(&mut record.lock());
+        }
+    }
+
+    /// How long a stall lasts at most.
+    pub(super) fn longest_stall(&self) -> Option<Duration> {
+        self.chaos.as_ref().map(|_| LONGEST_STALL)
     }
 
     /// Whether sessions should come to their end.
@@ -190,12 +237,14 @@ impl Sink {
             listeners.push(listening.map_err(|error| StartError::Listen(*address, error))?);
         }
         let faults = Faults::new(seed, settings.faults.iter().cloned());
+        let chaos = settings.chaos.then(|| (seed, Mutex::default()));
         let service = Service::new(settings).map_err(StartError::Service)?;
         let mut sink = Sink {
             addresses: listeners.iter().map(|(address, _)| *address).collect(),
             shared: Arc::new(Shared {
                 service: Latest::new(Arc::new(service)),
                 faults: Mutex::new(faults),
+                chaos,
                 sessions: Mutex::default(),
                 changed: Condvar::new(),
                 stalls: Stalls::default(),
@@ -242,6 +291,15 @@ impl Sink {
     #[must_use]
     pub fn orders(&self) -> Vec<Order> {
         self.shared.faults.lock().orders().to_vec()
+    }
+
+    /// What tells from elsewhere, and after its end, how often each order was obeyed, and what chaos has done.
+    pub fn accountant(&self) -> impl Fn() -> (Vec<Order>, Option<Record>) + Clone + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let chaos = shared.chaos.as_ref().map(|(_, record)| record.lock().clone());
+            (shared.faults.lock().orders().to_vec(), chaos)
+        }
     }
 
     /// Lets everything go on that stalls.
@@ -336,7 +394,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             shared: Arc::clone(shared),
             number: None,
         };
-        if !connect(shared, &stream) {
+        let mut lots = shared.next_lots();
+        if !connect(shared, &stream, &mut lots) {
             continue;
         }
         let Ok(number) = shared.begin(&stream) else {
@@ -350,24 +409,24 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         // Where there is no thread the connection is closed.
         let _ = session.spawn(move || {
             let tls_first = seat.shared.service().settings.tls == Tls::First;
-            handler::run(&seat.shared, number, Wire::plain(stream), tls_first);
+            handler::run(&seat.shared, (number, lots), Wire::plain(stream), tls_first);
         });
     }
 }
 
 /// Does what is ordered for a caller who was just accepted; whether there will be a session.
-fn connect(shared: &Shared, stream: &TcpStream) -> bool {
+fn connect(shared: &Shared, stream: &TcpStream, lots: &mut Option<Lots>) -> bool {
     let next = shared.sessions.lock().next;
     loop {
         let releases = shared.stalls.releases();
-        let Some(deed) = shared.draw(Stage::Connect, "") else {
+        let Some(deed) = shared.draw_with(lots, Stage::Connect, "") else {
             break;
         };
         shared.witness.note(next, &Event::Misbehaves(Stage::Connect));
         match deed {
             Deed::Stall => {
                 shared.witness.note(next, &Event::Stalls(Stage::Connect));
-                let woken = shared.stalls.stall(releases, None);
+                let woken = shared.stalls.stall(releases, None, shared.longest_stall());
                 shared.witness.note(next, &Event::GoesOn);
                 if woken == Woken::GiveUp {
                     return false;

@@ -61,6 +61,8 @@ pub struct Settings {
     pub mechanisms: Vec<Mechanism>,
     /// `--fault`: what to do wrong.
     pub faults: Vec<Fault>,
+    /// `--chaos`: something goes wrong now and then, without an order.
+    pub chaos: bool,
     /// `--seed`: of the lots; `None`: another one each time.
     pub seed: Option<u64>,
 }
@@ -130,6 +132,7 @@ impl Default for Settings {
             login: None,
             mechanisms: vec![Mechanism::Plain, Mechanism::Login],
             faults: Vec::new(),
+            chaos: false,
             seed: None,
         }
     }

@@ -72,8 +72,10 @@ impl Stalls {
         self.gate.lock().releases
     }
 
-    /// Waits for more than these `releases`, for as long as the client, if there is one, is there.
-    pub fn stall(&self, releases: u64, client: Option<&TcpStream>) -> Woken {
+    /// Waits for more than these `releases`, for as long as the client, if there is one, is there; `most` long at most,
+    /// where that is said.
+    pub fn stall(&self, releases: u64, client: Option<&TcpStream>, most: Option<Duration>) -> Woken {
+        let until = most.map(|most| Instant::now() + most);
         let mut gate = self.gate.lock();
         loop {
             if gate.stopping {
@@ -81,6 +83,9 @@ impl Stalls {
             }
             if gate.releases != releases {
                 return Woken::GoOn;
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Woken::GiveUp;
             }
             let in_vain = self.opened.wait_for(&mut gate, LOOK).timed_out();
             if in_vain && client.is_some_and(has_gone) {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use parking_lot::Mutex;
 
+use super::doubles::{Doubles, Header};
 use super::envelope::Envelope;
 use super::fault::ALWAYS;
 use super::faults::Order;
@@ -34,6 +35,8 @@ pub struct Sums {
     pub recipients: u64,
     /// Octets of those that were taken.
     pub octets: u64,
+    /// Recipients among these who had the message already, by its Message-ID; `None`: nobody has looked.
+    pub again: Option<u64>,
 }
 
 /// A session, as far as it is of interest.
@@ -49,12 +52,14 @@ struct Message {
     envelope: Envelope,
     octets: u64,
     draft: Option<io::Result<Draft>>,
+    header: Header,
 }
 
 #[derive(Default)]
 struct State {
     sums: Sums,
     sessions: HashMap<usize, Session>,
+    doubles: Doubles,
 }
 
 /// The terminal, and the folder for messages, if there is one.
@@ -75,6 +80,13 @@ impl Terminal {
         }
     }
 
+    /// The same, and it looks who gets a message again.
+    #[must_use]
+    pub fn watching_doubles(self) -> Terminal {
+        self.state.lock().sums.again = Some(0);
+        self
+    }
+
     /// What has come of it all so far.
     #[must_use]
     pub fn sums(&self) -> Sums {
@@ -86,6 +98,7 @@ impl Terminal {
             envelope: envelope.clone(),
             octets: 0,
             draft: self.folder.as_ref().map(|folder| folder.begin(number)),
+            header: Header::default(),
         }
     }
 
@@ -96,12 +109,19 @@ impl Terminal {
             envelope,
             octets,
             draft,
+            header,
         }) = session.message.take()
         else {
             return String::new();
         };
         let sums = &mut state.sums;
+        let mut is_again = false;
         let mut line = if accepted {
+            if let Some(again) = &mut sums.again {
+                let had_it = state.doubles.note(&header, &envelope);
+                *again += had_it;
+                is_again = had_it > 0;
+            }
             sums.messages += 1;
             sums.recipients += envelope.recipients.len() as u64;
             sums.octets += octets;
@@ -120,6 +140,9 @@ impl Terminal {
             let _ = write!(line, " and {} more", envelope.recipients.len() - MOST_SHOWN);
         }
         let _ = write!(line, ", {octets} octets: {}", shown_octets(reply));
+        if is_again {
+            line += "; not for the first time";
+        }
         if let Some(draft) = draft.filter(|_| accepted) {
             let envelope = envelope_text(number, session, &envelope, reply);
             if let Err(error) = draft.and_then(|draft| draft.finish(&envelope)) {
@@ -144,6 +167,7 @@ impl Witness for Terminal {
             return;
         }
         let mut state = self.state.lock();
+        let looks_for_doubles = state.sums.again.is_some();
         let mut lines = Vec::new();
         match event {
             Event::Opened(peer) => {
@@ -166,13 +190,18 @@ impl Witness for Terminal {
                 );
             }
             Event::Begins(envelope) => {
-                let message = self.begin(number, envelope);
-                state.sessions.entry(number).or_default().message = Some(message);
+                let session = state.sessions.entry(number).or_default();
+                // One that RSET has ended leaves its place in the folder to this one.
+                session.message = None;
+                session.message = Some(self.begin(number, envelope));
             }
             Event::Piece(piece) => {
                 let message = state.sessions.entry(number).or_default().message.as_mut();
                 if let Some(message) = message {
                     message.octets += piece.len() as u64;
+                    if looks_for_doubles {
+                        message.header.feed(piece);
+                    }
                     if let Some(Ok(draft)) = &mut message.draft
                         && let Err(error) = draft.write(piece)
                     {
@@ -261,6 +290,7 @@ pub fn summary(sums: Sums, orders: &[Order]) -> Vec<String> {
         refused,
         recipients,
         octets,
+        again,
     } = sums;
     let not = if refused > 0 {
         format!(", {refused} not taken")
@@ -270,6 +300,7 @@ pub fn summary(sums: Sums, orders: &[Order]) -> Vec<String> {
     let mut lines = vec![format!(
         "{sessions} sessions, {messages} messages, {recipients} recipients, {octets} octets{not}"
     )];
+    lines.extend(again.map(|again| format!("{again} recipients had the message already, by its Message-ID")));
     lines.extend(orders.iter().map(|order| {
         let Order { fault, met, done } = order;
         format!("to order: {fault}: {done} of {met} times")
@@ -303,6 +334,41 @@ mod tests {
     fn what_a_client_says_is_shown_on_one_line_and_bounded() {
         assert_eq!(shown_octets(b"EHLO a\x1b[2J\r\n"), "EHLO a\\u{1b}[2J");
         assert!(shown_octets(&[b'x'; 10_000]).chars().count() <= LONGEST + 1);
+    }
+
+    #[test]
+    fn a_message_that_is_begun_anew_is_stored_and_so_is_what_comes_behind_one_that_can_not_be() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let terminal = Terminal::new(Telling::Quiet, Some(folder));
+        let envelope = Envelope::default();
+        let settle = || {
+            let reply = b"250 OK\r\n";
+            terminal.note(
+                0,
+                &Event::Settles {
+                    reply,
+                    accepted: true,
+                },
+            );
+        };
+        // RSET came behind the first chunk.
+        terminal.note(0, &Event::Begins(&envelope));
+        terminal.note(0, &Event::Piece(b"never"));
+        terminal.note(0, &Event::Begins(&envelope));
+        terminal.note(0, &Event::Piece(b"first"));
+        settle();
+        terminal.note(0, &Event::Begins(&envelope));
+        std::fs::remove_file(place.path().join(".session-0.partial")).unwrap();
+        settle();
+        terminal.note(0, &Event::Begins(&envelope));
+        terminal.note(0, &Event::Piece(b"second"));
+        settle();
+        let stored = |name| std::fs::read(place.path().join(name)).unwrap_or_default();
+        assert_eq!(
+            (stored("1.eml"), stored("2.eml")),
+            (b"first".to_vec(), b"second".to_vec())
+        );
     }
 
     #[test]

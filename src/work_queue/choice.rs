@@ -169,6 +169,7 @@ mod tests {
             recipient: "bob@iris.com".to_owned(),
             state: Standing::Known(State::PendingXmit),
             next_hop: Some("iris.com".to_owned()),
+            via: None,
             handler: None,
             next_attempt: None,
             attempts: 1,

@@ -19,6 +19,7 @@ use super::ledger::{self, Ledger};
 use super::mending::Mended;
 use super::moves::{Change, give_up, now_due, refresh_due, settle_if_done, success_due};
 use super::outcome::{Reason, Success};
+use super::pin::pin_in;
 use super::states::State;
 use super::structure::Structure;
 use super::writer::Durability;
@@ -67,6 +68,8 @@ pub struct WaitingRecipient {
     pub attempts: u32,
     /// Whether it came of an alias, and is none itself whatever its name.
     pub is_expanded: bool,
+    /// Where an operator leads it by hand.
+    pub pin: Option<NextHop>,
 }
 
 /// What imsgcnv did for one recipient.
@@ -453,7 +456,7 @@ fn with_recipients(
     };
     let recipients = ledger::rows(
         db,
-        "SELECT n, path, attempts, parent IS NOT NULL FROM recipient \
+        "SELECT n, path, attempts, parent IS NOT NULL, pin FROM recipient \
          WHERE message = ? AND state = 1 AND in_box = ? AND next_attempt <= ? ORDER BY n LIMIT ?",
         (message.id.0, in_box, now.0, most),
         |row| {
@@ -462,11 +465,15 @@ fn with_recipients(
             let (Some(n), Some(path), Some(attempts)) = read else {
                 return Ok(None);
             };
+            let Ok(pin) = pin_in(row, 4) else {
+                return Ok(None);
+            };
             Ok(Some(WaitingRecipient {
                 n,
                 path,
                 attempts,
                 is_expanded,
+                pin,
             }))
         },
     );

@@ -66,16 +66,16 @@ pub(super) fn expand(
     present: &mut Present,
 ) -> Result<bool, QueueError> {
     let row = ledger.row(
-        "SELECT notify, orcpt FROM recipient \
+        "SELECT notify, orcpt, pin FROM recipient \
          WHERE message = ? AND n = ? AND state = 1 AND in_box = 0 AND parent IS NULL",
         (id.0, n),
         |row| {
             let (notify, orcpt): (Option<u8>, Option<String>) = (row.get(0)?, row.get(1)?);
-            Ok((notify, orcpt))
+            Ok((notify, orcpt, row.get::<_, Option<String>>(2)?))
         },
     )?;
     // It may have been removed by the operator meanwhile.
-    let Some((notify, orcpt)) = row else {
+    let Some((notify, orcpt, pin)) = row else {
         return Ok(false);
     };
     if targets.is_empty() {
@@ -96,8 +96,8 @@ pub(super) fn expand(
     let mut appended = 0;
     for (next, target) in free.zip(targets.iter().filter(|target| present.enter(target))) {
         ledger.run(
-            "INSERT INTO recipient (message, n, path, state, in_box, notify, orcpt, parent) \
-             VALUES (?, ?, ?, ?, 0, ?, ?, ?)",
+            "INSERT INTO recipient (message, n, path, state, in_box, notify, orcpt, parent, pin) \
+             VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?)",
             (
                 id.0,
                 next,
@@ -106,6 +106,7 @@ pub(super) fn expand(
                 notify,
                 &orcpt,
                 n,
+                &pin,
             ),
         )?;
         appended += 1;

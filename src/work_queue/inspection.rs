@@ -8,6 +8,7 @@ use super::damage::{mailbox_in, reverse_path_in};
 use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
+use super::pin::pin_in;
 use super::soundness::{Fault, Kind, MessageRow, RecipientRow, Sender, Sum};
 use super::states::State;
 
@@ -139,7 +140,7 @@ pub(super) fn recipients(
 ) -> Result<(), QueueError> {
     let mut statement = db.prepare_cached(
         "SELECT r.message, r.n, r.path, r.state, r.in_box, r.hop, h.id IS NOT NULL, r.list, l.hop, \
-           l.handler IS NOT NULL, r.next_attempt, r.attempts, r.parent, r.report_due, r.notify \
+           l.handler IS NOT NULL, r.next_attempt, r.attempts, r.parent, r.report_due, r.notify, r.pin \
          FROM recipient r LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
          WHERE r.message > ? AND r.message <= ? ORDER BY r.message, r.n",
     )?;
@@ -332,6 +333,7 @@ fn recipient(row: &Row<'_>) -> rusqlite::Result<RecipientRow> {
         parent: row.get(12)?,
         report_due: row.get(13)?,
         notify: row.get(14)?,
+        is_led_astray: pin_in(row, 15).is_err(),
     })
 }
 

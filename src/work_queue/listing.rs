@@ -68,6 +68,8 @@ pub struct MailRow {
     pub state: Standing,
     /// Where it goes, where that is known.
     pub next_hop: Option<String>,
+    /// Where an operator leads it by hand.
+    pub via: Option<String>,
     /// The handler that has it in hand.
     pub handler: Option<u32>,
     /// When it falls due; `None` while it is on a list, put aside or given up.
@@ -283,10 +285,10 @@ fn recipients(
 ) -> Result<Vec<MailRow>, QueueError> {
     ledger::rows(
         db,
-        "SELECT r.n, m.size, m.reverse_path, r.path, r.state, h.name, l.handler, \
+        "SELECT r.n, m.size, m.reverse_path, r.path, r.state, ifnull(h.name, r.pin), l.handler, \
            CASE WHEN r.state = 1 THEN r.next_attempt \
              WHEN r.state = 2 AND r.list IS NULL THEN max(r.next_attempt, ifnull(h.retry_at, 0)) END, \
-           r.attempts, iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error), m.subject \
+           r.attempts, iif(r.state = 2 AND h.failures > 0, h.last_error, r.last_error), m.subject, r.pin \
          FROM message m CROSS JOIN recipient r ON r.message = m.id \
            LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
          WHERE m.id = ? AND (r.state NOT BETWEEN 10 AND 14 OR r.report_due IS NOT NULL OR r.state = 14 AND ?) \
@@ -306,6 +308,7 @@ fn recipients(
                 attempts: number_in(row, 8).unwrap_or(0),
                 last_error: text_in(row, 9),
                 subject: text_in(row, 10),
+                via: text_in(row, 11),
             })
         },
     )

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::WorkQueue;
 use super::damage::{hold, mailbox_in, number_in, reverse_path_in, sift, text_in, word_in};
@@ -14,6 +14,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::mending::mend;
 use super::moves::{Change, now_due, refresh_due};
+use super::pin::pin_in;
 use super::states::State;
 use super::writer::Durability;
 use crate::clock::Stamp;
@@ -66,6 +67,9 @@ pub struct Claim {
     pub terms: Terms,
 }
 
+/// The next hop of a recipient; behind it is where an operator leads it by hand.
+pub type Router = dyn Fn(&Mailbox, Option<&NextHop>) -> NextHop + Send + Sync;
+
 /// How lists are made.
 #[derive(Clone)]
 pub struct Terms {
@@ -74,7 +78,7 @@ pub struct Terms {
     /// How many messages may go to a next hop now. The tokens of a list that could not be recorded after all are lost.
     pub tokens: Arc<dyn Tokens>,
     /// The next hop of a recipient, as the configuration says now: nothing about the way is frozen.
-    pub router: Arc<dyn Fn(&Mailbox) -> NextHop + Send + Sync>,
+    pub router: Arc<Router>,
 }
 
 impl fmt::Debug for Terms {
@@ -626,7 +630,7 @@ fn gather_due(
     let is_sound = ledger.broken().count() == 0;
     let mut statement = ledger.db().prepare_cached(match is_sound {
         true => {
-            "SELECT message, n, path FROM recipient \
+            "SELECT message, n, path, pin FROM recipient \
              WHERE hop = ? AND state = 2 AND list IS NULL AND next_attempt <= ? ORDER BY next_attempt, message, n"
         }
         false => {
@@ -640,20 +644,21 @@ fn gather_due(
         if !is_sound && ledger.broken().holds(id) {
             continue;
         }
-        let path = match is_sound {
-            true => mailbox_in(row, 2),
-            false => path_of(ledger, id, row.get(1)?)?,
+        let way = match is_sound {
+            true => way_in(row, 2),
+            false => way_of(ledger, id, row.get(1)?)?,
         };
-        let (Some(n), Some(path)) = (number_in::<u32>(row, 1), path) else {
+        let (Some(n), Some((path, pin))) = (number_in::<u32>(row, 1), way) else {
             due.damaged.push(id);
             if due.damaged.len() >= MOST_RECIPIENTS {
                 break;
             }
             continue;
         };
-        let goes_to = (terms.router)(&path);
+        let goes_to = (terms.router)(&path, pin.as_ref());
         // Without another LMTP server who waits for one would come back to ourselves by MX.
-        let stays = goes_to == chosen.next_hop || chosen.next_hop.is_lmtp() && !goes_to.is_lmtp();
+        let has_another = goes_to.is_lmtp() || pin.is_some();
+        let stays = goes_to == chosen.next_hop || chosen.next_hop.is_lmtp() && !has_another;
         if !stays {
             due.strayed.push((id, n, goes_to));
         } else if !due.gather.take(id, n) {
@@ -666,11 +671,20 @@ fn gather_due(
     Ok(due)
 }
 
-/// The path of a recipient; `None` where it is none.
-fn path_of(ledger: &Ledger<'_>, id: MessageId, n: i64) -> Result<Option<Mailbox>, QueueError> {
-    let sql = "SELECT path FROM recipient WHERE message = ? AND n = ?";
-    let path = ledger.row(sql, (id.0, n), |row| Ok(mailbox_in(row, 0)))?;
-    Ok(path.flatten())
+/// The path of a recipient, and where it is led by hand, in this column and the next; `None` where one of these is none.
+fn way_in(row: &Row<'_>, column: usize) -> Option<(Mailbox, Option<NextHop>)> {
+    Some((mailbox_in(row, column)?, pin_in(row, column + 1).ok()?))
+}
+
+/// The same of recipient `n` of a message.
+fn way_of(
+    ledger: &Ledger<'_>,
+    id: MessageId,
+    n: i64,
+) -> Result<Option<(Mailbox, Option<NextHop>)>, QueueError> {
+    let sql = "SELECT path, pin FROM recipient WHERE message = ? AND n = ?";
+    let way = ledger.row(sql, (id.0, n), |row| Ok(way_in(row, 0)))?;
+    Ok(way.flatten())
 }
 
 /// The messages on a list. The index alone is read.

@@ -42,6 +42,7 @@ pub mod outcome;
 mod passage;
 mod patience;
 mod perusal;
+mod pin;
 mod place;
 mod recall;
 mod reports;

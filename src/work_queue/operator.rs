@@ -3,6 +3,7 @@
 //! In short steps: a million messages must not keep the writer from the rest of its work.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use super::WorkQueue;
 use super::backoff::release;
@@ -14,6 +15,7 @@ use super::ledger::{self, Ledger};
 use super::listing::MailRow;
 use super::moves::{Change, Place, give_up, refresh_due, settle_if_done, waiting_behind};
 use super::outcome::Reason;
+use super::pin::{self, Lead, Verdict, judge};
 use super::recall::Mark;
 use super::reports::expire_again;
 use super::soundness::state;
@@ -21,6 +23,7 @@ use super::states::State;
 use crate::clock::Stamp;
 use crate::crash_point::{CrashPoint, reach};
 use crate::domain_list::list::HopId;
+use crate::domain_list::next_hop::NextHop;
 use crate::smtp::reply::EnhancedCode;
 
 /// What shall be tried again now.
@@ -37,7 +40,7 @@ pub enum Retry {
 }
 
 /// What may be done to messages by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ByHand {
     /// What waits, for conversion or for its next hop, is put aside.
     Hold,
@@ -50,10 +53,13 @@ pub enum ByHand {
     Delete,
     /// What was removed is brought back, and put aside.
     Undelete,
+    /// What is under way, or was put aside, goes to this host from now on, whatever the configuration says; `None`: as that
+    /// says again.
+    Route(Option<NextHop>),
 }
 
 /// What an operator may have done to recipients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Those that wait in the outbound work queue are due now.
     Retry,
@@ -82,6 +88,10 @@ pub struct Done {
     pub recipients: usize,
     /// Recipients that a session handler has in hand.
     pub in_hand: usize,
+    /// Recipients that are not routed since their mail is for here.
+    pub here: usize,
+    /// Recipients that are not routed since their domain has to have more TLS than is asked of that host.
+    pub barred: usize,
 }
 
 /// Recipients that are moved in one step: mail that arrives meanwhile waits for it.
@@ -187,10 +197,12 @@ impl WorkQueue {
     /// When the database refused; what was done before stays done.
     pub fn do_by_hand(&self, deed: ByHand, choice: &Choice, by: &str) -> Result<Done, QueueError> {
         let mut all = Done::default();
-        let choice = Order::ByHand(deed).among(choice);
+        let choice = Order::ByHand(deed.clone()).among(choice);
+        let lead = self.store.guidance().at_hand();
         self.each_target(&choice, |targets| {
             for some in targets.chunks(MESSAGES_A_STEP) {
                 let (to_do, author, states) = (some.to_vec(), by.to_owned(), choice.states.clone());
+                let (lead, this) = (Arc::clone(&lead), deed.clone());
                 let step = move |ledger: &mut Ledger<'_>| {
                     let mut done = Vec::with_capacity(to_do.len());
                     for (id, only) in &to_do {
@@ -198,7 +210,7 @@ impl WorkQueue {
                             only.as_ref().is_none_or(|only| only.contains(&n))
                                 && (states.is_empty() || states.contains(&state))
                         };
-                        done.push(do_by_hand(ledger, deed, *id, &is_meant, &author)?);
+                        done.push(do_by_hand(ledger, (&*lead, &this), *id, &is_meant, &author)?);
                     }
                     reach(CrashPoint::ByHandWritten);
                     Ok(done)
@@ -211,7 +223,7 @@ impl WorkQueue {
                     match done.in_hand {
                         0 => self.store.recalls().forget(*id),
                         _ => {
-                            let (only, by) = (only.clone(), by.to_owned());
+                            let (deed, only, by) = (deed.clone(), only.clone(), by.to_owned());
                             self.store.recalls().mark(*id, Mark { deed, only, by });
                         }
                     }
@@ -226,19 +238,28 @@ impl WorkQueue {
     ///
     /// # Errors
     /// When the database can not be read.
-    pub fn preview(&self, order: Order, choice: &Choice, sample: usize) -> Result<Preview, QueueError> {
+    pub fn preview(&self, order: &Order, choice: &Choice, sample: usize) -> Result<Preview, QueueError> {
         let mut preview = Preview::default();
         let mut last = None;
+        let lead = self.store.guidance().at_hand();
         self.each_chosen(&order.among(choice), |row| {
-            if order.finds_in_hand(&row) {
-                preview.done.in_hand += 1;
-            }
-            if order.concerns(&row) {
-                preview.done.recipients += 1;
-                preview.done.messages += usize::from(last.replace(row.id) != Some(row.id));
-                if preview.sample.len() < sample {
-                    preview.sample.push(row);
+            let verdict = match order {
+                Order::ByHand(ByHand::Route(via)) => row.judge(&*lead, via.as_ref()),
+                _ => Verdict::Goes(None),
+            };
+            match verdict {
+                Verdict::Nothing => return true,
+                Verdict::Here => preview.done.here += 1,
+                Verdict::Barred => preview.done.barred += 1,
+                Verdict::Goes(goes) if order.finds_in_hand(&row, goes.as_ref()) => preview.done.in_hand += 1,
+                Verdict::Goes(_) if order.concerns(&row) => {
+                    preview.done.recipients += 1;
+                    preview.done.messages += usize::from(last.replace(row.id) != Some(row.id));
+                    if preview.sample.len() < sample {
+                        preview.sample.push(row);
+                    }
                 }
+                Verdict::Goes(_) => {}
             }
             true
         })?;
@@ -307,7 +328,7 @@ impl WorkQueue {
 
 impl ByHand {
     /// Whether it is done to a recipient in this state.
-    fn concerns(self, state: State) -> bool {
+    fn concerns(&self, state: State) -> bool {
         match self {
             ByHand::Hold => matches!(state, State::PendingConversion | State::PendingXmit),
             ByHand::Bounce => {
@@ -316,39 +337,46 @@ impl ByHand {
             ByHand::Release => state == State::Held,
             ByHand::Delete => !state.is_end() && state != State::LockedForXmit,
             ByHand::Undelete => state == State::Removed,
+            // Whom of these it is up to a judgement of its own.
+            ByHand::Route(_) => true,
         }
     }
 
     /// Whether it would be done to a recipient if no session handler had that in hand.
-    fn minds_hands(self) -> bool {
-        matches!(self, ByHand::Hold | ByHand::Bounce | ByHand::Delete)
+    fn minds_hands(&self) -> bool {
+        matches!(
+            self,
+            ByHand::Hold | ByHand::Bounce | ByHand::Delete | ByHand::Route(_)
+        )
     }
 
-    /// The state that it leads to.
-    fn leads_to(self) -> State {
-        match self {
+    /// The state that it leads to; `None`: it stays in its own.
+    fn leads_to(&self) -> Option<State> {
+        Some(match self {
             ByHand::Hold | ByHand::Undelete => State::Held,
             ByHand::Bounce => State::PendingReport,
             ByHand::Release => State::PendingConversion,
             ByHand::Delete => State::Removed,
-        }
+            ByHand::Route(_) => return None,
+        })
     }
 
     /// What history says of it.
-    fn word(self) -> &'static str {
+    fn word(&self) -> &'static str {
         match self {
             ByHand::Hold => "held",
             ByHand::Bounce => "returned",
             ByHand::Release => "released",
             ByHand::Delete => "removed",
             ByHand::Undelete => "brought back",
+            ByHand::Route(_) => "pinned",
         }
     }
 }
 
 impl Order {
     /// Whether it does something to this recipient.
-    fn concerns(self, row: &MailRow) -> bool {
+    fn concerns(&self, row: &MailRow) -> bool {
         let Some(state) = row.state.known() else {
             return false;
         };
@@ -359,19 +387,22 @@ impl Order {
         }
     }
 
-    /// Whether it would be done to this recipient if no session handler had it in hand.
-    fn finds_in_hand(self, row: &MailRow) -> bool {
+    /// Whether it would be done to this recipient, which would go to `goes` then, if no session handler had it in hand.
+    fn finds_in_hand(&self, row: &MailRow, goes: Option<&NextHop>) -> bool {
         row.state.known() == Some(State::LockedForXmit)
             && match self {
                 Order::Retry => true,
+                Order::ByHand(ByHand::Route(_)) => {
+                    goes.is_some_and(|goes| row.next_hop.as_ref() != Some(&goes.to_string()))
+                }
                 Order::ByHand(deed) => deed.minds_hands(),
             }
     }
 
     /// Among whom it looks: nobody comes upon what was removed who does not look for it.
-    fn among(self, choice: &Choice) -> Choice {
+    fn among(&self, choice: &Choice) -> Choice {
         let mut choice = choice.clone();
-        if self == Order::ByHand(ByHand::Undelete) && choice.states.is_empty() {
+        if *self == Order::ByHand(ByHand::Undelete) && choice.states.is_empty() {
             choice.states = vec![State::Removed];
         }
         choice
@@ -383,19 +414,36 @@ impl Done {
         self.messages += more.messages;
         self.recipients += more.recipients;
         self.in_hand += more.in_hand;
+        self.here += more.here;
+        self.barred += more.barred;
     }
 }
 
-/// Does this to the recipients of message `id` that `is_meant` says so of, by their number and state.
+impl MailRow {
+    /// What becomes of it where it shall be led to `via`, or no longer led.
+    fn judge(&self, lead: &Lead, via: Option<&NextHop>) -> Verdict {
+        let path = self.recipient.parse().ok();
+        match self.state.known() {
+            Some(state) => judge(lead, via, state, path.as_ref(), self.via.as_deref()),
+            None => Verdict::Nothing,
+        }
+    }
+}
+
+/// Does this to the recipients of message `id` that `is_meant` says so of, by their number and state. `lead` says where mail
+/// goes.
 pub(super) fn do_by_hand(
     ledger: &mut Ledger<'_>,
-    deed: ByHand,
+    (lead, deed): (&Lead, &ByHand),
     id: MessageId,
     is_meant: &dyn Fn(u32, State) -> bool,
     by: &str,
 ) -> Result<Done, QueueError> {
-    if deed == ByHand::Undelete && !has_content(ledger, id)? {
+    if *deed == ByHand::Undelete && !has_content(ledger, id)? {
         return Ok(Done::default());
+    }
+    if let ByHand::Route(via) = deed {
+        return pin::route(ledger, (lead, via.as_ref()), id, is_meant, by);
     }
     let recipients = ledger.rows(
         "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
@@ -420,7 +468,7 @@ pub(super) fn do_by_hand(
         if !deed.concerns(state) {
             continue;
         }
-        debug_assert!(state.may_become(deed.leads_to()));
+        debug_assert!(deed.leads_to().is_none_or(|next| state.may_become(next)));
         let now = ledger.now();
         match deed {
             ByHand::Bounce => {
@@ -447,6 +495,7 @@ pub(super) fn do_by_hand(
                 "UPDATE recipient SET state = 14, list = NULL, settled_at = ? WHERE message = ? AND n = ?",
                 (now.0, id.0, n),
             )?,
+            ByHand::Route(_) => continue,
         };
         if let (State::PendingXmit, Some(hop), false) = (state, hop, is_listed) {
             *waited.entry(hop).or_default() += 1;
@@ -460,7 +509,7 @@ pub(super) fn do_by_hand(
     done.messages = 1;
     let removed = i64::try_from(done.recipients).unwrap_or(i64::MAX);
     match deed {
-        ByHand::Hold | ByHand::Bounce | ByHand::Release => {}
+        ByHand::Hold | ByHand::Bounce | ByHand::Release | ByHand::Route(_) => {}
         ByHand::Delete => ledger.count("Mail.Removed", removed),
         ByHand::Undelete => {
             ledger.count("Mail.Removed", -removed);

@@ -14,6 +14,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::lists::release;
 use super::operator::{ByHand, Done, do_by_hand};
+use super::pin::Lead;
 use super::states::State;
 use crate::domain_list::list::ListId;
 
@@ -32,9 +33,9 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Does it to message `id`.
-    fn carry_out(&self, ledger: &mut Ledger<'_>, id: MessageId) -> Result<Done, QueueError> {
+    fn carry_out(&self, ledger: &mut Ledger<'_>, lead: &Lead, id: MessageId) -> Result<Done, QueueError> {
         let is_meant = |n: u32, _: State| self.only.as_ref().is_none_or(|only| only.contains(&n));
-        do_by_hand(ledger, self.deed, id, &is_meant, &self.by)
+        do_by_hand(ledger, (lead, &self.deed), id, &is_meant, &self.by)
     }
 }
 
@@ -123,14 +124,14 @@ impl WorkQueue {
         let Some(mark) = self.store.recalls().mark_of(id) else {
             return Ok(None);
         };
-        let deed = mark.deed;
+        let (deed, lead) = (mark.deed.clone(), self.store.guidance().at_hand());
         let carry_out = move |ledger: &mut Ledger<'_>| {
             let is_listed = "SELECT 1 FROM recipient WHERE message = ? AND +list = ? LIMIT 1";
             if ledger.row(is_listed, (id.0, list.0), |_| Ok(()))?.is_some() {
                 let why = "goes on without it: an operator stopped it";
                 release(ledger, list, id, "released", why)?;
             }
-            mark.carry_out(ledger, id)
+            mark.carry_out(ledger, &*lead, id)
         };
         let done = self.store.write(carry_out).wait()?;
         self.store.recalls().forget(id);
@@ -150,7 +151,8 @@ impl WorkQueue {
             if is_in_hand.is_some() {
                 continue;
             }
-            let carry_out = move |ledger: &mut Ledger<'_>| mark.carry_out(ledger, id);
+            let lead = self.store.guidance().at_hand();
+            let carry_out = move |ledger: &mut Ledger<'_>| mark.carry_out(ledger, &*lead, id);
             // Another handler may have it by now, and looks.
             if self.store.write(carry_out).wait()?.in_hand == 0 {
                 self.store.recalls().forget(id);

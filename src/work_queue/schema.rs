@@ -9,7 +9,7 @@ use super::error::QueueError;
 use crate::crash_point::{CrashPoint, reach};
 
 /// The schema that this version writes; `user_version` of the database.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 /// The tables of a database that is made anew.
 const TABLES: &str = include_str!("schema.sql");
@@ -22,6 +22,7 @@ const UPGRADES: [&str; VERSION as usize - 1] = [
     include_str!("upgrade-2.sql"),
     include_str!("upgrade-3.sql"),
     include_str!("upgrade-4.sql"),
+    include_str!("upgrade-5.sql"),
 ];
 
 /// Makes the schema in an empty database, and upgrades an older one. Either it is all done, or nothing.
@@ -66,6 +67,7 @@ mod tests {
     const VERSION_1: &str = include_str!("../../tests/fixtures/queue-v1.sql");
     const VERSION_2: &str = include_str!("../../tests/fixtures/queue-v2.sql");
     const VERSION_3: &str = include_str!("../../tests/fixtures/queue-v3.sql");
+    const VERSION_4: &str = include_str!("../../tests/fixtures/queue-v4.sql");
 
     fn written_by(version: &str) -> Connection {
         let db = Connection::open_in_memory().unwrap();
@@ -100,7 +102,7 @@ mod tests {
     fn an_upgraded_database_has_the_form_of_a_new_one() {
         let new = Connection::open_in_memory().unwrap();
         bring_up(&new).unwrap();
-        for old in [VERSION_1, VERSION_2, VERSION_3] {
+        for old in [VERSION_1, VERSION_2, VERSION_3, VERSION_4] {
             let old = written_by(old);
             assert_ne!(form(&old), form(&new));
             bring_up(&old).unwrap();
@@ -139,7 +141,7 @@ mod tests {
         let error = bring_up(&db).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "queue.db was written by a newer smtpmta (schema 5, this version knows up to 4)"
+            "queue.db was written by a newer smtpmta (schema 6, this version knows up to 5)"
         );
         assert!(db.is_autocommit());
     }

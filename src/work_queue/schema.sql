@@ -65,6 +65,7 @@ CREATE TABLE recipient (
     parent       INTEGER,          -- expanded from this n, which the client named; NULL: named by the client itself
     report_due   INTEGER,          -- drt has yet to tell of its good end: 1 delivered, 2 relayed, 3 expanded
     attempted_at INTEGER,          -- when it was tried last; NULL: never
+    pin          TEXT,             -- the next hop where an operator leads it by hand; NULL: nowhere
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 -- With all that it says of itself, so that who counts or looks for the first needs no row of the table.

@@ -100,6 +100,8 @@ pub(super) struct MessageRow {
 pub(super) struct RecipientRow {
     pub(super) n: i64,
     pub(super) has_path: bool,
+    /// Where it is led by hand can not be read.
+    pub(super) is_led_astray: bool,
     pub(super) state: i64,
     pub(super) in_box: i64,
     pub(super) hop: Option<i64>,
@@ -207,6 +209,9 @@ impl RecipientRow {
     fn unreadable(&self) -> Option<String> {
         if !self.has_path {
             return Some("its path is none".to_owned());
+        }
+        if self.is_led_astray {
+            return Some("its pin is no host".to_owned());
         }
         let most = i64::from(u32::MAX);
         // Where it is to be converted; otherwise nobody asks.
@@ -362,6 +367,7 @@ mod tests {
         RecipientRow {
             n: 0,
             has_path: true,
+            is_led_astray: false,
             state: state.number().into(),
             in_box: 0,
             hop: Some(7),

@@ -33,6 +33,7 @@ use super::intake::{Deed, Intake, Ticket};
 use super::ledger::{self, Counts, LAST_CERTAIN, LAST_MOMENT, LAST_STAMP, Ledger};
 use super::passage::Passage;
 use super::patience::{BUSY, Patience};
+use super::pin::Guidance;
 use super::place::{Loss, Place};
 use super::recall::Recalls;
 use super::schema::bring_up;
@@ -92,6 +93,7 @@ pub(super) struct Store {
     stamps: Arc<Stamps>,
     broken: Arc<Broken>,
     recalls: Recalls,
+    guidance: Guidance,
     failures: Arc<LastFailures>,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
@@ -212,6 +214,7 @@ impl Store {
             stamps,
             broken,
             recalls: Recalls::default(),
+            guidance: Guidance::default(),
             failures,
             watch,
             intake,
@@ -270,6 +273,11 @@ impl Store {
     /// What is wanted of messages in the hands of session handlers.
     pub(super) fn recalls(&self) -> &Recalls {
         &self.recalls
+    }
+
+    /// What the configuration says of the ways of mail.
+    pub(super) fn guidance(&self) -> &Guidance {
+        &self.guidance
     }
 
     /// The clock, and what was seen of it, before the database was opened, too.

@@ -57,6 +57,8 @@ pub struct Whereabouts {
     pub in_box: bool,
     /// Where it goes, where that is known.
     pub next_hop: Option<String>,
+    /// Where an operator leads it by hand.
+    pub via: Option<String>,
     /// The list that it is on.
     pub list: Option<i64>,
     /// The handler that has this list.
@@ -220,8 +222,8 @@ fn message(db: &Connection, id: MessageId) -> Result<Option<Trace>, QueueError> 
 fn recipients(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Whereabouts>, QueueError> {
     ledger::rows(
         db,
-        "SELECT r.n, r.path, r.state, r.in_box, h.name, r.list, l.handler, r.next_attempt, r.attempts, \
-           r.attempted_at, r.last_error, h.failures, h.down_since, h.retry_at, h.last_error \
+        "SELECT r.n, r.path, r.state, r.in_box, ifnull(h.name, r.pin), r.list, l.handler, r.next_attempt, r.attempts, \
+           r.attempted_at, r.last_error, h.failures, h.down_since, h.retry_at, h.last_error, r.pin \
          FROM recipient r LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
          WHERE r.message = ? ORDER BY r.n LIMIT ?",
         (id.0, most),
@@ -238,6 +240,7 @@ fn recipients(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Whereab
                 state: Standing::of(row.get(2)?),
                 in_box: number_in::<i64>(row, 3) != Some(0),
                 next_hop: text_in(row, 4),
+                via: text_in(row, 15),
                 list: number_in(row, 5),
                 handler: number_in(row, 6),
                 next_attempt: stamp_in(row, 7).unwrap_or_default(),

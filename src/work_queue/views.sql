@@ -18,7 +18,7 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        m.hops AS hops, m.file AS file, m.login AS login, m.tls AS tls,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
-           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify, m.id AS message
+           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify, m.id AS message, r.pin AS via
 FROM message m
 JOIN recipient r ON r.message = m.id AND (r.state = 1 OR r.state = 5 AND r.hop IS NULL) AND r.in_box = 0
 JOIN state s ON s.number = r.state
@@ -36,7 +36,7 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        m.hops AS hops, m.file AS file, m.login AS login, m.tls AS tls,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
-           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify, m.id AS message
+           || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify, m.id AS message, r.pin AS via
 FROM message m
 JOIN recipient r ON r.message = m.id AND (r.state = 1 OR r.state = 5 AND r.hop IS NULL) AND r.in_box = 1
 JOIN state s ON s.number = r.state
@@ -60,7 +60,8 @@ SELECT printf('%016X', m.id) AS id, r.n AS n, s.name AS state,
        CASE r.notify WHEN 0 THEN 'NEVER' ELSE nullif(rtrim(
            iif(r.notify & 1, 'SUCCESS,', '') || iif(r.notify & 2, 'FAILURE,', '')
            || iif(r.notify & 4, 'DELAY,', ''), ','), '') END AS notify,
-       datetime(r.attempted_at / 1000000, 'unixepoch', 'localtime') AS last_attempt, m.id AS message
+       datetime(r.attempted_at / 1000000, 'unixepoch', 'localtime') AS last_attempt, m.id AS message,
+       r.pin AS via
 FROM message m
 JOIN recipient r ON r.message = m.id
     AND (r.state BETWEEN 2 AND 4 OR r.state = 5 AND r.hop IS NOT NULL OR r.report_due IS NOT NULL)

@@ -1,5 +1,7 @@
 //! What an operator does to messages by hand: puts them aside and lets them go on, removes them and brings them back.
 
+use std::net::{SocketAddr, TcpListener};
+
 use crate::support::client::{Client, letter};
 use crate::support::sink::{Sink, Stage};
 use crate::support::world::{PATIENCE, World};
@@ -207,6 +209,137 @@ fn what_is_returned_by_hand_is_told_to_its_sender() {
     );
     assert_eq!(state(&world, &id), "WQ_FAILED");
     does(&world, &format!("bounce {id}"), 0);
+}
+
+/// Where nobody listens any more.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The recipients of what a next hop has taken, in order.
+fn taken(sink: &Sink) -> Vec<String> {
+    let mut to: Vec<String> = sink.look(|seen| seen.accepted().flat_map(|m| m.recipients.clone()).collect());
+    to.sort();
+    to
+}
+
+#[test]
+fn what_is_routed_by_hand_goes_there_and_all_else_goes_as_before() {
+    let (usual, other) = (Sink::start(), Sink::start());
+    let mut world = World::load(&[
+        "--relay-host",
+        &usual.address().to_string(),
+        "--local-domain",
+        "mta.test",
+        "--route",
+        // TLS is asked of a next hop as a whole.
+        &format!("strict.test={}", nobody()),
+        "--tls-outbound",
+        "strict.test=must",
+    ]);
+    for part in ["outbound transport", "inbound conversion"] {
+        world.tell(&format!("smtpmta stop {part}"));
+    }
+    let mut client = Client::of(&world);
+    // imsgcnv has to look at it, since one of them is for here.
+    let mixed = client.mail(
+        SENDER,
+        &["x@a.test", "bsmith@mta.test", "s@strict.test"],
+        &letter("mixed"),
+    );
+    let route = format!("route --via {}", other.address());
+    let would = world.ask(&format!("queue {route} --dry-run {mixed}"));
+    assert!(
+        would.text.starts_with(&format!(
+            "1 recipient of 1 message would be routed to {}\n1 recipient left as before: delivered here, and routed \
+             nowhere\n1 recipient left as before: --tls-outbound asks for more TLS",
+            other.address()
+        )),
+        "{would:?}"
+    );
+    does(&world, &format!("{route} {mixed}"), 1);
+    world.tell("smtpmta start inbound conversion");
+    world.wait_for_letters(SENDER, 1);
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "2");
+    let second = send(&world, &["y@a.test", "z@b.test"]);
+    does(&world, &format!("{route} --to y@a.test --hop a.test"), 1);
+    does(&world, &format!("{route} --to y@a.test"), 0);
+    let held = send(&world, &["h@a.test"]);
+    does(&world, &format!("hold {held}"), 1);
+    does(&world, &format!("{route} {held}"), 1);
+    let by_hand = format!("{} (by hand)", other.address());
+    for asked in [
+        "queue list --to y@*".to_owned(),
+        format!("queue show {second}"),
+        format!("trace {second}"),
+        format!("why {second}"),
+        format!("why {held}"),
+    ] {
+        let answer = world.ask(&asked);
+        assert!(answer.text.contains(&by_hand), "{asked}: {answer:?}");
+    }
+    assert_eq!(
+        world.sql("SELECT group_concat(recipient) FROM outbound_work_queue WHERE via = next_hop"),
+        "x@a.test,y@a.test,h@a.test"
+    );
+    let told = "SELECT group_concat(DISTINCT event || ' ' || text) FROM history WHERE event LIKE '%pinned'";
+    let by = world.sql(told);
+    assert!(
+        by.starts_with(&format!("pinned to {}, by ", other.address())),
+        "{by}"
+    );
+    // It outlives the MTA, and a refresh.
+    assert_eq!(world.terminate().0, Some(0));
+    world.start();
+    world.tell("smtpmta refresh");
+    other.wait_for(|seen| seen.accepted().count() == 2, PATIENCE);
+    usual.wait_for(|seen| seen.accepted().count() >= 1, PATIENCE);
+    does(&world, &format!("release {held}"), 1);
+    other.wait_for(|seen| seen.accepted().count() == 3, PATIENCE);
+    world.wait_for_sql(
+        "SELECT group_concat(recipient) FROM outbound_work_queue",
+        "s@strict.test",
+    );
+    assert_eq!(taken(&other), ["h@a.test", "x@a.test", "y@a.test"]);
+    assert_eq!(taken(&usual), ["z@b.test"]);
+}
+
+#[test]
+fn what_waits_for_a_host_that_is_down_is_routed_around_it_and_back() {
+    let other = Sink::start();
+    other.hang_at(Stage::Rcpt);
+    let down = nobody();
+    let world = World::load(&["--relay-host", &down.to_string(), "--retry-schedule", "1h"]);
+    let id = Client::of(&world).mail(SENDER, &["x@a.test"], &letter("around"));
+    world.wait_for_sql("SELECT count(*) FROM next_hops WHERE failures > 0", "1");
+    world.wait_for_sql("SELECT state FROM outbound_work_queue", "WQ_PENDING_XMIT");
+    let route = format!("route --hop {down} --via {}", other.address());
+    does(&world, &route, 1);
+    // It is on the wire there now, and is stopped before more is said of it.
+    other.wait_for(|seen| !seen.sessions.is_empty(), PATIENCE);
+    world.wait_for_sql("SELECT state FROM outbound_work_queue", "WQ_MSG_LOCKED_FOR_XMIT");
+    let back = world.ask(&format!("queue route {id} --via none"));
+    assert_eq!(back.status, 0);
+    assert!(
+        back.text
+            .contains("1 recipient in the hands of session handlers: marked"),
+        "{back:?}"
+    );
+    other.release();
+    world.wait_for_sql(
+        "SELECT state || ' ' || next_hop || ' ' || ifnull(via, '-') FROM outbound_work_queue",
+        &format!("WQ_PENDING_XMIT {down} -"),
+    );
+    assert!(taken(&other).is_empty());
+    // That host backs off as it did; and the second time it goes.
+    does(&world, &route, 1);
+    other.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    world.wait_for_sql("SELECT count(*) FROM outbound_work_queue", "0");
+    let verdict = world.ask("verify --account");
+    assert!(
+        verdict.text.contains(": in order") && verdict.text.contains("balances"),
+        "{verdict:?}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rustls::version::TLS13;
 use smtpmta::sink::options::TABLE;
 
 use crate::support::client::Client;
-use crate::support::world::PATIENCE;
+use crate::support::world::{PATIENCE, World};
 
 /// A sink that runs as a program of its own; killed when it is dropped.
 struct Program {
@@ -172,6 +172,70 @@ fn a_signal_ends_it_with_the_sums_whoever_stalls() {
         );
         assert_eq!(status, Some(0));
     }
+}
+
+/// The number in front of these words.
+#[track_caller]
+fn number(told: &str, words: &str) -> usize {
+    let before = told.split(words).next().unwrap_or_default();
+    let last = before.rsplit(' ').next().unwrap_or_default();
+    last.parse().unwrap_or_else(|_| panic!("{words:?} in {told}"))
+}
+
+#[test]
+fn through_all_chaos_every_message_arrives_and_both_sides_account_for_the_same() {
+    let program = Program::run(&["--chaos", "--seed", "11", "--quiet"]);
+    let relay = program.address.to_string();
+    let world = World::load(&["--relay-host", &relay, "--list-messages", "4"]);
+    let mut client = Client::of(&world);
+    for n in 0..60 {
+        let content = format!(
+            "Message-ID: <{n}@a.test>\r\nSubject: chaos\r\n\r\n{}",
+            "xyz\r\n".repeat(n * 20)
+        );
+        client.mail(
+            "bob@a.test",
+            &["x@b.test", "y@c.test", "z@b.test"],
+            content.as_bytes(),
+        );
+    }
+    while world.sql("SELECT count(*) FROM outbound_work_queue") != "0" {
+        world.ask("queue retry");
+        let in_hand = "SELECT count(*) FROM outbound_work_queue WHERE state = 'WQ_MSG_LOCKED_FOR_XMIT'";
+        world.wait_for_sql(in_hand, "0");
+    }
+    let verdict = world.ask("verify --account");
+    assert!(
+        verdict.text.contains(": in order") && verdict.text.contains("balances"),
+        "{verdict:?}"
+    );
+    let transmitted = "SELECT count(*) FROM history WHERE event = 'transmitted'";
+    assert_eq!(world.sql(transmitted), "180");
+    drop(world);
+    // The sums can be had before the end.
+    let mut told = [String::new(), String::new()];
+    let mut program = program;
+    program.console.read_line(&mut told[0]).unwrap();
+    assert_eq!(told[0], "smtpmta sink: lots are drawn with --seed 11\n");
+    program.signal(Signal::SIGUSR1);
+    program.console.read_line(&mut told[1]).unwrap();
+    program.signal(Signal::SIGTERM);
+    let (rest, status) = program.hear_out();
+    assert_eq!(status, Some(0));
+    assert!(
+        rest.ends_with(&rest[rest.find(&told[1]).expect("the same sums at the end")..]),
+        "{rest}"
+    );
+    let again = number(&rest, " recipients had the message already");
+    assert_eq!(number(&told[1], " recipients,") - again, 180, "{told:?} {rest}");
+    assert!(
+        number(&rest, " faults in ") > 10 && rest.contains("--seed 11\n"),
+        "{rest}"
+    );
+    assert!(
+        rest.lines().filter(|line| line.contains("chaos: ")).count() > 5,
+        "{rest}"
+    );
 }
 
 #[test]

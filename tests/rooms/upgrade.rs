@@ -31,6 +31,13 @@ fn a_spool_of_version_3_is_upgraded_and_its_mail_delivered() {
     is_taken_over(include_str!("../fixtures/queue-v3.sql"), "62", &reports, &waited);
 }
 
+#[test]
+fn a_spool_of_version_4_is_upgraded_and_its_mail_delivered() {
+    let reports = ["a@example.org", "ann@example.org", "ann@example.org"];
+    let waited = [&WAITED[..], &["waits@univac.com"]].concat();
+    is_taken_over(include_str!("../fixtures/queue-v4.sql"), "62", &reports, &waited);
+}
+
 /// It begins anew where it was, or is done.
 #[cfg(debug_assertions)]
 #[test]
@@ -117,5 +124,5 @@ fn is_taken_over_after(crashes: &[CrashPoint], dump: &str, big: &str, reports: &
         world.sql("SELECT recipient FROM outbound_work_queue"),
         "held@iris.com"
     );
-    assert_eq!(world.sql("PRAGMA user_version"), "4");
+    assert_eq!(world.sql("PRAGMA user_version"), "5");
 }

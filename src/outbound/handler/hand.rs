@@ -287,6 +287,7 @@ impl<'h> Hand<'h> {
                 done.recipients
             );
             self.handler.bells.drt.kick();
+            self.handler.bells.osesctl.kick();
         }
     }
 
@@ -561,6 +562,7 @@ impl<'h> Hand<'h> {
         if self.handler.queue.any_recalled() {
             let _ = self.insist(WorkQueue::carry_out_free_recalls);
             self.handler.bells.drt.kick();
+            self.handler.bells.osesctl.kick();
         }
     }
 }

@@ -111,7 +111,7 @@ impl Spool {
         let terms = Terms {
             list_messages: 2,
             tokens: Arc::new(Unlimited),
-            router: Arc::new(|path: &Mailbox| NextHop::Domain(path.domain().to_owned())),
+            router: Arc::new(|path: &Mailbox, _| NextHop::Domain(path.domain().to_owned())),
         };
         let (handler, sent) = (self.handler(&terms), Arc::clone(&self.sent));
         let bell = self.bells.osesctl.clone();

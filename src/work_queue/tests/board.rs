@@ -73,7 +73,7 @@ fn what_is_rerouted_or_held_is_counted_where_it_goes() {
     ));
     let elsewhere = |_: &Mailbox| NextHop::Domain("elsewhere.test".to_owned());
     let mut claim = claim(&[0], 0);
-    claim.terms.router = Arc::new(elsewhere);
+    claim.terms.router = Arc::new(move |path, _| elsewhere(path));
     world.queue.claim(claim).unwrap();
     let (rows, hops) = by_hop(&world, 10);
     assert!(rows.starts_with("elsewhere.test 0/1 "), "{rows}");

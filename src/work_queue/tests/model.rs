@@ -47,6 +47,9 @@ const PATHS: [&str; 5] = [
 
 const RELAYED: &str = "y@";
 
+/// Where an operator leads mail by hand, or no longer; one of these is where it may go anyway.
+const VIA: [Option<&str>; 3] = [Some("by-hand.example:25"), Some("relay.example:25"), None];
+
 /// What a client says with NOTIFY.
 const NOTIFY: [Option<&str>; 7] = [
     None,
@@ -98,6 +101,7 @@ enum Deed {
     Release,
     Delete,
     Undelete,
+    RouteByHand,
     Reroute,
     /// drt.
     Expire,
@@ -137,6 +141,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => Just(Release),
         2 => Just(Delete),
         2 => Just(Undelete),
+        3 => Just(RouteByHand),
         1 => Just(Reroute),
         2 => Just(Expire),
         2 => Just(TellDelays),
@@ -226,7 +231,7 @@ impl Machine {
     fn new() -> Machine {
         let world = World::new();
         let audit = Audit::open(world.folder.path(), None);
-        Machine {
+        let machine = Machine {
             world,
             audit,
             memory: Memory::default(),
@@ -235,7 +240,18 @@ impl Machine {
             relay: Arc::default(),
             settled: None,
             story: Vec::new(),
-        }
+        };
+        machine.guide();
+        machine
+    }
+
+    /// The queue knows where mail goes that nobody leads by hand.
+    fn guide(&self) {
+        let relay = Arc::clone(&self.relay);
+        self.world.queue.be_guided(move |path, pin| {
+            let usual = || next_hop(path, relay.load(Ordering::SeqCst));
+            Some(pin.cloned().unwrap_or_else(usual))
+        });
     }
 
     fn now(&self) -> Stamp {
@@ -272,6 +288,10 @@ impl Machine {
             Deed::Release => self.by_hand(ByHand::Release, dice),
             Deed::Delete => self.by_hand(ByHand::Delete, dice),
             Deed::Undelete => self.by_hand(ByHand::Undelete, dice),
+            Deed::RouteByHand => {
+                let via = VIA[dice.below(VIA.len())].map(NextHop::from_name);
+                self.by_hand(ByHand::Route(via), dice);
+            }
             Deed::Reroute => drop(self.relay.fetch_xor(true, Ordering::SeqCst)),
             Deed::Expire => self.expire(),
             Deed::TellDelays => self.tell_delays(),
@@ -320,6 +340,7 @@ impl Machine {
             queue,
             clock,
         };
+        self.guide();
         self.memory.restart(self.now());
         self.converting.clear();
         self.routing.clear();

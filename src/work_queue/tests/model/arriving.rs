@@ -183,7 +183,10 @@ impl Machine {
                     0 => Way::Local,
                     1 => Way::Later(why(), self.later(dice)),
                     2 if dice.one_in(3) => Way::Hold(why()),
-                    _ => Way::Hop(next_hop(&recipient.path, relay)),
+                    _ => Way::Hop(match &recipient.pin {
+                        Some(pin) => pin.clone(),
+                        None => next_hop(&recipient.path, relay),
+                    }),
                 };
                 ways.push((recipient.n, way));
             }

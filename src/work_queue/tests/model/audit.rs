@@ -190,7 +190,7 @@ impl Audit {
     /// All recipients that there are.
     pub(super) fn members(&self) -> Vec<((MessageId, u32), Member)> {
         let sql = "SELECT r.message, r.n, r.path, r.state, r.in_box, h.name, r.list, r.next_attempt, r.attempts, \
-                     r.notify, r.parent, r.report_due \
+                     r.notify, r.parent, r.report_due, r.pin \
                    FROM recipient r LEFT JOIN next_hop h ON h.id = r.hop ORDER BY r.message, r.n";
         self.rows(sql, |row| {
             let number: u8 = row.get(3)?;
@@ -208,6 +208,9 @@ impl Audit {
                 notify: row.get(9)?,
                 parent: row.get(10)?,
                 to_tell: row.get(11)?,
+                pin: row
+                    .get::<_, Option<String>>(12)?
+                    .map(|name| NextHop::from_name(&name)),
             };
             Ok(((MessageId(row.get(0)?), row.get(1)?), member))
         })

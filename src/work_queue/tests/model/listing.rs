@@ -30,7 +30,10 @@ impl Machine {
             terms: Terms {
                 list_messages: [1, 2, 100][dice.below(3)],
                 tokens: Arc::new(Unlimited),
-                router: Arc::new(move |path| next_hop(path, relay.load(Ordering::SeqCst))),
+                router: Arc::new(move |path, pin| {
+                    let usual = || next_hop(path, relay.load(Ordering::SeqCst));
+                    pin.cloned().unwrap_or_else(usual)
+                }),
             },
             ..claim(&free[..dice.below(4)], dice.below(3))
         }
@@ -115,7 +118,7 @@ impl Machine {
                 due.contains(&was) && member.next <= now,
                 "{id} {n} was not due for {was}"
             );
-            let hop = (terms.router)(&mailbox(&member.path)).to_string();
+            let hop = (terms.router)(&mailbox(&member.path), member.pin.as_ref()).to_string();
             assert_eq!(found.hop.as_ref(), Some(&hop), "where {id} {n} goes");
             assert!((earliest..=now).contains(&found.next), "when {id} {n} is due");
             (member.hop, member.next) = (Some(hop.clone()), found.next);
@@ -153,8 +156,8 @@ impl Machine {
             "{list:?}"
         );
         let goes_there = |(id, n): &Place| {
-            let path = mailbox(&self.memory.messages[id].recipients[*n as usize].path);
-            (terms.router)(&path) == list.next_hop
+            let member = &self.memory.messages[id].recipients[*n as usize];
+            (terms.router)(&mailbox(&member.path), member.pin.as_ref()) == list.next_hop
         };
         let due = self.memory.due_for(&hop, now);
         assert!(

@@ -41,6 +41,8 @@ pub(super) struct Member {
     pub(super) attempts: u32,
     pub(super) notify: Option<u8>,
     pub(super) parent: Option<u32>,
+    /// Where an operator leads it.
+    pub(super) pin: Option<NextHop>,
     /// The good end that drt has to tell of.
     pub(super) to_tell: Option<u8>,
 }
@@ -81,6 +83,7 @@ impl Member {
             attempts: 0,
             notify,
             parent,
+            pin: None,
             to_tell: None,
         }
     }
@@ -231,12 +234,15 @@ impl Memory {
             return false;
         }
         // RFC 3461 5.2.7: of several targets none tells of success.
-        let notify = member.notify;
+        let (notify, pin) = (member.notify, member.pin.clone());
         let theirs = notify.map(|notify| if targets.len() == 1 { notify } else { notify & !1 });
         let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
         let new = targets.iter().filter(|path| present.insert(path.to_lowercase()));
         let new: Vec<Member> = new
-            .map(|path| Member::new(path, false, theirs, Some(n)))
+            .map(|path| Member {
+                pin: pin.clone(),
+                ..Member::new(path, false, theirs, Some(n))
+            })
             .collect();
         let (all, appended) = (targets.len(), new.len());
         let message = self.messages.get_mut(&id).expect("it was there");
@@ -523,8 +529,49 @@ impl Memory {
         messages.len()
     }
 
+    /// An operator leads messages to `via`, or no longer; unless he does, they go as `usual` says.
+    pub(super) fn route_by_hand(
+        &mut self,
+        via: Option<&NextHop>,
+        ids: &[MessageId],
+        now: Stamp,
+        usual: impl Fn(&str) -> NextHop,
+    ) -> Done {
+        let mut done = Done::default();
+        for id in ids {
+            let Some(message) = self.messages.get_mut(id) else {
+                continue;
+            };
+            let mut recipients = 0;
+            for member in &mut message.recipients {
+                let in_hand = member.state == State::LockedForXmit;
+                if member.pin.as_ref() == via || !(UNDECIDED.contains(&member.state)) {
+                    continue;
+                }
+                let goes = via.cloned().unwrap_or_else(|| usual(&member.path)).to_string();
+                let goes_elsewhere = member.hop.as_ref() != Some(&goes);
+                if in_hand && goes_elsewhere {
+                    done.in_hand += 1;
+                    continue;
+                }
+                member.pin = via.cloned();
+                if goes_elsewhere && member.state == State::PendingXmit {
+                    (member.list, member.next) = (None, now);
+                }
+                if goes_elsewhere && member.hop.is_some() && member.state != State::PendingConversion {
+                    self.hops.entry(goes.clone()).or_default();
+                    member.hop = Some(goes);
+                }
+                recipients += 1;
+            }
+            done.recipients += recipients;
+            done.messages += usize::from(recipients > 0);
+        }
+        done
+    }
+
     /// What an operator does to messages by hand.
-    pub(super) fn by_hand(&mut self, deed: ByHand, ids: &[MessageId]) -> Done {
+    pub(super) fn by_hand(&mut self, deed: &ByHand, ids: &[MessageId]) -> Done {
         let mut done = Done::default();
         for id in ids {
             let Some(message) = self.messages.get_mut(id) else {

@@ -117,8 +117,16 @@ impl Machine {
         let mut some: Vec<_> = some.into_iter().collect();
         some.sort_unstable();
         some.push(MessageId(7));
-        self.note((deed, &some));
-        let expected = self.memory.by_hand(deed, &some);
+        self.note((&deed, &some));
+        let expected = match &deed {
+            ByHand::Route(via) => {
+                let relay = self.relay.load(Ordering::SeqCst);
+                let usual = |path: &str| next_hop(&mailbox(path), relay);
+                self.memory
+                    .route_by_hand(via.as_ref(), &some, self.world.queue.now(), usual)
+            }
+            deed => self.memory.by_hand(deed, &some),
+        };
         let choice = Choice::of_messages(some);
         let done = self.world.queue.do_by_hand(deed, &choice, "somebody").unwrap();
         assert_eq!(done, expected);
