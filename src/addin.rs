@@ -15,7 +15,7 @@ mod wanted;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -37,6 +37,7 @@ use crate::latest::Latest;
 use crate::log_book;
 use crate::maildrop::{self, Collector};
 use crate::tasks::Task;
+use crate::work_queue::ground::Ground;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
 use files::{Files, FilesError};
@@ -112,6 +113,18 @@ pub fn run(invocation: Invocation) -> ExitCode {
     }
 }
 
+/// Says what is wrong with the place where the queue is kept. Nobody is kept from using it.
+fn warn_of_ground(spool: &Path) {
+    match Ground::of(spool) {
+        Ok(ground) => {
+            for objection in ground.objections() {
+                log::warn!("{objection}; {}", objection.advice());
+            }
+        }
+        Err(error) => log::warn!("{}: {error}", spool.display()),
+    }
+}
+
 /// The add-in task.
 struct Addin {
     invocation: Invocation,
@@ -171,6 +184,7 @@ impl Addin {
             env!("CARGO_PKG_VERSION"),
             config.spool.display()
         );
+        warn_of_ground(&config.spool);
         Ok(Addin {
             invocation,
             queue,

@@ -25,17 +25,11 @@ pub fn help() -> String {
         "Usage: smtpmta [OPTIONS]              run in the foreground\n       \
          smtpmta [OPTIONS] COMMAND ...  speak to the MTA that runs on this spool\n\nCommands:\n",
     );
-    for word in SUBCOMMANDS.iter().filter(|word| word.available) {
+    for word in SUBCOMMANDS {
         let json = if word.json { " [--json]" } else { "" };
         text += &format!("  {} {}{json}\n", word.name, word.words);
         text += &wrapped(word.help, "          ");
     }
-    let later: Vec<&str> = SUBCOMMANDS
-        .iter()
-        .filter(|w| !w.available)
-        .map(|w| w.name)
-        .collect();
-    text += &wrapped(&format!("In a later version: {}.", later.join(", ")), "  ");
     for section in SECTIONS {
         text += &format!("\n{}:\n", section.title);
         for option in section.options {
