@@ -81,6 +81,7 @@ mod rooms {
     mod reports;
     mod route;
     mod sendmail;
+    mod service;
     mod shortage;
     mod sink;
     mod soak;

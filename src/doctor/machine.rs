@@ -199,7 +199,7 @@ pub fn process(pid: u32, status: &str, limits: &str, user: impl Fn(u32) -> Strin
         Some(0) => found.push(Finding::warning(
             "process",
             format!("{pid} runs as root: whoever takes it over has the machine"),
-            "run it as a user of its own",
+            "give it a user of its own: --user",
         )),
         Some(uid) => found.push(Finding::ok("process", format!("{pid} runs as {}", user(uid)))),
         None => found.push(Finding::unknown(
@@ -213,7 +213,7 @@ pub fn process(pid: u32, status: &str, limits: &str, user: impl Fn(u32) -> Strin
         Some(_) => Finding::warning(
             "no_new_privs",
             "off: a program that it were made to start could gain rights",
-            "start it with them off: NoNewPrivileges=yes of systemd, setpriv --no-new-privs",
+            "start it with --sandbox on",
         ),
         None => Finding::unknown("no_new_privs", "the system does not tell", ""),
     });
@@ -223,7 +223,7 @@ pub fn process(pid: u32, status: &str, limits: &str, user: impl Fn(u32) -> Strin
         Some(_) => Finding::warning(
             "seccomp",
             "off: it may call anything of the system",
-            "start it with a filter: SystemCallFilter=@system-service of systemd",
+            "start it with --sandbox on",
         ),
         None => Finding::unknown("seccomp", "the system does not tell", ""),
     });

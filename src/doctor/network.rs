@@ -131,7 +131,7 @@ pub fn entrance(front: Front, address: SocketAddr, entrance: &Entrance) -> Findi
         ),
         Entrance::Privileged => error(
             format!("{at}: this user may not listen below port 1024"),
-            "start as a user who may (root, or CAP_NET_BIND_SERVICE), or lower net.ipv4.ip_unprivileged_port_start",
+            "start as root with --user, or let the service manager pass the socket",
         ),
         Entrance::Taken => error(
             format!("{at}: another program listens there"),
