@@ -155,7 +155,16 @@ pub struct WayOut {
     /// Its name.
     pub next_hop: String,
     /// Whom we reached there and what it said; or what went wrong, the last thing of several.
-    pub result: Result<(String, String), String>,
+    pub result: Result<(String, String), Miss>,
+}
+
+/// Why nobody was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// No host was found to be called.
+    NoHost(String),
+    /// A host was called, and did not answer.
+    NoAnswer(String),
 }
 
 /// What is to be said of the next hops that were tried: somebody named them, or it is for them that most waits.
@@ -178,19 +187,24 @@ pub fn ways_out(tried: &[WayOut], are_named: bool, port: u16) -> Vec<Finding> {
             format!("{host} turns us away: {said}"),
             "what it says is all that is known: see its administrator",
         ),
-        Err(wrong) => {
-            let status = if is_closed { Status::Error } else { Status::Warning };
-            let advice = match NextHop::from_name(&way.next_hop) {
-                NextHop::Host(..) => {
+        Err(miss) => {
+            let advice = match (miss, NextHop::from_name(&way.next_hop)) {
+                (Miss::NoHost(_), _) => "see resolver, and whether that name is right".to_owned(),
+                (_, NextHop::Host(..)) => {
                     "see whether that host is the right one, and lets this machine in".to_owned()
                 }
-                NextHop::Domain(_) if is_closed => format!(
+                (_, NextHop::Domain(_)) if is_closed => format!(
                     "many providers block port {port} for their customers: ask yours to open it, or send through \
                      --relay-host"
                 ),
-                NextHop::Domain(domain) => format!("`smtpmta route x@{domain}` tells more"),
+                (_, NextHop::Domain(domain)) => format!("`smtpmta route x@{domain}` tells more"),
             };
-            Finding::of(status, "way out", format!("{}: {wrong}", way.next_hop), advice)
+            let status = match is_closed {
+                true => Status::Error,
+                false => Status::Warning,
+            };
+            let (Miss::NoHost(wrong) | Miss::NoAnswer(wrong)) = miss;
+            Finding::of(status, "way out", wrong, advice)
         }
     };
     tried.iter().map(told).collect()
@@ -276,7 +290,7 @@ mod tests {
             next_hop: "a.test".to_owned(),
             result: match result {
                 Ok(said) => Ok(("mx.a.test[192.0.2.1]".to_owned(), said.to_owned())),
-                Err(wrong) => Err(wrong.to_owned()),
+                Err(wrong) => Err(Miss::NoAnswer(wrong.to_owned())),
             },
         };
         use Status::{Error, Unknown, Warning};

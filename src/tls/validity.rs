@@ -85,7 +85,7 @@ mod tests {
     fn a_certificate_says_from_when_and_up_to_when_in_both_forms_of_time() {
         // The second moment is in the form for the years from 2050 on.
         let der = certificate(&["mail.example.org"], (1999, 12, 31), (2051, 2, 3));
-        assert_eq!(validity(&der), Some((946_598_400, 2_559_081_600)));
+        assert_eq!(validity(&der), Some((946_598_400, 2_558_995_200)));
         let der = certificate(&["mail.example.org"], (2026, 1, 1), (2026, 3, 1));
         assert_eq!(validity(&der), Some((1_767_225_600, 1_772_323_200)));
         for cut in 0..der.len().min(200) {

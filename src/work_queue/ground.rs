@@ -205,6 +205,8 @@ impl fmt::Display for Objection {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const SOUND: Ground = Ground {
@@ -261,10 +263,11 @@ mod tests {
     #[test]
     fn the_ground_of_a_folder_is_what_the_system_says_of_it() {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let ground = Ground::of(folder.path()).unwrap();
-        assert_eq!((ground.mode, ground.database), (0o700, None));
+        assert_eq!((ground.mode, ground.database), (0o711, None));
         assert!(ground.objections().iter().all(|objection| !objection.is_grave()));
-        std::fs::write(folder.path().join("queue.db"), "").unwrap();
+        fs::write(folder.path().join("queue.db"), "").unwrap();
         assert!(Ground::of(folder.path()).unwrap().database.is_some());
         assert!(Ground::of(&folder.path().join("none")).is_err());
     }

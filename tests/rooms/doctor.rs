@@ -134,7 +134,7 @@ fn a_running_mta_is_called_and_its_relay_host_tried_and_nothing_is_an_error() {
         "error",
         &format!("{nobody}: the MTA runs, and nobody answers there"),
     );
-    ill.says("way out", "error", "127.0.0.1:1: ");
+    ill.says("way out", "error", "127.0.0.1[127.0.0.1]:1: ");
     assert_eq!(ill.status, 1);
 }
 

@@ -110,10 +110,10 @@ fn what_is_said_to_come_later_is_refused_now() {
     let (_, later) = page.split_once("## What is not there yet").unwrap();
     let later = later.split("\n## ").next().unwrap();
     for word in later.split('`').skip(1).step_by(2) {
-        let option = flags::find(word.trim_start_matches('-'));
-        let is_refused = option.is_some_and(|option| !option.available);
+        // Of what has a name already, only verbs of queue are not there.
+        let verb = word.trim_start_matches("queue ");
         assert!(
-            is_refused || flags::queue_verb_refused(Some(word)).contains("not available"),
+            flags::queue_verb_refused(Some(verb)).contains("not available"),
             "{word}"
         );
     }

@@ -11,7 +11,7 @@ use super::Patient;
 use crate::dns::resolver::{DnsError, MxAnswer};
 use crate::doctor::finding::Finding;
 use crate::doctor::names::{Names, is_public};
-use crate::doctor::network::{self, Entrance, WayOut};
+use crate::doctor::network::{self, Entrance, Miss, WayOut};
 use crate::doctor::spool::Mta;
 use crate::domain_list::next_hop::NextHop;
 use crate::inbound::front::Front;
@@ -236,7 +236,9 @@ pub(super) fn ways_out(patient: &Patient) -> Vec<Finding> {
         let tried = tries.into_iter().map(|(hop, tried)| WayOut {
             next_hop: hop.to_string(),
             // Nothing in there panics.
-            result: tried.join().unwrap_or_else(|_| Err("was not tried".to_owned())),
+            result: tried
+                .join()
+                .unwrap_or_else(|_| Err(Miss::NoAnswer("was not tried".to_owned()))),
         });
         tried.collect()
     });
@@ -244,14 +246,14 @@ pub(super) fn ways_out(patient: &Patient) -> Vec<Finding> {
     network::ways_out(&tried, are_named, config.smtp_port)
 }
 
-fn way_out(patient: &Patient, hop: &NextHop, until: Instant) -> Result<(String, String), String> {
+fn way_out(patient: &Patient, hop: &NextHop, until: Instant) -> Result<(String, String), Miss> {
     let settings = HostSettings::from(&patient.config);
     let hosts = candidates(hop, &patient.resolver, &settings, until);
     let hosts = hosts.map_err(|none| match none.outcome(hop) {
-        Outcome::TryLater(reason) | Outcome::GiveUp(reason) => reason.text,
-        Outcome::Delivered(reply) => reply.to_string(),
+        Outcome::TryLater(reason) | Outcome::GiveUp(reason) => Miss::NoHost(reason.text),
+        Outcome::Delivered(reply) => Miss::NoHost(reply.to_string()),
     })?;
-    let mut wrong = "there was no time to try it".to_owned();
+    let mut wrong = format!("{hop}: there was no time to try it");
     for peer in in_turn(hosts, MOST_HOPS, |_| false) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -262,5 +264,5 @@ fn way_out(patient: &Patient, hop: &NextHop, until: Instant) -> Result<(String, 
             Err(error) => wrong = format!("{peer}: {error}"),
         }
     }
-    Err(wrong)
+    Err(Miss::NoAnswer(wrong))
 }

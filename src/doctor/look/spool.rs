@@ -34,8 +34,8 @@ pub(super) fn ground(patient: &Patient) -> Vec<Finding> {
     let path = &patient.config.spool;
     match Ground::of(path) {
         Ok(mut ground) => {
-            // Root may look at what is another user's; whose it should be is known by who runs there.
-            if ground.user == 0 {
+            // Whose it should be is known by who runs there, and not by who asks, if that is root, or may not know.
+            if ground.user == 0 || patient.mta != Mta::None {
                 ground.user = user_of(&patient.mta).unwrap_or(ground.owner);
             }
             spool::ground(Ok(Some(&ground)), path)
