@@ -15,7 +15,7 @@ mod wanted;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +41,7 @@ use crate::service::daemon::Readiness;
 use crate::service::manager::Manager;
 use crate::service::pid_file::PidFile;
 use crate::tasks::Task;
+use crate::work_queue::ground::Ground;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
 use files::{Files, FilesError};
@@ -133,6 +134,18 @@ pub fn run(
     Exit::Done
 }
 
+/// Says what is wrong with the place where the queue is kept. Nobody is kept from using it.
+fn warn_of_ground(spool: &Path) {
+    match Ground::of(spool) {
+        Ok(ground) => {
+            for objection in ground.objections() {
+                log::warn!("{objection}; {}", objection.advice());
+            }
+        }
+        Err(error) => log::warn!("{}: {error}", spool.display()),
+    }
+}
+
 /// The add-in task.
 struct Addin {
     invocation: Invocation,
@@ -199,6 +212,7 @@ impl Addin {
             env!("CARGO_PKG_VERSION"),
             config.spool.display()
         );
+        warn_of_ground(&config.spool);
         if service.confinement != Confinement::none() {
             log::info!("in force: {}", service.confinement.text());
         }

@@ -16,6 +16,7 @@
 //! | [`outbound`] | osesctl and oseshlrN: carry the lists to their next hops |
 //! | [`delivery_report`] | drt: bounces, delay notices, statistics |
 //! | [`console`] | what the operator says and sees |
+//! | [`doctor`] | what keeps mail from flowing, or lets in who should stay out |
 //! | [`dry_run`] | where mail would go, and what a client would hear, with nothing queued |
 //! | [`http`] | what those see who look on: metrics, health, the status page |
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
@@ -37,6 +38,7 @@ pub mod conversion;
 pub mod crash_point;
 pub mod delivery_report;
 pub mod dns;
+pub mod doctor;
 pub mod domain_list;
 pub mod dry_run;
 pub mod http;

@@ -22,7 +22,7 @@ use smtpmta::service::Service;
 use smtpmta::service::daemon::{self, Detached};
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::{BackupError, QueueError};
-use smtpmta::{addin, console, crash_point, log_book, sendmail, sink, work_queue};
+use smtpmta::{addin, console, crash_point, doctor, log_book, sendmail, sink, work_queue};
 
 fn main() -> ExitCode {
     if sendmail::is_set_id() {
@@ -75,6 +75,12 @@ fn main() -> ExitCode {
             );
             ended("session", done)
         }
+        Command::Doctor(asked) => match doctor::run(&invocation.config, asked, &mut io::stdout().lock()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                complain(Exit::TryLater, &format!("smtpmta: standard output: {error}"))
+            }
+            ended => ended.unwrap_or(Exit::Done).into(),
+        },
         Command::Backup(folder) => backup(&invocation.config.spool, folder),
         Command::Sink(sink::options::Asked::Help) => print(&sink::options::help()),
         Command::Sink(sink::options::Asked::Run(settings)) => match sink::run((**settings).clone()) {

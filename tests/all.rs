@@ -49,6 +49,7 @@ mod rooms {
     #[cfg(debug_assertions)]
     mod crash_matrix;
     mod damaged;
+    mod doctor;
     mod dry_session;
     mod durable;
     mod failing_calls;

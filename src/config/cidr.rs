@@ -61,6 +61,18 @@ impl Cidr {
         }
     }
 
+    /// The address that it was made of: where it was read, the first one.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits are fixed.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// The first address of the block.
     fn first(&self) -> IpAddr {
         match self.address {

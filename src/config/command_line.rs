@@ -13,9 +13,11 @@ use super::invocation::Command;
 use super::kind::Kind;
 use super::problem::{Problem, quoted};
 use super::suggestion::nearest;
+use super::values::{Expected, domain};
 use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
+use crate::doctor;
 use crate::dry_run::{route, session};
 use crate::smtp::path::{PathError, ReversePath};
 use crate::work_queue::id::MessageId;
@@ -108,13 +110,6 @@ impl Asked {
                 .unwrap_or_default();
             return self.wrong("", format!("{}: no such command{meant}", quoted(word)));
         };
-        if !known.available {
-            let name = known.name;
-            return self.wrong(
-                "",
-                format!("{name}: this command is not available in this version"),
-            );
-        }
         if known.name == "sink" {
             // It has a table of its own.
             return match sink::options::parse(rest) {
@@ -154,6 +149,9 @@ impl Asked {
         if known.name == "route" {
             options.optflagmulti("", "connect", "");
             options.optmulti("", "from", "", "");
+        }
+        if known.name == "doctor" {
+            options.optmulti("", "to", "", "");
         }
         if known.name == "session" {
             options.optmulti("", "client", "", "");
@@ -197,6 +195,8 @@ impl Asked {
             self.route(&matches, &words);
         } else if known.name == "session" {
             self.session(&matches, &words);
+        } else if known.name == "doctor" {
+            self.doctor(&matches, &words);
         } else if words.is_empty() {
             let expected = known.words.replace('|', ", ");
             self.wrong("", format!("{}: expected {expected} behind it", known.name));
@@ -303,6 +303,27 @@ impl Asked {
             }
         }
         self.command = Command::Session(asked);
+    }
+
+    fn doctor(&mut self, matches: &Matches, words: &[String]) {
+        let mut asked = doctor::Asked {
+            json: matches.opt_present("json"),
+            ..doctor::Asked::default()
+        };
+        for word in words {
+            let what = "expected no word; --to DOMAIN says whose hosts to try";
+            self.wrong("", format!("doctor: {}: {what}", quoted(word)));
+        }
+        for (word, n) in matches.opt_strs("to").iter().zip(0..) {
+            match domain::addressed(word) {
+                _ if n > 0 => self.wrong("", format!("doctor: --to: {}: expected once", quoted(word))),
+                Ok(domain) => asked.to = Some(domain),
+                Err(Expected(what)) => {
+                    self.wrong("", format!("doctor: --to: {}: expected {what}", quoted(word)))
+                }
+            }
+        }
+        self.command = Command::Doctor(asked);
     }
 
     fn passwd(&mut self, schemes: &[String], words: &[String]) {

@@ -622,60 +622,47 @@ pub struct Subcommand {
     pub help: &'static str,
     /// Whether it takes `--json`.
     pub json: bool,
-    /// Whether it can be used now.
-    pub available: bool,
 }
 
-const fn now(name: &'static str, words: &'static str, json: bool, help: &'static str) -> Subcommand {
+const fn word(name: &'static str, words: &'static str, json: bool, help: &'static str) -> Subcommand {
     Subcommand {
         name,
         words,
         help,
         json,
-        available: true,
-    }
-}
-
-const fn later(name: &'static str, words: &'static str, json: bool, help: &'static str) -> Subcommand {
-    Subcommand {
-        name,
-        words,
-        help,
-        json,
-        available: false,
     }
 }
 
 /// The words that may follow the options.
 pub static SUBCOMMANDS: &[Subcommand] = &[
-    now(
+    word(
         "show",
         "tasks|config|stat|version|queue|lists|hops",
         true,
         "Show what the running MTA does or holds; of queue, lists and hops at most so many rows (--limit N), or all \
          (--all).",
     ),
-    now(
+    word(
         "tell",
         "WORDS",
         false,
         "Give the running MTA an operator's command, in any case: [smtpmta] quit, start|stop \
          [inbound|outbound [transport|conversion]], start|stop drtask, refresh, housekeeping, show WHAT.",
     ),
-    now(
+    word(
         "passwd",
         "[--scheme SCHEME] [ADDRESS]",
         false,
         "Ask for a password and print it as the accounts file wants it: as argon2id, sha512-crypt, \
          sha256-crypt, scram-sha-256 or plain.",
     ),
-    now(
+    word(
         "sink",
         "[OPTIONS]",
         false,
         "Receive mail for tests and trials, and misbehave to order. sink --help tells how.",
     ),
-    now(
+    word(
         "queue",
         "list|age|show|retry|route|hold|bounce|release|delete|undelete",
         true,
@@ -688,34 +675,34 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
          --size, --subject and --error, of which each that is given has to fit; all but list do it to all that there is \
          with --all (retry without a word), and say with --dry-run what they would do.",
     ),
-    now(
+    word(
         "verify",
         "[--account] [DIR]",
         true,
         "Look through the work queues in DIR, or in the spool, while the MTA runs or not, and say what is not in order; \
          with --account also whether everything that was accepted is accounted for.",
     ),
-    now(
+    word(
         "backup",
         "DIR",
         false,
         "Copy the work queues in the spool, with all content, to a folder that is made for it, while the MTA runs or not: \
          it can be started as a spool.",
     ),
-    now(
+    word(
         "trace",
         "ID|ADDRESS [--limit N]",
         true,
         "Show everything that is known of a message, from who brought it to where it went; or of the last messages, 10 \
          or N, that are from or for an address, or have it for their Message-ID.",
     ),
-    now(
+    word(
         "why",
         "ID",
         true,
         "Say in a sentence what a message waits for, since when, until when, and what would free it.",
     ),
-    now(
+    word(
         "route",
         "ADDRESS [--connect [--from ADDRESS]]",
         true,
@@ -723,33 +710,40 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
          of the running MTA, if there is one, how that next hop stands; with --connect try it as far as RCPT, from <> or \
          an address, and show the dialogue.",
     ),
-    now(
+    word(
         "session",
         "[--client ADDR] [--front smtp|submission|submissions]",
         false,
         "Read an SMTP dialogue from standard input and answer it as this configuration would, to a client at ADDR; \
          nothing is queued.",
     ),
-    now(
+    word(
         "sendmail",
         "ARGS",
         false,
         "Take a message from standard input, as sendmail does, whether the MTA runs or not; also when started under the \
          name sendmail. smtpmta-sendmail(8) tells how.",
     ),
-    now(
+    word(
         "mailq",
         "[-C FILE]",
         false,
         "Show what is in the work queues as sendmail does; also when started under the name mailq.",
     ),
-    now(
+    word(
         "newaliases",
         "[-C FILE]",
         false,
         "Check the aliases file, and let the running MTA read it again; also when started under the name newaliases.",
     ),
-    later("doctor", "", false, "Look for what keeps mail from flowing."),
+    word(
+        "doctor",
+        "[--to DOMAIN]",
+        true,
+        "Look for what keeps mail from flowing, or lets in who should stay out, while the MTA runs or not: names in DNS, \
+         ports, clock, disks, limits, certificate, files, the spool and what is in it, and whether strangers could relay; \
+         a line each, with what to do. --to tries the hosts of a domain, too.",
+    ),
 ];
 
 /// The verbs that may follow `queue`, and whether each can be used now.

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
+use crate::doctor;
 use crate::dry_run;
 use crate::work_queue::id::MessageId;
 use crate::{sendmail, sink};
@@ -94,6 +95,8 @@ pub enum Command {
     Route(dry_run::route::Asked),
     /// `session`: answer a dialogue, with nothing queued.
     Session(dry_run::session::Asked),
+    /// `doctor`: look for what keeps mail from flowing.
+    Doctor(doctor::Asked),
     /// `backup DIR`: copy the work queue to this folder.
     Backup(PathBuf),
     /// `sink`: receive mail for tests and trials.
@@ -643,6 +646,17 @@ mod tests {
             Command::Session(dry_run::session::Asked::default())
         );
         assert_eq!(
+            asked(&["doctor"]).command,
+            Command::Doctor(doctor::Asked::default())
+        );
+        assert_eq!(
+            asked(&["doctor", "--json", "--to=A.example"]).command,
+            Command::Doctor(doctor::Asked {
+                to: Some("a.example".to_owned()),
+                json: true,
+            })
+        );
+        assert_eq!(
             asked(&["session", "--client", "2001:db8::1", "--front=submission"]).command,
             Command::Session(dry_run::session::Asked {
                 client: "2001:db8::1".parse().unwrap(),
@@ -678,8 +692,16 @@ mod tests {
                 "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
             ),
             (
-                &["doctor"],
-                "doctor: this command is not available in this version",
+                &["doctor", "a.example"],
+                "doctor: \"a.example\": expected no word; --to DOMAIN says whose hosts to try",
+            ),
+            (
+                &["doctor", "--to", "a b"],
+                "doctor: --to: \"a b\": expected a name such as mail.example.org",
+            ),
+            (
+                &["doctor", "--to", "a.example", "--to", "b.example"],
+                "doctor: --to: \"b.example\": expected once",
             ),
             (
                 &["show"],

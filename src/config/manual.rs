@@ -2,7 +2,7 @@
 //!
 //! Pure: gives text. A test compares the text with the files and writes it when `UPDATE_GENERATED=1`.
 
-use super::flags::{Opt, SECTIONS, SUBCOMMANDS, Standard, Subcommand};
+use super::flags::{Opt, SECTIONS, SUBCOMMANDS, Standard};
 
 /// What stands before the generated part of a file, behind that file's own comment sign.
 pub const BEGIN: &str = "BEGIN GENERATED from src/config/flags.rs: UPDATE_GENERATED=1 cargo test --test all";
@@ -25,17 +25,11 @@ pub fn help() -> String {
         "Usage: smtpmta [OPTIONS]              run in the foreground\n       \
          smtpmta [OPTIONS] COMMAND ...  speak to the MTA that runs on this spool\n\nCommands:\n",
     );
-    for word in commands() {
+    for word in SUBCOMMANDS {
         let json = if word.json { " [--json]" } else { "" };
         text += &format!("  {} {}{json}\n", word.name, word.words);
         text += &wrapped(word.help, "          ");
     }
-    let later: Vec<&str> = SUBCOMMANDS
-        .iter()
-        .filter(|w| !w.available)
-        .map(|w| w.name)
-        .collect();
-    text += &wrapped(&format!("In a later version: {}.", later.join(", ")), "  ");
     for section in SECTIONS {
         text += &format!("\n{}:\n", section.title);
         for option in section.options {
@@ -52,7 +46,7 @@ pub fn help() -> String {
 /// The commands and options, as variables of a shell: the generated part of the completions for bash and zsh.
 #[must_use]
 pub fn shell_words() -> String {
-    let commands: Vec<&str> = commands().map(|word| word.name).collect();
+    let commands: Vec<&str> = SUBCOMMANDS.iter().map(|word| word.name).collect();
     let options = SECTIONS.iter().flat_map(|section| section.options);
     let options: Vec<String> = options.map(|option| format!("--{}", option.name)).collect();
     format!(
@@ -74,7 +68,7 @@ pub fn fish() -> String {
         )
     };
     let mut text = String::new();
-    for word in commands() {
+    for word in SUBCOMMANDS {
         text += &format!(
             "complete -c smtpmta -n __fish_use_subcommand -a {} -d '{}'\n",
             word.name,
@@ -94,10 +88,6 @@ pub fn fish() -> String {
         );
     }
     text
-}
-
-fn commands() -> impl Iterator<Item = &'static Subcommand> {
-    SUBCOMMANDS.iter().filter(|word| word.available)
 }
 
 /// The generated part of OPTIONS in man/smtpmta.8, in mdoc.

@@ -64,10 +64,7 @@ fn follow(words: &[&str]) -> Vec<&'static str> {
 /// The words with which a command begins.
 fn first() -> Vec<&'static str> {
     let told = ["start", "stop", "refresh", "housekeeping", "quit"].into_iter();
-    let asked = SUBCOMMANDS
-        .iter()
-        .filter(|word| word.available)
-        .map(|word| word.name);
+    let asked = SUBCOMMANDS.iter().map(|word| word.name);
     // Not all of the latter are the console's.
     let is_known = |word: &&str| match Command::parse(&[word]) {
         Ok(_) => true,

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod command;
 mod completion;
+pub mod diagnosis;
 pub mod hop;
 pub mod letter;
 mod queue;

@@ -99,7 +99,7 @@ pub struct Answer {
 
 /// The way to a socket, whose path may be longer than the system allows; keep what comes with it open until it
 /// is used.
-pub(super) fn reachable(spool: &Path) -> io::Result<(PathBuf, Option<File>)> {
+pub(crate) fn reachable(spool: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let path = spool.join(SOCKET);
     if path.as_os_str().len() < LONGEST_SOCKET_PATH {
         return Ok((path, None));

@@ -245,7 +245,7 @@ fn read_until(stream: &mut TcpStream, octets: &mut [u8], until: Instant) -> Resu
 }
 
 /// The time left until then, never zero: sockets take zero for "for ever".
-fn left(until: Instant) -> Result<Duration, Trouble> {
+pub(super) fn left(until: Instant) -> Result<Duration, Trouble> {
     match until.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(Trouble::Silence),
         left => Ok(left),
@@ -263,7 +263,7 @@ impl From<io::Error> for Trouble {
 
 /// An ID that nobody can guess from the one before: each `RandomState` has keys of its own, which come from
 /// the system, and what it finishes to is SipHash under these keys.
-fn random_id() -> u16 {
+pub(super) fn random_id() -> u16 {
     RandomState::new().build_hasher().finish() as u16
 }
 

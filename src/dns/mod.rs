@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod client;
 pub mod message;
+pub mod probe;
 pub mod resolver;
 pub mod servers;
 

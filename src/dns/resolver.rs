@@ -6,14 +6,15 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::base::Rtype;
 use parking_lot::Mutex;
 
 use super::cache::Cache;
-use super::client::Patience;
+use super::client::{Failure, Patience};
 use super::message::{self, Answer, DnsName, LONGEST_ALIAS_CHAIN, Record};
+use super::probe::Probe;
 use super::servers::Servers;
 use crate::clock::Clock;
 
@@ -114,6 +115,12 @@ impl Resolver {
     #[must_use]
     pub fn has_named_servers(&self) -> bool {
         self.servers.are_named()
+    }
+
+    /// Tries each of the DNS servers, side by side, for so long at most; in their order.
+    #[must_use]
+    pub fn probe(&self, patience: Duration) -> Vec<(SocketAddr, Result<Probe, Failure>)> {
+        self.servers.probe(patience)
     }
 
     /// The names that DNS has for an address, in the order in which they came; at least one. Lower case,
@@ -254,7 +261,6 @@ mod tests {
     use super::*;
     use crate::clock::Stamp;
     use crate::dns::dns_server::{DnsServer, Fault};
-    use std::time::Duration;
 
     fn far() -> Instant {
         Instant::now() + Duration::from_secs(60)

@@ -251,7 +251,7 @@ impl Connection {
 
 /// Connects to a socket of this machine. What comes of it is used as a stream of TCP is: reads, writes, their time-outs and
 /// a shutdown are the same of both, and nothing else is asked of it.
-fn connect_here(path: &Path) -> io::Result<TcpStream> {
+pub(crate) fn connect_here(path: &Path) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A server that accepts nobody is not waited for without end.
     socket.set_write_timeout(Some(CONNECT_HERE_DEADLINE))?;

@@ -75,9 +75,9 @@ fn hash_of(name: &[u8]) -> Option<&'static Algorithm> {
 }
 
 const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 /// `[0]`, explicit.
-const FIRST_FIELD: u8 = 0xa0;
+pub(super) const FIRST_FIELD: u8 = 0xa0;
 
 /// 1.2.840.113549.1.1, which stands before every PKCS#1 signature.
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
@@ -91,7 +91,7 @@ const NIST_HASH: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
 const SHA1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
 
 /// Takes one element of DER off `from`: what is in it, and what follows it.
-fn take(tag: u8, from: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn take(tag: u8, from: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = from.split_first()?;
     if found != tag {
         return None;

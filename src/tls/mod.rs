@@ -1,7 +1,7 @@
 //! TLS: certificates and keys from files, and connections that speak it.
 //!
 //! [`identity`] is who we are: a certificate with its key ([`pem`]) and what channel binding makes of it
-//! ([`end_point`]); [`trust`] is who others have to be. [`wire`] is a connection that is plain or speaks TLS; below it are the [`handshake`] and
+//! ([`end_point`]); [`validity`] is for how long, and for whom; [`trust`] is who others have to be. [`wire`] is a connection that is plain or speaks TLS; below it are the [`handshake`] and
 //! the `socket` with its deadlines. Nothing here knows SMTP.
 
 pub mod end_point;
@@ -10,6 +10,7 @@ pub mod identity;
 pub mod pem;
 mod socket;
 pub mod trust;
+pub mod validity;
 pub mod wire;
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ mod expansion;
 mod failures;
 mod folder;
 mod gauges;
+mod glance;
+pub mod ground;
 mod home;
 mod hopper;
 mod housekeeping;
@@ -77,6 +79,7 @@ pub use due::{Concerned, Due};
 pub use error::QueueError;
 pub use failures::Failure;
 pub use gauges::{Gauges, MOST_COUNTED};
+pub use glance::{Glance, glance};
 pub use hopper::Pending;
 pub use housekeeping::{Forgotten, LAST_RUN, Swept, Tally};
 pub use inspection::Finding;
@@ -91,7 +94,7 @@ pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
 pub use soundness::Kind;
 pub use trace::{Event, Trace, Whereabouts};
-pub use verify::{Verdict, verify};
+pub use verify::{Verdict, verify, verify_until};
 
 #[cfg(test)]
 pub(crate) mod tests;

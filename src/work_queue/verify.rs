@@ -1,5 +1,7 @@
 //! `smtpmta verify`: looks a whole work queue through, of an MTA that runs or of none, or a copy of it.
 //!
+//! [`verify_until`] does as much of that as there is time for.
+//!
 //! Walks, and keeps no more than a few hundred rows and the first findings of each kind in memory. Reads, and changes
 //! nothing; nobody waits for it. Where it wants to see all at one moment, for the account, the write-ahead log grows
 //! meanwhile.
@@ -8,9 +10,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::account::Account;
 use super::damage::text_in;
@@ -32,6 +34,9 @@ const STEP: usize = 200;
 
 /// SQLite stops to look when it has found so much.
 const MOST_DAMAGE: u32 = 100;
+
+/// How often, in steps of SQLite, who has no more than some time looks at the clock.
+const STEPS: i32 = 10_000;
 
 /// How long to wait for somebody else who has locked the database.
 const BUSY: Duration = Duration::from_secs(10);
@@ -69,26 +74,50 @@ impl Verdict {
 /// # Errors
 /// When there is none, or it can not be read at all. A damaged one is a finding.
 pub fn verify(spool: &Path, with_account: bool) -> Result<Verdict, QueueError> {
+    look(spool, with_account, None).map(|(verdict, _)| verdict)
+}
+
+/// Looks as much of it through as can be done before `until`, without the account, and whether each index holds what its
+/// table holds. Gives what was found, and whether that is all.
+///
+/// # Errors
+/// When there is no work queue, or it can not be read at all.
+pub fn verify_until(spool: &Path, until: Instant) -> Result<(Verdict, bool), QueueError> {
+    look(spool, false, Some(until))
+}
+
+fn look(spool: &Path, with_account: bool, until: Option<Instant>) -> Result<(Verdict, bool), QueueError> {
     let path = spool.join("queue.db");
     let mut findings = Findings::default();
     let mut verdict = Verdict::default();
-    let db = open(&path)?;
+    let (mut db, mut fresh) = (open(&path)?, open(&path)?);
+    if let Some(until) = until {
+        for db in [&mut db, &mut fresh] {
+            db.progress_handler(STEPS, Some(move || Instant::now() >= until))?;
+        }
+    }
     let done = Look {
-        fresh: open(&path)?,
+        fresh,
         db,
         folder: spool.join(FOLDER),
         at_one_moment: with_account,
+        until,
         verdict: &mut verdict,
         findings: &mut findings,
     }
     .through();
-    if let Err(error) = done
-        && !findings.is_damage(&error)
-    {
-        return Err(error);
-    }
+    let is_whole = match done {
+        Err(error) if is_interruption(&error) => false,
+        Err(error) if !findings.is_damage(&error) => return Err(error),
+        _ => true,
+    };
     (verdict.findings, verdict.more) = findings.told();
-    Ok(verdict)
+    Ok((verdict, is_whole))
+}
+
+/// Whether this error says that the time was over.
+fn is_interruption(error: &QueueError) -> bool {
+    matches!(error, QueueError::Database(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
 }
 
 /// Opens a database to read it. One without a log, in a folder in which nothing can be written, is a copy that nobody
@@ -180,6 +209,8 @@ struct Look<'v> {
     fresh: Connection,
     folder: PathBuf,
     at_one_moment: bool,
+    /// When the time is over.
+    until: Option<Instant>,
     verdict: &'v mut Verdict,
     findings: &'v mut Findings,
 }
@@ -210,11 +241,26 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Stops where the time is over: what takes SQLite few steps it does not stop itself.
+    fn look_at_clock(&self) -> Result<(), QueueError> {
+        match self.until {
+            Some(until) if Instant::now() >= until => {
+                let over = ffi::Error::new(ffi::SQLITE_INTERRUPT);
+                Err(QueueError::Database(rusqlite::Error::SqliteFailure(over, None)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What SQLite thinks of the file.
     fn integrity(&mut self) -> Result<(), QueueError> {
-        let mut check = self
-            .db
-            .prepare(&format!("PRAGMA integrity_check({MOST_DAMAGE})"))?;
+        // Comparing each index with its table is the longest part.
+        let how = if self.until.is_some() {
+            "quick_check"
+        } else {
+            "integrity_check"
+        };
+        let mut check = self.db.prepare(&format!("PRAGMA {how}({MOST_DAMAGE})"))?;
         let mut rows = check.query([])?;
         while let Some(row) = rows.next()? {
             let said: String = row.get(0)?;
@@ -284,6 +330,7 @@ impl Look<'_> {
     fn walk(&mut self, census: &mut Census) -> Result<(), QueueError> {
         let mut after = MessageId(i64::MIN);
         loop {
+            self.look_at_clock()?;
             self.begin()?;
             let (db, findings) = (&self.db, &mut *self.findings);
             let mut seen = messages(db, after, MessageId(i64::MAX), STEP)?;
@@ -340,6 +387,7 @@ impl Look<'_> {
             let sql = "SELECT id FROM next_hop WHERE id > ? ORDER BY id LIMIT ?";
             let ids: Vec<i64> = ledger::rows(&self.fresh, sql, (after, STEP), |row| row.get(0))?;
             for id in &ids {
+                self.look_at_clock()?;
                 self.begin()?;
                 let fault = hop_fault(&self.db, *id)?;
                 self.pause()?;
@@ -369,6 +417,7 @@ impl Look<'_> {
             entries => entries.map_err(broken)?,
         };
         for entry in entries {
+            self.look_at_clock()?;
             let name = entry.map_err(broken)?.file_name();
             let Some(name) = name.to_str() else { continue };
             let id = name.split_once('.').map_or(name, |(id, _)| id);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -416,4 +417,34 @@ fn a_recipient_without_a_row_is_missing_from_the_account() {
     let verdict = verify(copy.path(), true).unwrap();
     assert!(!verdict.is_in_order());
     assert_eq!(verdict.account.unwrap().missing(), (1, 1));
+}
+
+#[test]
+fn who_has_little_time_hears_what_was_seen_in_it_and_that_it_is_not_all() {
+    let world = busy_world();
+    let whole = verify(world.queue.spool(), false).unwrap();
+    let far = Instant::now() + Duration::from_secs(60);
+    assert_eq!(verify_until(world.queue.spool(), far).unwrap(), (whole, true));
+    let (nothing, is_whole) = verify_until(world.queue.spool(), Instant::now()).unwrap();
+    assert!(
+        !is_whole && nothing.messages == 0 && nothing.is_in_order(),
+        "{nothing:?}"
+    );
+}
+
+#[test]
+fn a_glance_sees_for_whom_most_waits_and_what_the_clock_has_shown() {
+    let world = World::new();
+    world.put("a@example.org", &["one@sun.com", "two@sun.com", "one@dec.com"]);
+    world.convert();
+    let spool = world.queue.spool();
+    let names = |most| {
+        let waiting = glance(spool, most).unwrap().waiting;
+        waiting.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names(5), ["sun.com", "dec.com"]);
+    assert_eq!(names(1), ["sun.com"]);
+    assert!(glance(&spool.join("nowhere"), 1).unwrap_err().is_missing());
+    world.queue.close();
+    assert_eq!(glance(spool, 0).unwrap().last_moment, Some(world.queue.now()));
 }

@@ -1,0 +1,62 @@
+//! Looks at the spool, and through its queue, and asks whether an MTA runs there.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Patient;
+use crate::console::server;
+use crate::doctor::finding::Finding;
+use crate::doctor::spool::{self, Look, Mta};
+use crate::work_queue;
+use crate::work_queue::ground::Ground;
+
+/// How long the queue is looked through.
+const LOOKING: Duration = Duration::from_secs(5);
+
+/// The MTA that runs on this spool: whether it takes a connection at its console.
+pub(in crate::doctor) fn mta(spool: &Path) -> Mta {
+    let reached = server::reachable(spool).and_then(|(path, _folder)| UnixStream::connect(path));
+    match reached {
+        Ok(_) => {
+            let pid = fs::read_to_string(spool.join("smtpmta.pid")).ok();
+            Mta::Runs(pid.and_then(|pid| pid.trim().parse().ok()))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Mta::None,
+        Err(error) => Mta::Unknown(error.to_string()),
+    }
+}
+
+/// What the queue stands on.
+pub(super) fn ground(patient: &Patient) -> Vec<Finding> {
+    let path = &patient.config.spool;
+    match Ground::of(path) {
+        Ok(mut ground) => {
+            // Whose it should be is known by who runs there, and not by who asks, if that is root, or may not know.
+            if ground.user == 0 || patient.mta != Mta::None {
+                ground.user = user_of(&patient.mta).unwrap_or(ground.owner);
+            }
+            spool::ground(Ok(Some(&ground)), path)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => spool::ground(Ok(None), path),
+        Err(error) => spool::ground(Err(&error.to_string()), path),
+    }
+}
+
+fn user_of(mta: &Mta) -> Option<u32> {
+    let Mta::Runs(Some(pid)) = mta else { return None };
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    crate::doctor::machine::field(&status, "Uid")?.parse().ok()
+}
+
+/// What is in the queue, as far as there is time.
+pub(super) fn queue(patient: &Patient) -> Vec<Finding> {
+    let look = match work_queue::verify_until(&patient.config.spool, Instant::now() + LOOKING) {
+        Ok((verdict, is_whole)) => Look::Seen(verdict, is_whole),
+        Err(error) if error.is_missing() => Look::Nothing,
+        Err(error) => Look::Unreadable(error.to_string()),
+    };
+    spool::queue(&look)
+}

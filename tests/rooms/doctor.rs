@@ -1,0 +1,173 @@
+//! `smtpmta doctor`: what it says of a host that is in order, of one that is not, and of the MTA that runs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use serde_json::Value;
+
+use crate::support::dns_server::DnsServer;
+use crate::support::sink::Sink;
+use crate::support::world::World;
+
+/// What doctor says: of each check status and words.
+struct Diagnosis {
+    status: i32,
+    checks: BTreeMap<String, Vec<(String, String)>>,
+}
+
+impl Diagnosis {
+    /// Of this world, with these words before and behind the command.
+    #[track_caller]
+    fn of(world: &World, options: &str, words: &str) -> Diagnosis {
+        let answer = world.run(&format!("{options} doctor --json {words}"), b"");
+        assert_eq!(answer.complaint, "");
+        let told: Value = serde_json::from_str(&answer.text).unwrap();
+        let mut checks: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+        for check in told["checks"].as_array().unwrap() {
+            let word = |name: &str| check[name].as_str().unwrap().to_owned();
+            let is_well = check["status"] == "ok";
+            assert_eq!(
+                check["advice"].is_null(),
+                is_well || word("advice").is_empty(),
+                "{check}"
+            );
+            checks
+                .entry(word("check"))
+                .or_default()
+                .push((word("status"), word("what")));
+        }
+        Diagnosis {
+            status: answer.status,
+            checks,
+        }
+    }
+
+    /// It says this of a check, in these words among others.
+    #[track_caller]
+    fn says(&self, check: &str, status: &str, words: &str) {
+        let told = self.checks.get(check);
+        let found = told.is_some_and(|told| told.iter().any(|(s, what)| s == status && what.contains(words)));
+        assert!(found, "{check} {status} {words:?} is not in {:?}", self.checks);
+    }
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// A certificate for this host that was good between these years, and its key.
+fn certificate(world: &mut World, from: i32, to: i32) -> String {
+    let mut params = CertificateParams::new(["mta.test".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(from, 1, 1);
+    params.not_after = date_time_ymd(to, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let cert = world.write("cert.pem", params.self_signed(&key).unwrap().pem());
+    let key = world.write("key.pem", key.serialize_pem());
+    world.flag("--tls-cert", &cert);
+    world.flag("--tls-key", &key);
+    key
+}
+
+#[test]
+fn a_running_mta_is_called_and_its_relay_host_tried_and_nothing_is_an_error() {
+    let dns = DnsServer::start();
+    dns.a("mta.test", "192.0.2.1")
+        .ptr("192.0.2.1", "mta.test")
+        .mx("mta.test", 10, "mta.test");
+    let sink = Sink::start();
+    let mut world = World::without_mta(&["--dns", &dns.address().to_string()]);
+    world.flag("--relay-host", &sink.address().to_string());
+    let key = certificate(&mut world, 2020, 2100);
+    set_mode(&key, 0o640);
+    fs::create_dir(world.spool()).unwrap();
+    set_mode(world.spool(), 0o755);
+    world.start();
+    let at = world.address();
+    let well = Diagnosis::of(&world, &format!("--listen {at}"), "");
+    well.says("hostname", "ok", "mta.test");
+    well.says("reverse", "ok", "192.0.2.1 is mta.test");
+    well.says("mx", "ok", "mail for mta.test goes to mta.test");
+    well.says("resolver", "ok", &dns.address().to_string());
+    well.says("port", "ok", "220 mta.test ESMTP smtpmta");
+    well.says("way out", "ok", "220 ");
+    well.says("certificate", "ok", " days left, until 2100-01-01");
+    well.says("tls-key", "ok", "(mode 0640)");
+    well.says("relaying", "ok", "strangers are refused");
+    well.says("queue", "ok", "in order: 0 messages");
+    well.says(
+        "spool",
+        "warning",
+        "others may see which files are in the spool (mode 0755)",
+    );
+    let pid = fs::read_to_string(world.spool().join("smtpmta.pid")).unwrap();
+    well.says("mta", "ok", &format!("process {} runs on ", pid.trim()));
+    for check in [
+        "clock",
+        "disk",
+        "descriptors",
+        "threads",
+        "process",
+        "no_new_privs",
+        "seccomp",
+        "core dumps",
+    ] {
+        assert!(well.checks.contains_key(check), "{check}");
+    }
+    assert_eq!(well.status, 0, "{:?}", well.checks);
+    // The start has said it, too.
+    let logged = world.said_of("others may see which files are in the spool");
+    assert!(logged.len() == 1 && logged[0].contains("chmod 711"), "{logged:?}");
+    // Nobody listens where the configuration says, and its host for this domain is not there.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ill = Diagnosis::of(
+        &world,
+        &format!("--listen {nobody} --route a.test=127.0.0.1:1"),
+        "--to a.test",
+    );
+    ill.says(
+        "port",
+        "error",
+        &format!("{nobody}: the MTA runs, and nobody answers there"),
+    );
+    ill.says("way out", "error", "127.0.0.1[127.0.0.1]:1: ");
+    assert_eq!(ill.status, 1);
+}
+
+#[test]
+fn what_is_wrong_is_an_error_each_and_nothing_is_made_for_the_asking() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    thread::spawn(move || taken.accept().map(drop));
+    let mut world = World::without_mta(&["--relay-from", "0.0.0.0/0", "--listen", &at.to_string()]);
+    let key = certificate(&mut world, 2020, 2021);
+    set_mode(&key, 0o644);
+    assert!(!world.spool().exists());
+    let ill = Diagnosis::of(&world, "", "");
+    ill.says("resolver", "error", "127.0.0.1:1 is not reached");
+    ill.says("address", "unknown", "mta.test: ");
+    ill.says("port", "error", "another program listens there");
+    ill.says("way out", "unknown", "no host was tried");
+    ill.says("certificate", "error", "expired on 2021-01-01");
+    ill.says("tls-key", "error", "everybody may read ");
+    ill.says("relaying", "error", "an open relay: a client at 192.0.2.1");
+    ill.says("relay-from", "error", "0.0.0.0/0: everybody may send");
+    ill.says("spool", "ok", "is not there yet");
+    ill.says("queue", "ok", "there is none yet");
+    ill.says("mta", "ok", "none runs on ");
+    assert_eq!(ill.status, 1);
+    assert!(!world.spool().exists());
+    let accounts = world.write("accounts", "bob@mta.test:{WHAT}x\n");
+    fs::create_dir(world.spool()).unwrap();
+    fs::write(world.spool().join("queue.db"), "this is no database").unwrap();
+    set_mode(world.spool(), 0o777);
+    let worse = Diagnosis::of(&world, &format!("--accounts {accounts}"), "");
+    worse.says("accounts", "error", &accounts);
+    worse.says("relaying", "unknown", "not rehearsed");
+    worse.says("spool", "error", "others may write into the spool");
+    worse.says("queue", "error", "not in order: queue.db: ");
+}
