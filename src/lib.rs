@@ -14,6 +14,7 @@
 //! | [`delivery_report`] | drt: bounces, delay notices, statistics |
 //! | [`console`] | what the operator says and sees |
 //! | [`dry_run`] | where mail would go, and what a client would hear, with nothing queued |
+//! | [`transfer`] | how mail moves from one spool to another, in the process of the command that moves it |
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
@@ -48,4 +49,5 @@ pub mod smtp;
 pub mod sync;
 pub mod tasks;
 pub mod tls;
+pub mod transfer;
 pub mod work_queue;

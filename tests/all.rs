@@ -75,6 +75,7 @@ mod rooms {
     mod relaying;
     mod reports;
     mod route;
+    mod second_machine;
     mod shortage;
     mod sink;
     mod soak;

@@ -19,6 +19,7 @@ use crate::console::letter::Part;
 use crate::dry_run::{route, session};
 use crate::sink;
 use crate::smtp::path::{PathError, ReversePath};
+use crate::transfer::{export, import};
 use crate::work_queue::id::MessageId;
 
 /// What a command line asks for.
@@ -232,6 +233,17 @@ impl Asked {
                         "expected the ID of one message, and --body or --raw if more of it is wanted";
                     return self.wrong("", format!("queue show: {expected}"));
                 }
+            },
+            Some("export") => match export::Asked::parse(&words[1..], json) {
+                Ok(asked) => Command::Export(asked),
+                Err(what) => return self.wrong("", what),
+            },
+            Some("import") => match &words[1..] {
+                [file] if !file.is_empty() && !file.starts_with('-') => Command::Import(import::Asked {
+                    file: PathBuf::from(file),
+                    json,
+                }),
+                _ => return self.wrong("", "queue import: expected one file behind it".to_owned()),
             },
             _ => Command::Queue { words, json },
         };

@@ -663,7 +663,7 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     now(
         "queue",
-        "list|age|show|retry|hold|bounce|release|delete|undelete ...",
+        "VERB ...",
         true,
         "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
          [--limit N | --all]); show a message, with its header, its text or all of it (show ID [--body | --raw]); make \
@@ -671,7 +671,8 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
          those that were put aside go on, remove them without a word to anybody, or bring those back (hold, bounce, \
          release, delete, undelete). list and these take IDs of messages, and --from, --to, --hop, --state, --older, \
          --size, --subject and --error, of which each that is given has to fit; all but list do it to all that there is \
-         with --all (retry without a word), and say with --dry-run what they would do.",
+         with --all (retry without a word), and say with --dry-run what they would do. Move what is chosen, in the same way, to \
+         another spool: to a file (export ... FILE; with --cancel FILE give that up), and from one (import FILE).",
     ),
     now(
         "verify",
@@ -733,8 +734,8 @@ static QUEUE_VERBS: [(&str, bool); 12] = [
     ("undelete", true),
     ("show", true),
     ("route", false),
-    ("export", false),
-    ("import", false),
+    ("export", true),
+    ("import", true),
 ];
 
 /// Whether `queue` can be used with this verb now.

@@ -12,7 +12,7 @@ use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{
-    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListRow, Listing, Order, Preview, QueueRow,
+    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListRow, Listing, Moved, Order, Preview, QueueRow,
 };
 
 /// An answer as text, and as JSON for programs.
@@ -452,6 +452,7 @@ fn words_of(order: Order) -> (&'static str, &'static str) {
         Order::ByHand(ByHand::Release) => ("is held", "released"),
         Order::ByHand(ByHand::Delete) => ("is in the queue", "removed"),
         Order::ByHand(ByHand::Undelete) => ("was removed", "brought back, and held"),
+        Order::ByHand(ByHand::PutAside(_)) => ("waits, is held or is dead", "exported"),
     }
 }
 
@@ -483,6 +484,17 @@ fn counts(order: Order, done: Done, matching: &str, word: &str) -> String {
         let _ = writeln!(text, "{in_hand} in the hands of session handlers: {what}");
     }
     text
+}
+
+/// A step of `queue export` or `queue import`: read by the command alone.
+#[must_use]
+pub fn moved(moved: &Moved) -> Screen {
+    let json = json!({
+        "messages": moved.messages, "recipients": moved.recipients, "in_hand": moved.in_hand, "known": moved.known,
+        "reached": moved.reached, "done": moved.is_done,
+    });
+    let text = format!("{json}\n");
+    Screen { text, json }
 }
 
 /// `backup`: what was copied, and how long it took.

@@ -13,6 +13,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::listing::MailRow;
 use super::moves::{Change, Place, give_up, refresh_due, settle_if_done, waiting_behind};
+use super::moving::{ExportId, PUT_ASIDE, may_be_put_aside, reserve, reserved};
 use super::outcome::Reason;
 use super::recall::Mark;
 use super::reports::expire_again;
@@ -50,6 +51,8 @@ pub enum ByHand {
     Delete,
     /// What was removed is brought back, and put aside.
     Undelete,
+    /// What waits, was put aside or is dead is set apart for an export: nobody else touches it from then on.
+    PutAside(ExportId),
 }
 
 /// What an operator may have done to recipients.
@@ -316,18 +319,25 @@ impl ByHand {
             ByHand::Release => state == State::Held,
             ByHand::Delete => !state.is_end() && state != State::LockedForXmit,
             ByHand::Undelete => state == State::Removed,
+            ByHand::PutAside(_) => matches!(
+                state,
+                State::PendingConversion | State::PendingXmit | State::Held | State::Dead
+            ),
         }
     }
 
     /// Whether it would be done to a recipient if no session handler had that in hand.
     fn minds_hands(self) -> bool {
-        matches!(self, ByHand::Hold | ByHand::Bounce | ByHand::Delete)
+        matches!(
+            self,
+            ByHand::Hold | ByHand::Bounce | ByHand::Delete | ByHand::PutAside(_)
+        )
     }
 
     /// The state that it leads to.
     fn leads_to(self) -> State {
         match self {
-            ByHand::Hold | ByHand::Undelete => State::Held,
+            ByHand::Hold | ByHand::Undelete | ByHand::PutAside(_) => State::Held,
             ByHand::Bounce => State::PendingReport,
             ByHand::Release => State::PendingConversion,
             ByHand::Delete => State::Removed,
@@ -337,11 +347,19 @@ impl ByHand {
     /// What history says of it.
     fn word(self) -> &'static str {
         match self {
-            ByHand::Hold => "held",
+            ByHand::Hold | ByHand::PutAside(_) => "held",
             ByHand::Bounce => "returned",
             ByHand::Release => "released",
             ByHand::Delete => "removed",
             ByHand::Undelete => "brought back",
+        }
+    }
+
+    /// And more about it.
+    fn story(self, by: &str) -> String {
+        match self {
+            ByHand::PutAside(export) => format!("{PUT_ASIDE}{export}, by {by}"),
+            _ => format!("by {by}"),
         }
     }
 }
@@ -397,6 +415,12 @@ pub(super) fn do_by_hand(
     if deed == ByHand::Undelete && !has_content(ledger, id)? {
         return Ok(Done::default());
     }
+    if let ByHand::PutAside(export) = deed
+        && !(has_content(ledger, id)? && may_be_put_aside(ledger, export, id)?)
+    {
+        return Ok(Done::default());
+    }
+    let reserved = reserved(ledger, id)?;
     let recipients = ledger.rows(
         "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
         [id.0],
@@ -411,7 +435,7 @@ pub(super) fn do_by_hand(
     for (n, state, hop, is_listed) in recipients {
         let Some(state) = state else { continue };
         let number = u32::try_from(n).ok();
-        if !is_meant(number.unwrap_or_default(), state) {
+        if !is_meant(number.unwrap_or_default(), state) || reserved.contains(&n) {
             continue;
         }
         if state == State::LockedForXmit && deed.minds_hands() {
@@ -420,20 +444,25 @@ pub(super) fn do_by_hand(
         if !deed.concerns(state) {
             continue;
         }
-        debug_assert!(state.may_become(deed.leads_to()));
+        let is_aside = matches!(state, State::Held | State::Dead);
+        debug_assert!(state.may_become(deed.leads_to()) || is_aside);
+        if let ByHand::PutAside(export) = deed {
+            reserve(ledger, export, id, n, state)?;
+        }
         let now = ledger.now();
         match deed {
             ByHand::Bounce => {
                 let Some(n) = number else { continue };
                 let null_sender = "SELECT reverse_path = '' FROM message WHERE id = ?";
                 let null_sender = ledger.row(null_sender, [id.0], |row| row.get(0))?.unwrap_or(true);
-                ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+                ledger.record(id, number, deed.word(), &deed.story(by))?;
                 let reason = Reason::here(EnhancedCode(5, 0, 0), "an operator returned the message");
                 give_up(ledger, id, n, state, null_sender, &reason)?;
                 done.recipients += 1;
                 continue;
             }
-            ByHand::Hold | ByHand::Undelete => ledger.run(
+            ByHand::PutAside(_) if is_aside => 0,
+            ByHand::Hold | ByHand::Undelete | ByHand::PutAside(_) => ledger.run(
                 "UPDATE recipient SET state = 5, list = NULL, settled_at = NULL WHERE message = ? AND n = ?",
                 (id.0, n),
             )?,
@@ -451,7 +480,7 @@ pub(super) fn do_by_hand(
         if let (State::PendingXmit, Some(hop), false) = (state, hop, is_listed) {
             *waited.entry(hop).or_default() += 1;
         }
-        ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+        ledger.record(id, number, deed.word(), &deed.story(by))?;
         done.recipients += 1;
     }
     if done.recipients == 0 {
@@ -460,7 +489,7 @@ pub(super) fn do_by_hand(
     done.messages = 1;
     let removed = i64::try_from(done.recipients).unwrap_or(i64::MAX);
     match deed {
-        ByHand::Hold | ByHand::Bounce | ByHand::Release => {}
+        ByHand::Hold | ByHand::Bounce | ByHand::Release | ByHand::PutAside(_) => {}
         ByHand::Delete => ledger.count("Mail.Removed", removed),
         ByHand::Undelete => {
             ledger.count("Mail.Removed", -removed);

@@ -87,6 +87,7 @@ pub(super) struct Store {
     stamps: Arc<Stamps>,
     broken: Arc<Broken>,
     recalls: Recalls,
+    importing: Mutex<()>,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -199,6 +200,7 @@ impl Store {
             stamps,
             broken,
             recalls: Recalls::default(),
+            importing: Mutex::new(()),
             watch,
             intake,
             passage: Passage::default(),
@@ -250,6 +252,11 @@ impl Store {
     /// What is wanted of messages in the hands of session handlers.
     pub(super) fn recalls(&self) -> &Recalls {
         &self.recalls
+    }
+
+    /// Whoever imports has this.
+    pub(super) fn importing(&self) -> &Mutex<()> {
+        &self.importing
     }
 
     /// The clock, and what was seen of it, before the database was opened, too.

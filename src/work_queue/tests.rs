@@ -29,6 +29,7 @@ mod expansion;
 mod housekeeping;
 mod mending;
 mod model;
+mod moving;
 pub(crate) mod other_program;
 mod passage;
 mod plans;
