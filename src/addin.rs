@@ -7,7 +7,9 @@
 mod crew;
 pub mod files;
 mod housekeeping;
+mod onlookers;
 mod orders;
+mod roster;
 mod wanted;
 
 use std::fmt;
@@ -15,11 +17,12 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, select, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
@@ -28,13 +31,17 @@ use crate::config::exit::Exit;
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
+use crate::console::terminal;
 use crate::crash_point::{CrashPoint, reach};
+use crate::latest::Latest;
 use crate::log_book;
+use crate::maildrop::{self, Collector};
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
 use files::{Files, FilesError};
 use housekeeping::Housekeeper;
+use onlookers::Onlookers;
 
 /// How long sessions may take to end when the MTA stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -84,7 +91,7 @@ impl From<QueueError> for StartError {
 /// LOAD SMTPMTA: runs the MTA until it is told to stop.
 #[must_use]
 pub fn run(invocation: Invocation) -> ExitCode {
-    let has_log_file = invocation.config.log_file.is_some();
+    let is_elsewhere = invocation.config.log_file.is_some() || invocation.config.syslog;
     match Addin::load(invocation) {
         Ok(addin) => {
             addin.work();
@@ -92,7 +99,7 @@ pub fn run(invocation: Invocation) -> ExitCode {
         }
         Err(error) => {
             log::error!("{error}");
-            if has_log_file {
+            if is_elsewhere {
                 // Whoever starts it looks here first.
                 let _ = writeln!(io::stderr(), "smtpmta: {error}");
             }
@@ -110,7 +117,12 @@ struct Addin {
     invocation: Invocation,
     queue: WorkQueue,
     crew: Crew,
+    onlookers: Onlookers,
     housekeeper: Housekeeper,
+    /// Takes in what lies in the maildrop.
+    collector: Collector,
+    /// What it goes by.
+    maildrop: Latest<maildrop::Settings>,
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PathBuf>,
@@ -135,18 +147,25 @@ impl Addin {
             std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
         }
         let mut crew = Crew::new(queue.clone(), files);
+        let maildrop = Latest::new(Arc::new(maildrop::Settings::from(config)));
+        let collector = Collector::start(queue.clone(), maildrop.clone(), crew.bells().omsgcnv);
+        let collector = collector.map_err(StartError::System)?;
         crew.board.begin(Task::Addin);
         crew.board.write(Task::Addin, "Running");
+        let mut onlookers = Onlookers::new(queue.clone(), &crew, config);
+        let looked_at = onlookers.try_listen(config)?;
         for part in Part::All.members() {
             crew.start(*part, config)?;
         }
+        // Nobody is told that all is well before it is.
+        onlookers.follow(config, looked_at)?;
         if config.accounts.is_none() {
             let domains = config.local_domains.join(", ");
             let note = format!("No accounts: every local part of {domains} is a mailbox");
             log_book::say(&screen::addin_says(&note));
         }
         let housekeeper = Housekeeper::new(queue.clone(), started);
-        server::read_terminal(to_addin, log_book::say).map_err(StartError::System)?;
+        terminal::open(to_addin).map_err(StartError::System)?;
         log::info!(
             "smtpmta {} started, spool {}",
             env!("CARGO_PKG_VERSION"),
@@ -156,7 +175,10 @@ impl Addin {
             invocation,
             queue,
             crew,
+            onlookers,
             housekeeper,
+            collector,
+            maildrop,
             requests,
             signals,
             pid_file,
@@ -170,11 +192,13 @@ impl Addin {
             self.follow_clock();
             let config = &self.invocation.config;
             self.crew.start_wanted(config);
+            self.onlookers.start_wanted(config);
             if self.housekeeper.is_due(config) {
                 self.housekeeper.begin(config);
             }
             let rest = self.housekeeper.until_next(config).min(LOOK_AT_CLOCK);
-            let time = after(self.crew.until_wanted().map_or(rest, |until| rest.min(until)));
+            let wanted = [self.crew.until_wanted(), self.onlookers.until_wanted()];
+            let time = after(wanted.into_iter().flatten().fold(rest, Duration::min));
             select! {
                 recv(self.requests) -> request => {
                     let Ok(request) = request else { break };
@@ -230,14 +254,18 @@ impl Addin {
     }
 
     fn stop(mut self) {
+        terminal::leave();
         self.queue.hurry(WRITING);
+        self.collector.order_stop();
         self.crew.board.stop(Task::Addin);
         log_book::say(&screen::addin_says("Stopping"));
+        self.onlookers.close();
         if !self.crew.stop_all(GRACE) {
             log::warn!(
                 "some sessions did not end in time; what they had in hand is sent again at the next start"
             );
         }
+        self.collector.halt();
         reach(CrashPoint::TasksStopped);
         self.queue.close();
         let socket = self.invocation.config.spool.join(server::SOCKET);
@@ -252,13 +280,24 @@ impl Addin {
 /// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
 /// task is at; it may be at something that waits for the queue, so that the first one hurries that.
 fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let mut told_to_stop = false;
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    // At once, whatever the add-in task is at: who moves the log away waits for this.
+                    match log_book::open_again() {
+                        Ok(()) => log::info!("the log has been opened again"),
+                        Err(error) => log::warn!("the log file could not be opened again: {error}"),
+                    }
+                    continue;
+                }
+                if signal != SIGHUP {
+                    terminal::leave();
+                }
                 if signal != SIGHUP && std::mem::replace(&mut told_to_stop, true) {
                     // Whoever asks twice does not want to wait. Nothing accepted is lost: the next start finds it.
                     log::warn!("told to stop a second time: stopping at once");

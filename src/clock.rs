@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, NaiveDateTime, Utc};
+use chrono::{DateTime, Local, NaiveDateTime, SecondsFormat, Utc};
 
 pub use watch::{DOUBT, Moment, TOLERANCE, Watch};
 
@@ -51,6 +51,12 @@ impl Stamp {
         self.utc().with_timezone(&Local).to_rfc2822()
     }
 
+    /// The date and time as HTTP writes them (RFC 9110 5.6.7).
+    #[must_use]
+    pub fn to_http(self) -> String {
+        self.utc().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     /// `2026-11-23 19:20:01`, in the machine's time zone, for the console.
     #[must_use]
     pub fn to_console(self) -> String {
@@ -60,12 +66,36 @@ impl Stamp {
             .to_string()
     }
 
+    /// `Mon Nov 23 19:20:01`, in the machine's time zone, as mailq shows it.
+    #[must_use]
+    pub fn to_mailq(self) -> String {
+        let shown = self.utc().with_timezone(&Local);
+        shown.format("%a %b %e %H:%M:%S").to_string()
+    }
+
     /// `2026-11-23T19:20:01.123`, in the machine's time zone, for the log.
     #[must_use]
     pub fn to_log(self) -> String {
         self.utc()
             .with_timezone(&Local)
             .format("%Y-%m-%dT%H:%M:%S%.3f")
+            .to_string()
+    }
+
+    /// `2026-11-23T19:20:01.123+01:00` (RFC 3339), in the machine's time zone, for programs that read the log.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        self.utc()
+            .with_timezone(&Local)
+            .to_rfc3339_opts(SecondsFormat::Millis, false)
+    }
+
+    /// `Nov 23 19:20:01` (RFC 3164 4.1.2), in the machine's time zone, for the system's log.
+    #[must_use]
+    pub fn to_syslog(self) -> String {
+        self.utc()
+            .with_timezone(&Local)
+            .format("%b %e %H:%M:%S")
             .to_string()
     }
 

@@ -64,6 +64,10 @@ crash_points! {
     AcceptCommitted = "accept-committed",
     /// The 250 of a message has been written to its client.
     AcceptReplied = "accept-replied",
+    /// Messages that were left in the maildrop are where nobody else has access; no row names them.
+    DropTaken = "drop-taken",
+    /// The commit of a message from the maildrop has returned; its file is still there.
+    DropCommitted = "drop-committed",
 
     /// The end of an alias and those that it stands for are written in the open transaction.
     ExpansionWritten = "expansion-written",

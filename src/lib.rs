@@ -7,6 +7,8 @@
 //! | [`addin`] | SMTPMTA, the add-in task: starts, stops and watches the others; housekeeping |
 //! | [`inbound`] | isesctl and iseshlrN: accept connections and speak SMTP with whoever calls |
 //! | [`work_queue`] | the inbound work queue, SMTP.BOX and the outbound work queue: one SQLite database, one writer |
+//! | [`sendmail`] | what programs of this machine call to send mail: sendmail, mailq, newaliases |
+//! | [`maildrop`] | where that leaves messages, and the MTA finds them, whoever called and whether it runs or not |
 //! | [`conversion`] | imsgcnv and omsgcnv: what came from the Internet, and what goes there |
 //! | [`mailbox`] | where local recipients find their mail |
 //! | [`domain_list`] | Domain List Processing: pending messages become lists by next hop |
@@ -14,12 +16,13 @@
 //! | [`delivery_report`] | drt: bounces, delay notices, statistics |
 //! | [`console`] | what the operator says and sees |
 //! | [`dry_run`] | where mail would go, and what a client would hear, with nothing queued |
+//! | [`http`] | what those see who look on: metrics, health, the status page |
 //! | [`transfer`] | how mail moves from one spool to another, in the process of the command that moves it |
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
 //! share), [`mime`] (what becomes of 8-bit content), [`accounts`], [`aliases`], [`sasl`], [`tls`], [`dns`], [`config`], [`log_book`], [`latest`],
-//! [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
+//! [`metrics`] (what is measured), [`sync`] (what threads wait on) and [`clock`]. For tests alone: [`crash_point`].
 //!
 //! Rooms speak to each other only through the work queue and a doorbell. `inbound`, `outbound` and
 //! `conversion` never import each other.
@@ -36,14 +39,18 @@ pub mod delivery_report;
 pub mod dns;
 pub mod domain_list;
 pub mod dry_run;
+pub mod http;
 pub mod inbound;
 pub mod latest;
 pub mod log_book;
 pub mod mailbox;
+pub mod maildrop;
+pub mod metrics;
 pub mod mime;
 pub mod named_file;
 pub mod outbound;
 pub mod sasl;
+pub mod sendmail;
 pub mod sink;
 pub mod smtp;
 pub mod sync;

@@ -8,20 +8,26 @@
 
 pub mod record;
 pub mod scribe;
+mod sink;
+mod syslog;
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::clock::Clock;
-use crate::config::LogLevel;
-use scribe::{Line, Scribe, Sink};
+use crate::config::{Config, LogLevel};
+use scribe::{Form, Line, Printer, Scribe, Sink};
+
+/// The socket of the system's log, and the variable of the environment that may name another one.
+const SYSLOG: &str = "/dev/log";
+/// See [`SYSLOG`].
+const SYSLOG_VARIABLE: &str = "SMTPMTA_SYSLOG";
 
 /// How long [`finish`] waits for what has not been written yet.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -31,15 +37,67 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 static LOG: OnceLock<Scribe> = OnceLock::new();
 static CONSOLE: OnceLock<Scribe> = OnceLock::new();
+/// Where the log goes.
+static DESTINATION: Mutex<Destination> = Mutex::new(Destination {
+    place: Place::StandardError,
+    form: Form::Plain,
+});
+/// Who keeps the terminal, if somebody does.
+static TERMINAL: Mutex<Option<Printer>> = Mutex::new(None);
 
-/// Opens the log book: on `file`, to which it appends, or on standard error. A panic goes to the log, too. From now on
-/// somebody is there for the operator's lines: the first of them, where we listen, is said but once.
+/// Where the log goes, and in which form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    place: Place,
+    form: Form,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    StandardError,
+    File(PathBuf),
+    Syslog,
+}
+
+impl Destination {
+    /// What `--log-file`, `--syslog` and `--log-json` say.
+    #[must_use]
+    pub fn of(config: &Config) -> Destination {
+        Destination {
+            place: match &config.log_file {
+                _ if config.syslog => Place::Syslog,
+                Some(path) => Place::File(path.clone()),
+                None => Place::StandardError,
+            },
+            form: if config.log_json { Form::Json } else { Form::Plain },
+        }
+    }
+
+    fn open(&self) -> io::Result<Sink> {
+        let sink = match &self.place {
+            Place::StandardError => {
+                let terminal = TERMINAL.lock().clone();
+                Sink::standard_error()?.by_hand_of(terminal.filter(|_| io::stderr().is_terminal()))
+            }
+            Place::File(path) => Sink::file(path)?,
+            Place::Syslog => {
+                let socket = std::env::var_os(SYSLOG_VARIABLE).unwrap_or_else(|| SYSLOG.into());
+                Sink::syslog(Path::new(&socket))
+            }
+        };
+        Ok(sink.in_form(self.form))
+    }
+}
+
+/// Opens the log book there. A panic goes to the log, too. From now on somebody is there for the operator's lines: the
+/// first of them, where we listen, is said but once.
 ///
 /// # Errors
 /// The file cannot be opened, no thread can be started, or the log book is open already.
-pub fn open(level: LogLevel, file: Option<&Path>) -> io::Result<()> {
+pub fn open(level: LogLevel, destination: Destination) -> io::Result<()> {
     start_console()?;
-    let scribe = Scribe::start("log", sink(file)?, lost_records, PAUSE)?;
+    let scribe = Scribe::start("log", destination.open()?, lost_records, PAUSE)?;
+    *DESTINATION.lock() = destination;
     let scribe = LOG.get_or_init(|| scribe);
     // Fails where it was called before: the second scribe has ended then, and the first goes on.
     log::set_boxed_logger(Box::new(Book::new(scribe))).map_err(io::Error::other)?;
@@ -60,17 +118,38 @@ pub fn set_level(level: LogLevel) {
     });
 }
 
-/// Goes on in `file`, opened anew (or on standard error): after the old one was moved away, or when another
-/// was decided.
+/// Goes on there, opened anew: when something else was decided.
 ///
 /// # Errors
 /// The file cannot be opened; the log goes on where it was.
-pub fn reopen(file: Option<&Path>) -> io::Result<()> {
-    let sink = sink(file)?;
+pub fn reopen(destination: Destination) -> io::Result<()> {
+    let sink = destination.open()?;
+    *DESTINATION.lock() = destination;
     if let Some(scribe) = LOG.get() {
         scribe.turn_to(sink);
     }
     Ok(())
+}
+
+/// Goes on where it is, opened anew: after the file was moved away. It would be seen, but later.
+///
+/// # Errors
+/// As [`reopen`].
+pub fn open_again() -> io::Result<()> {
+    let destination = DESTINATION.lock().clone();
+    reopen(destination)
+}
+
+/// From now on what goes to the terminal goes through who keeps it; with `None` by itself again.
+pub fn keep_terminal(printer: Option<Printer>) {
+    *TERMINAL.lock() = printer;
+    if let (Some(scribe), Ok(sink)) = (CONSOLE.get(), console_sink()) {
+        scribe.turn_to(sink);
+    }
+    if DESTINATION.lock().place == Place::StandardError {
+        // Where no descriptor is left the log goes on as it did.
+        let _ = open_again();
+    }
 }
 
 /// Says a line to the operator, on standard output, at once. Never waits: see the top of this file.
@@ -87,7 +166,7 @@ pub fn say(line: &str) {
 /// run does. Says whether all was written.
 pub fn finish() -> bool {
     let until = Instant::now() + LAST_WORDS;
-    let log = LOG.get().is_none_or(|scribe| scribe.flush(until));
+    let log = LOG.get().is_none_or(|scribe| scribe.close(until));
     let console = CONSOLE.get().is_none_or(|scribe| scribe.flush(until));
     log && console
 }
@@ -101,12 +180,18 @@ fn console() -> Option<&'static Scribe> {
 /// Starts the operator's scribe, where there is none yet; and where standard output is closed, none.
 fn start_console() -> io::Result<()> {
     if CONSOLE.get().is_none()
-        && let Ok(sink) = Sink::standard_output()
+        && let Ok(sink) = console_sink()
     {
         let scribe = Scribe::start("console", sink, lost_words, Duration::ZERO)?;
         let _ = CONSOLE.set(scribe); // somebody else was faster: ours ends with its channel
     }
     Ok(())
+}
+
+/// Standard output; by the hand of who keeps the terminal, if it is one.
+fn console_sink() -> io::Result<Sink> {
+    let terminal = TERMINAL.lock().clone();
+    Ok(Sink::standard_output()?.by_hand_of(terminal.filter(|_| io::stdout().is_terminal())))
 }
 
 fn lost_records(lost: u64) -> Line {
@@ -121,19 +206,6 @@ fn lost_words(lost: u64) -> Line {
     Line {
         at: None,
         text: format!("SMTPMTA console {lost} lines were lost: nobody read them in time\n"),
-    }
-}
-
-fn sink(file: Option<&Path>) -> io::Result<Sink> {
-    match file {
-        None => Sink::standard_error(),
-        // The log names senders and recipients: not everybody's business.
-        Some(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(path)
-            .map(Sink::new),
     }
 }
 
@@ -170,6 +242,10 @@ impl Log for Book {
     }
 
     fn log(&self, record: &Record) {
+        // What the operator types is nobody else's business.
+        if record.target().starts_with("rustyline") {
+            return;
+        }
         let line = record::line(std::thread::current().name(), record.level(), record.args());
         let metadata = record.metadata().clone();
         self.writer.log(
@@ -221,7 +297,7 @@ mod tests {
     fn a_record_becomes_one_line_with_time_thread_and_level() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let scribe = Scribe::start("scribe", sink(Some(&path)).unwrap(), lost_records, PAUSE).unwrap();
+        let scribe = Scribe::start("scribe", Sink::file(&path).unwrap(), lost_records, PAUSE).unwrap();
         let scribe: &'static Scribe = Box::leak(Box::new(scribe));
         let book = Book::new(scribe);
         let speak = move || {

@@ -17,13 +17,11 @@ use smtpmta::config::exit::Exit;
 use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::console::letter::{self, Part};
 use smtpmta::dry_run::{self, DryRunError};
+use smtpmta::log_book::Destination;
 use smtpmta::transfer::{self, TransferError};
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::{BackupError, QueueError};
-use smtpmta::{addin, console, crash_point, log_book, sink, work_queue};
-
-/// The names under which sendmail is known: started so, the program is that command.
-const SENDMAIL_NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
+use smtpmta::{addin, console, crash_point, log_book, sendmail, sink, work_queue};
 
 fn main() -> ExitCode {
     let invocation = match arguments().map(|args| config::read(&args, defaults::machine_name)) {
@@ -86,6 +84,7 @@ fn main() -> ExitCode {
             Ok(()) => Exit::Done.into(),
             Err(wrong) => complain(wrong.exit(), &format!("smtpmta: sink: {wrong}")),
         },
+        Command::Sendmail(asked) => sendmail::run(&invocation.config, asked).into(),
         Command::Run => run(invocation),
     }
 }
@@ -96,7 +95,7 @@ fn arguments() -> Result<Vec<String>, String> {
     let program = words.next().unwrap_or_default();
     let program = Path::new(&program).file_name().and_then(|name| name.to_str());
     let command = program
-        .filter(|name| SENDMAIL_NAMES.contains(name))
+        .filter(|name| sendmail::NAMES.contains(name))
         .map(|name| Ok(name.to_owned()));
     let text = |word: std::ffi::OsString| {
         word.into_string()
@@ -120,7 +119,7 @@ fn run(invocation: Invocation) -> ExitCode {
     let Config {
         log_level, log_file, ..
     } = &invocation.config;
-    if let Err(error) = log_book::open(*log_level, log_file.as_deref()) {
+    if let Err(error) = log_book::open(*log_level, Destination::of(&invocation.config)) {
         let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
         // Where the system has no thread left, the configuration is not at fault.
         let exit = match error.kind() {
@@ -130,6 +129,7 @@ fn run(invocation: Invocation) -> ExitCode {
         return complain(exit, &format!("smtpmta: log-file: {}: {error}", file.display()));
     }
     let status = addin::run(invocation);
+    console::terminal::leave();
     log_book::finish();
     status
 }

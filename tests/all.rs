@@ -5,12 +5,14 @@
 
 mod support {
     pub mod account;
+    pub mod browser;
     pub mod chance;
     pub mod client;
     pub mod daemon;
     pub mod dialogue;
     pub mod dns_server;
     pub mod doubles;
+    pub mod http;
     pub mod journal;
     pub mod load;
     pub mod next_hops;
@@ -52,6 +54,7 @@ mod rooms {
     mod failing_calls;
     mod generated;
     mod hosts;
+    mod http;
     mod inbound_auth;
     mod inbound_dialogues;
     mod inbound_limits;
@@ -60,6 +63,7 @@ mod rooms {
     mod inbound_submission;
     mod inbound_tls;
     mod lingering;
+    mod logging;
     mod mailbox;
     mod manual_queue;
     mod measuring;
@@ -76,11 +80,13 @@ mod rooms {
     mod reports;
     mod route;
     mod second_machine;
+    mod sendmail;
     mod shortage;
     mod sink;
     mod soak;
     mod standing;
     mod stop_and_start;
+    mod terminal;
     mod tracing;
     mod upgrade;
     mod verify;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 use super::StartError;
 use super::files::Files;
+use super::roster::{self, Ending, Handlers, Roster, is_ending};
 use super::wanted::Wanted;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,7 +25,7 @@ use crate::dns::resolver::Resolver;
 use crate::domain_list::list::HopId;
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::{Pace, Rates};
-use crate::inbound::caller::Caller;
+use crate::http::facts::Staff;
 use crate::inbound::client_name::ClientNames;
 use crate::inbound::controller::{InboundController, Listener};
 use crate::inbound::front::Front;
@@ -45,19 +46,16 @@ use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Bells, Stop};
 use crate::tasks::board::Board;
 use crate::tasks::member::{Halt, Member};
-use crate::tasks::table::{HandlerRow, HandlerTable};
+use crate::tasks::table::HandlerRow;
 use crate::tls::trust::Trust;
 use crate::work_queue::retry::RetryPolicy;
-use crate::work_queue::{DomainList, Terms, WorkQueue};
+use crate::work_queue::{Terms, WorkQueue};
 
 /// How long the operator waits for a transport to stop before it goes on in the background.
 const OPERATORS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long its sessions may take to finish what is on the wire.
 const GRACE: Duration = Duration::from_secs(60);
-
-/// What a task is doing that does not run.
-pub(super) const STOPPED: &str = "Stopped";
 
 /// The tasks that run, and what they share.
 pub(super) struct Crew {
@@ -70,6 +68,8 @@ pub(super) struct Crew {
     wanted: Wanted,
     /// Handler tables whose sessions are still ending, each with the news that they have.
     ending: Vec<Ending>,
+    /// The same for who looks on from another thread.
+    roster: Latest<Roster>,
     /// The domain lists that wait and that handlers have, those of a transport that is still ending among them.
     dispatch: Dispatch,
     /// Where isesctl listened last: a port that was free to choose stays the same after a stop.
@@ -82,14 +82,6 @@ pub(super) struct Crew {
     logins: Latest<Logins>,
     /// Whom we trust where a host has to prove its name, by the same files.
     trust: Latest<Trust>,
-}
-
-/// Handlers whose sessions are still ending, and the news that they have.
-type Ending = (Handlers, Receiver<()>);
-
-/// Whether the news has not come yet.
-fn is_ending((_, ended): &Ending) -> bool {
-    matches!(ended.try_recv(), Err(TryRecvError::Empty))
 }
 
 /// Where `config` says that isesctl listens, and for whom.
@@ -107,31 +99,6 @@ fn tell_end(board: &Board, task: Task) {
     log_book::say(&screen::stopped(task));
 }
 
-/// The handlers of a controller.
-#[derive(Clone)]
-enum Handlers {
-    Inbound(HandlerTable<Box<Caller>>),
-    Outbound(HandlerTable<DomainList>),
-}
-
-impl Handlers {
-    fn rows(&self) -> Vec<HandlerRow> {
-        match self {
-            Handlers::Inbound(table) => table.rows(),
-            Handlers::Outbound(table) => table.rows(),
-        }
-    }
-}
-
-impl Halt for Handlers {
-    fn stop(&self, grace: Duration) -> bool {
-        match self {
-            Handlers::Inbound(table) => table.stop(grace),
-            Handlers::Outbound(table) => table.stop(grace),
-        }
-    }
-}
-
 impl Crew {
     pub(super) fn new(queue: WorkQueue, files: Files) -> Crew {
         Crew {
@@ -141,6 +108,7 @@ impl Crew {
             running: BTreeMap::new(),
             wanted: Wanted::default(),
             ending: Vec::new(),
+            roster: Latest::new(Arc::default()),
             dispatch: Dispatch::default(),
             bound: Vec::new(),
             directory: Latest::new(files.directory),
@@ -187,6 +155,7 @@ impl Crew {
             Part::All | Part::Inbound | Part::Outbound => return Ok(false),
         }?;
         self.running.insert(part, member);
+        self.post();
         Ok(true)
     }
 
@@ -205,6 +174,7 @@ impl Crew {
                 }
             }
         }
+        self.post();
         started
     }
 
@@ -225,6 +195,12 @@ impl Crew {
     /// Stops one task, and its handlers; `None` when it is not running and should not, `Some(false)` when its sessions
     /// need longer than an operator waits.
     pub(super) fn stop(&mut self, part: Part) -> Option<bool> {
+        let ended = self.end(part);
+        self.post();
+        ended
+    }
+
+    fn end(&mut self, part: Part) -> Option<bool> {
         let task = part.task()?;
         if self.wanted.remove(part) {
             self.board.stop(task);
@@ -303,21 +279,31 @@ impl Crew {
         })
     }
 
-    /// The primary tasks, and what each is doing.
-    pub(super) fn primary_rows(&self) -> Vec<(Task, String)> {
-        let line = |task: Task| self.board.line(task).unwrap_or_else(|| STOPPED.to_owned());
-        Task::PRIMARY.iter().map(|task| (*task, line(*task))).collect()
+    /// The tasks, and what each is doing.
+    pub(super) fn task_rows(&self) -> Vec<(Task, String)> {
+        roster::task_rows(&self.board)
     }
 
     /// The handlers that have been started.
     pub(super) fn handler_rows(&self) -> Vec<HandlerRow> {
-        let running = self.running.values().filter_map(Member::handlers);
-        let still_ending = self
-            .ending
-            .iter()
-            .filter(|ending| is_ending(ending))
-            .map(|(handlers, _)| handlers);
-        running.chain(still_ending).flat_map(Handlers::rows).collect()
+        self.roster.take().handler_rows()
+    }
+
+    /// Who works, whenever somebody wants to know.
+    pub(super) fn staff(&self) -> impl Fn() -> Staff + Send + Sync + use<> {
+        let (roster, board) = (self.roster.clone(), self.board.clone());
+        move || roster.take().staff(&board)
+    }
+
+    /// Says who works from now on.
+    fn post(&self) {
+        let handlers = self.running.values().filter_map(Member::handlers);
+        self.roster.replace(Arc::new(Roster {
+            running: self.running.keys().filter_map(|part| part.task()).collect(),
+            wanted: self.wanted.parts().filter_map(Part::task).collect(),
+            handlers: handlers.cloned().collect(),
+            ending: self.ending.clone(),
+        }));
     }
 
     fn start_omsgcnv(&self, config: &Config) -> Result<Member<Handlers>, StartError> {

@@ -1,11 +1,13 @@
 //! How the add-in task obeys: each command of the console, and its answer.
 
 use std::error::Error;
-use std::path::Path;
+use std::fmt::Display;
+use std::sync::Arc;
 
-use super::crew::STOPPED;
 use super::files::Files;
+use super::roster::STOPPED;
 use super::{Addin, StartError};
+use crate::config::Config;
 use crate::config::exit::Exit;
 use crate::console::command::{Command, Part, What};
 use crate::console::hop;
@@ -15,7 +17,7 @@ use crate::console::trace;
 use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Pace;
-use crate::log_book;
+use crate::log_book::{self, Destination};
 use crate::tasks::Task;
 use crate::transfer;
 use crate::work_queue::id::MessageId;
@@ -140,7 +142,7 @@ impl Addin {
     fn show(&self, what: What, limit: usize, request: &Request) -> Option<Result<Screen, QueueError>> {
         let now = self.queue.now();
         Some(Ok(match what {
-            What::Tasks => screen::tasks(&self.crew.primary_rows(), &self.crew.handler_rows()),
+            What::Tasks => screen::tasks(&self.crew.task_rows(), &self.crew.handler_rows()),
             What::Config => {
                 let row =
                     |s: &crate::config::Setting| (s.name.to_owned(), s.value.clone(), s.origin.to_string());
@@ -188,7 +190,7 @@ impl Addin {
             Some(state) => self.crew.pace(state.row.hop, name, &rates),
             None => Pace::untouched(rates.of(&NextHop::from_name(name))),
         };
-        let mut doing = self.crew.primary_rows().into_iter();
+        let mut doing = self.crew.task_rows().into_iter();
         let is_stopped = doing.any(|(task, doing)| task == Task::OutboundController && doing == STOPPED);
         let handlers = self.crew.handler_rows();
         let is_outbound = |task| matches!(task, Task::OutboundHandler(_));
@@ -223,7 +225,7 @@ impl Addin {
 
     /// Says what a message waits for.
     fn why(&self, id: MessageId, request: &Request) {
-        let doing = self.crew.primary_rows();
+        let doing = self.crew.task_rows();
         let stopped = doing.into_iter().filter(|(_, doing)| doing == STOPPED);
         let around = Surroundings {
             stopped: stopped.map(|(task, _)| task).collect(),
@@ -359,13 +361,13 @@ impl Addin {
                 };
             }
         };
-        let reopen = |log_file: Option<&Path>| {
-            if let Err(error) = log_book::reopen(log_file) {
+        let reopen = |config: &Config| {
+            if let Err(error) = log_book::reopen(Destination::of(config)) {
                 log::warn!("the log file could not be opened again: {error}");
             }
         };
         if fresh.config == self.invocation.config {
-            reopen(fresh.config.log_file.as_deref());
+            reopen(&fresh.config);
             self.crew.take_files(files);
             let text = "the configuration has not changed; the files that it names have been read again\n";
             return done(text.to_owned());
@@ -377,19 +379,28 @@ impl Addin {
                 text: text.to_owned(),
             };
         }
-        if let Err(error) = self.crew.try_listen(&fresh.config) {
-            let text = format!("{error}; the configuration stays as it was\n");
-            return Answer {
-                status: Exit::TryLater.status(),
-                text,
-            };
-        }
-        reopen(fresh.config.log_file.as_deref());
+        let could_listen = self.crew.try_listen(&fresh.config);
+        let socket = match could_listen.and_then(|()| self.onlookers.try_listen(&fresh.config)) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let text = format!("{error}; the configuration stays as it was\n");
+                return Answer {
+                    status: Exit::TryLater.status(),
+                    text,
+                };
+            }
+        };
+        reopen(&fresh.config);
         log_book::set_level(fresh.config.log_level);
         self.invocation = fresh;
         self.crew.take_files(files);
+        self.maildrop.replace(Arc::new((&self.invocation.config).into()));
         let mut text = "the configuration has been read again\n".to_owned();
         let mut status = Exit::Done.status();
+        if let Err(error) = self.onlookers.follow(&self.invocation.config, socket) {
+            status = Exit::TryLater.status();
+            text.push_str(&not_started(Task::Http, &error));
+        }
         for member in Part::All.members() {
             if self.crew.stop(*member).is_none() {
                 continue;
@@ -409,7 +420,7 @@ fn done_if(matched: bool) -> Exit {
 }
 
 /// The answer about a task that could not be started.
-fn not_started(part: Part, error: &StartError) -> String {
+fn not_started(part: impl Display, error: &StartError) -> String {
     format!("{part} could not be started: {error}; it is tried again until it can\n")
 }
 

@@ -34,6 +34,11 @@ impl Wanted {
         self.parts.remove(&part).is_some()
     }
 
+    /// All of them.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+        self.parts.keys().copied()
+    }
+
     /// Until the next trial; `None` where nothing is to be tried.
     pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
         let tried = self.tried.filter(|_| !self.parts.is_empty())?;

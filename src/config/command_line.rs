@@ -17,10 +17,10 @@ use crate::accounts::passwd;
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
 use crate::dry_run::{route, session};
-use crate::sink;
 use crate::smtp::path::{PathError, ReversePath};
 use crate::transfer::{export, import};
 use crate::work_queue::id::MessageId;
+use crate::{sendmail, sink};
 
 /// What a command line asks for.
 pub(super) struct Asked {
@@ -127,6 +127,16 @@ impl Asked {
         }
         if known.name == "queue" {
             return self.queue(rest);
+        }
+        if sendmail::NAMES.contains(&known.name) {
+            // So do these, which others have drawn up.
+            return match sendmail::options::parse(known.name, rest) {
+                Ok(asked) => {
+                    self.file = self.file.take().or_else(|| asked.config.clone());
+                    self.command = Command::Sendmail(Box::new(asked));
+                }
+                Err(wrong) => self.wrong("", format!("{}: {wrong}", known.name)),
+            };
         }
         let mut options = Options::new();
         options.optflagmulti("h", "help", "");

@@ -42,6 +42,18 @@ pub(super) fn contradictions(config: &Config, decisions: &Decisions, problems: &
             wrong(option, "expected tls-cert, tls-key and accounts beside it".into());
         }
     }
+    let listeners = [
+        &config.listen,
+        &config.listen_submission,
+        &config.listen_submissions,
+    ];
+    let is_taken = |http: &SocketAddr| http.port() != 0 && listeners.into_iter().any(|of| of.contains(http));
+    if let Some(http) = config.http.filter(is_taken) {
+        wrong(
+            "http",
+            format!("\"{http}\": expected an address that is not listened at for mail"),
+        );
+    }
     if config.syslog && config.log_file.is_some() {
         wrong("syslog", "expected no log-file beside it".into());
     }

@@ -100,6 +100,7 @@ impl Config {
             aliases: None,
             any_sender: false,
             syslog: false,
+            log_json: false,
             daemon: false,
             user: None,
             group: None,

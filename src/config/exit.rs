@@ -11,14 +11,20 @@ pub enum Exit {
     Refused,
     /// The command line is wrong (`EX_USAGE`).
     Usage,
-    /// The work queue is not in order (`EX_DATAERR`).
+    /// The work queue is not in order, or a message not one that can be sent (`EX_DATAERR`).
     Damaged,
     /// There is no work queue (`EX_NOINPUT`).
     NoInput,
+    /// An address of ours is nobody's (`EX_NOUSER`).
+    NoUser,
     /// No MTA is running on this spool (`EX_UNAVAILABLE`).
     NotRunning,
+    /// Standard input could not be read, or standard output not written (`EX_IOERR`).
+    Unreadable,
     /// Try later (`EX_TEMPFAIL`).
     TryLater,
+    /// That is not for this user (`EX_NOPERM`).
+    NotAllowed,
     /// The configuration file is wrong (`EX_CONFIG`).
     Configuration,
 }
@@ -33,8 +39,11 @@ impl Exit {
             Exit::Usage => 64,
             Exit::Damaged => 65,
             Exit::NoInput => 66,
+            Exit::NoUser => 67,
             Exit::NotRunning => 69,
+            Exit::Unreadable => 74,
             Exit::TryLater => 75,
+            Exit::NotAllowed => 77,
             Exit::Configuration => 78,
         }
     }

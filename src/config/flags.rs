@@ -539,24 +539,32 @@ pub static SECTIONS: &[Section] = &[
                 "FILE",
                 Nothing("none"),
                 Kind::File(|c| &mut c.log_file),
-                "The file that the log is appended to. Without it the log goes to standard error.",
+                "The file that the log is appended to. Without it the log goes to standard error. After it has been \
+                 moved away it is made anew: at once on SIGUSR1 or refresh, else within a second.",
             ),
             Opt::new(
                 "syslog",
                 "",
                 Is(&["off"]),
                 Kind::Switch(|c| &mut c.syslog),
-                "Log to the system's log in place of a file.",
-            )
-            .later(),
+                "Log to the system's log, with the facility mail, in place of a file or standard error. While its daemon \
+                 is away, lines wait for it, as long as there is room.",
+            ),
+            Opt::new(
+                "log-json",
+                "",
+                Is(&["off"]),
+                Kind::Switch(|c| &mut c.log_json),
+                "Write each line of the log as a JSON object, for programs that read it.",
+            ),
             Opt::new(
                 "http",
                 "ADDR:PORT",
                 Nothing("none"),
                 Kind::Listener(|c| &mut c.http),
-                "Where metrics and the status page are served.",
-            )
-            .later(),
+                "Where metrics for Prometheus, /healthz and a status page are served, to everybody who can connect there. \
+                 Port 0 takes a free one.",
+            ),
         ],
     },
     Section {
@@ -716,9 +724,25 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
         "Read an SMTP dialogue from standard input and answer it as this configuration would, to a client at ADDR; \
          nothing is queued.",
     ),
-    later("sendmail", "ARGS", false, "Submit a message, as sendmail does."),
-    later("mailq", "", false, "Show the queue, as sendmail does."),
-    later("newaliases", "", false, "Do nothing: aliases need no database."),
+    now(
+        "sendmail",
+        "ARGS",
+        false,
+        "Take a message from standard input, as sendmail does, whether the MTA runs or not; also when started under the \
+         name sendmail. smtpmta-sendmail(8) tells how.",
+    ),
+    now(
+        "mailq",
+        "[-C FILE]",
+        false,
+        "Show what is in the work queues as sendmail does; also when started under the name mailq.",
+    ),
+    now(
+        "newaliases",
+        "[-C FILE]",
+        false,
+        "Check the aliases file, and let the running MTA read it again; also when started under the name newaliases.",
+    ),
     later("doctor", "", false, "Look for what keeps mail from flowing."),
 ];
 
@@ -738,6 +762,14 @@ static QUEUE_VERBS: [(&str, bool); 12] = [
     ("import", true),
 ];
 
+/// The verbs that can follow `queue` now.
+pub fn queue_verbs() -> impl Iterator<Item = &'static str> {
+    QUEUE_VERBS
+        .iter()
+        .filter(|(_, available)| *available)
+        .map(|(verb, _)| *verb)
+}
+
 /// Whether `queue` can be used with this verb now.
 #[must_use]
 pub fn has_queue_verb(verb: &str) -> bool {
@@ -747,9 +779,7 @@ pub fn has_queue_verb(verb: &str) -> bool {
 /// Why a word behind `queue`, or none, is no verb that can be used.
 #[must_use]
 pub fn queue_verb_refused(verb: Option<&str>) -> String {
-    let there = QUEUE_VERBS.iter().filter(|(_, available)| *available);
-    let there: Vec<&str> = there.map(|(verb, _)| *verb).collect();
-    let there = there.join(", ");
+    let there = queue_verbs().collect::<Vec<_>>().join(", ");
     match verb {
         None => format!("queue: expected a verb behind it: {there}"),
         Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {

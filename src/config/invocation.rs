@@ -13,9 +13,8 @@ use super::{Config, ConfigError, Origin, command_line, file, flags};
 use crate::accounts::scheme::Scheme;
 use crate::console::letter::Part;
 use crate::dry_run;
-use crate::sink;
-use crate::transfer;
 use crate::work_queue::id::MessageId;
+use crate::{sendmail, sink, transfer};
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -103,6 +102,8 @@ pub enum Command {
     Backup(PathBuf),
     /// `sink`: receive mail for tests and trials.
     Sink(sink::options::Asked),
+    /// `sendmail`, `mailq` and `newaliases`.
+    Sendmail(Box<sendmail::options::Asked>),
     /// `passwd`: ask for a password and print it as the accounts file wants it.
     Passwd {
         /// `--scheme`.
@@ -507,7 +508,6 @@ mod tests {
             [
                 "smtpmta: --http: \"nowhere\": expected an IP address and a port, such as 127.0.0.1:2525 or \
                  [::]:25, or none",
-                "smtpmta: --http: not available in this version",
                 "smtpmta: --daemon: not available in this version",
                 "smtpmta: --user: not available in this version",
             ]
@@ -703,8 +703,8 @@ mod tests {
                 "queue show: expected the ID of one message, and --body or --raw if more of it is wanted",
             ),
             (
-                &["sendmail", "-t"],
-                "sendmail: this command is not available in this version",
+                &["doctor"],
+                "doctor: this command is not available in this version",
             ),
             (
                 &["show"],
@@ -740,6 +740,11 @@ mod tests {
                 &["passwd", "\"a:b\"@a.example"],
                 "passwd: \"\\\"a:b\\\"@a.example\": expected an address without a colon, and without # in front",
             ),
+            (
+                &["sendmail", "-N", "always", "x"],
+                "sendmail: -N: \"always\": expected never, or some of success, failure and delay",
+            ),
+            (&["mailq", "-C"], "mailq: -C: expected a value behind it"),
             (
                 &["verify", "a", "b"],
                 "verify: \"b\": expected one folder at most",

@@ -113,15 +113,17 @@ pub struct Config {
     pub aliases: Option<PathBuf>,
     /// `--any-sender`.
     pub any_sender: bool,
-    /// `--syslog`: comes later, `false`.
+    /// `--syslog`: never with `log_file`.
     pub syslog: bool,
+    /// `--log-json`.
+    pub log_json: bool,
     /// `--daemon`: comes later, `false`.
     pub daemon: bool,
     /// `--user`: comes later, `None`.
     pub user: Option<String>,
     /// `--group`: comes later, `None`.
     pub group: Option<String>,
-    /// `--http`: comes later, `None`.
+    /// `--http`: where those look on who want to.
     pub http: Option<SocketAddr>,
 }
 

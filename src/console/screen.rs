@@ -12,7 +12,8 @@ use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{
-    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListRow, Listing, Moved, Order, Preview, QueueRow,
+    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListId, ListRow, Listing, Moved, Order, Preview,
+    QueueRow,
 };
 
 /// An answer as text, and as JSON for programs.
@@ -34,6 +35,12 @@ pub fn said_by(task: Task, what: &str) -> String {
 #[must_use]
 pub fn listening_on(port: &str) -> String {
     format!("Listening on SMTP port {port}")
+}
+
+/// Where the status page is.
+#[must_use]
+pub fn looked_at_on(port: &str) -> String {
+    format!("Listening on HTTP port {port}")
 }
 
 /// What isesctl does while all its handlers are busy.
@@ -72,6 +79,28 @@ pub fn addin_says(what: &str) -> String {
     said_by(Task::Addin, what)
 }
 
+/// A list is through; so many of its recipients have been sent their message.
+#[must_use]
+pub fn list_sent(handler: usize, list: ListId, next_hop: &str, sent: usize, recipients: usize) -> String {
+    let task = Task::OutboundHandler(handler);
+    said_by(
+        task,
+        &format!("List {list} for {next_hop}: {sent} of {recipients} recipients sent"),
+    )
+}
+
+/// What was not shown, since it was too much to be read.
+#[must_use]
+pub fn not_shown(lines: u64) -> String {
+    said_by(Task::OutboundController, &format!("{lines} lists more"))
+}
+
+/// What end of input means to the console.
+#[must_use]
+pub fn goes_on() -> String {
+    addin_says("goes on; quit stops it")
+}
+
 /// `show version`.
 #[must_use]
 pub fn version() -> Screen {
@@ -92,11 +121,7 @@ pub fn tasks(primary: &[(Task, String)], handlers: &[HandlerRow]) -> Screen {
         json.push(json!({ "task": task.to_string(), "doing": doing }));
     }
     for row in handlers {
-        let doing = match (row.busy, row.doing.as_str()) {
-            (false, _) => "Idle",
-            (true, "") => "Busy",
-            (true, doing) => doing,
-        };
+        let doing = handler_does(row);
         let since = row.since.as_secs();
         let _ = writeln!(text, "SMTPMTA {} {doing} (for {since}s)", row.task);
         json.push(json!({ "task": row.task.to_string(), "doing": doing, "seconds": since }));
@@ -104,6 +129,15 @@ pub fn tasks(primary: &[(Task, String)], handlers: &[HandlerRow]) -> Screen {
     Screen {
         text,
         json: Value::Array(json),
+    }
+}
+
+/// What a handler is doing.
+pub(crate) fn handler_does(row: &HandlerRow) -> &str {
+    match (row.busy, row.doing.as_str()) {
+        (false, _) => "Idle",
+        (true, "") => "Busy",
+        (true, doing) => doing,
     }
 }
 
@@ -181,7 +215,7 @@ pub fn queue(rows: &[QueueRow], hops: usize, now: Stamp) -> Screen {
 }
 
 /// How the mail for a next hop stands, in a word or two.
-fn state(row: &QueueRow, now: Stamp) -> &'static str {
+pub(crate) fn state(row: &QueueRow, now: Stamp) -> &'static str {
     match row.next_attempt {
         _ if row.locked > 0 => "sending",
         _ if row.failures > 0 => "backs off",
@@ -530,12 +564,12 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// How long ago, in the largest unit that fits.
-fn age(now: Stamp, then: Stamp) -> String {
+pub(crate) fn age(now: Stamp, then: Stamp) -> String {
     span(now.since(then).as_secs())
 }
 
 /// How long until then; a dash where there is nothing to wait for.
-pub(super) fn until(now: Stamp, then: Option<Stamp>) -> String {
+pub(crate) fn until(now: Stamp, then: Option<Stamp>) -> String {
     match then {
         None => "-".to_owned(),
         Some(then) if then <= now => "now".to_owned(),
@@ -543,7 +577,7 @@ pub(super) fn until(now: Stamp, then: Option<Stamp>) -> String {
     }
 }
 
-fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),

@@ -1,11 +1,10 @@
-//! The console's ear: takes commands from `control.sock` in the spool, and from the terminal where there is
-//! one, and hands them to the add-in task.
+//! The console's ear: takes commands from `control.sock` in the spool, and hands them to the add-in task.
 //!
 //! A request is one line of words, quoted as in a shell where they need it, `--json` first if the answer shall be JSON, then perhaps `--by=NAME`, who asks; the
 //! answer is a line with the exit status, then text up to the end. Never obeys anything itself.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::config::exit::Exit;
 
@@ -156,9 +154,27 @@ pub fn listen(spool: &Path, to_addin: Sender<Request>) -> io::Result<()> {
 }
 
 fn serve(stream: &UnixStream, to_addin: &Sender<Request>) {
+    if !may_ask(stream) {
+        return;
+    }
     if let Err(error) = answer(stream, to_addin) {
         log::debug!("console: {error}");
     }
+}
+
+/// Whether whoever has connected is the owner of the spool, or root: the socket was everybody's for a moment when it was
+/// made.
+#[cfg(target_os = "linux")]
+fn may_ask(stream: &UnixStream) -> bool {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+    let ours = rustix::process::geteuid().as_raw();
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| [0, ours].contains(&peer.uid()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_ask(_: &UnixStream) -> bool {
+    true
 }
 
 fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
@@ -204,7 +220,7 @@ pub(super) fn too_long() -> Answer {
     }
 }
 
-fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool, by: String) -> Answer {
+pub(super) fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool, by: String) -> Answer {
     let (answer, answered) = bounded(1);
     let asked = to_addin.send(Request {
         words,
@@ -219,30 +235,4 @@ fn ask(to_addin: &Sender<Request>, words: Vec<String>, json: bool, by: String) -
             status: 75,
             text: "the MTA is stopping\n".to_owned(),
         })
-}
-
-/// Reads commands from the terminal, if standard input is one; shows the answers with `say`.
-///
-/// # Errors
-/// When the thread can not be started.
-pub fn read_terminal(to_addin: Sender<Request>, say: fn(&str)) -> io::Result<()> {
-    if !io::stdin().is_terminal() {
-        return Ok(());
-    }
-    std::thread::Builder::new()
-        .name("terminal".to_owned())
-        .spawn(move || {
-            // In the background a read would stop the whole process, unless this signal is blocked: then it fails.
-            if let Err(error) = SigSet::from_iter([Signal::SIGTTIN]).thread_block() {
-                return log::warn!("the terminal is not read: {error}");
-            }
-            for line in io::stdin().lock().lines().map_while(Result::ok) {
-                let words = words_in(&line);
-                if !words.is_empty() {
-                    // One by one: what is said is a line, and a line end in it would be shown as such.
-                    ask(&to_addin, words, false, user()).text.lines().for_each(say);
-                }
-            }
-        })?;
-    Ok(())
 }

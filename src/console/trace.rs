@@ -61,7 +61,7 @@ pub(super) fn known(trace: &Trace, now: Stamp) -> String {
 }
 
 /// Who brought it, and how.
-fn brought(trace: &Trace) -> String {
+pub(crate) fn brought(trace: &Trace) -> String {
     let mut told = format!("{} {}", trace.protocol, trace.client);
     if !trace.helo.is_empty() {
         let _ = write!(told, " ({})", trace.helo);
@@ -75,7 +75,7 @@ fn brought(trace: &Trace) -> String {
 }
 
 /// How a recipient stands, in a few words.
-fn stands(recipient: &Whereabouts, now: Stamp) -> String {
+pub(crate) fn stands(recipient: &Whereabouts, now: Stamp) -> String {
     let mut told = recipient.state.to_string();
     if recipient.state.known().is_some_and(State::is_end) {
         return told;
@@ -103,7 +103,7 @@ pub(super) fn due(recipient: &Whereabouts) -> Option<Stamp> {
     Some(recipient.next_attempt.max(probe.unwrap_or_default()))
 }
 
-fn happened(trace: &Trace, event: &Event) -> String {
+pub(crate) fn happened(trace: &Trace, event: &Event) -> String {
     let path = event.n.and_then(|n| {
         let of = trace.recipients.iter().find(|recipient| recipient.n == n);
         of.map(|recipient| format!("<{}> ", recipient.path))

@@ -307,6 +307,8 @@ impl InboundConversion {
         match delivered {
             Ok(place) => {
                 log::info!("id={} to=<{address}> delivered {}", message.id, place.display());
+                let age = self.queue.age(message.id);
+                self.queue.metrics().local_delivery.add_time(age);
                 Delivery::Delivered(place.display().to_string())
             }
             Err(text) => {

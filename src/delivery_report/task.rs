@@ -216,7 +216,7 @@ impl DeliveryReport {
             },
         };
         let content = Content::from_bytes(report.content().octets);
-        log::info!("id={id} report about id={} to=<{sender}>", due.id);
+        log::info!("id={id} about={} to=<{sender}> report made", due.id);
         Telling::Report(Box::new(Arrival {
             client: Task::DeliveryReport.to_string(),
             // Then the report names its recipient in UTF-8, in the envelope and in To.

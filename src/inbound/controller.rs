@@ -205,7 +205,7 @@ impl InboundController {
         let address = client.ip().to_canonical();
         let Some(seat) = seats.take(address, self.sessions_per_client) else {
             log::info!(
-                "{address} has {} sessions already and was turned away",
+                "client={address} sessions={} turned away: it may have no more at once",
                 self.sessions_per_client
             );
             turn_away(stream, front, &replies::too_many_sessions(&self.hostname));

@@ -4,6 +4,7 @@
 //! The loop is dull: it decides nothing but how long to wait.
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,15 +77,15 @@ impl InboundHandler {
         let address = caller.client.ip().to_canonical();
         desk.at("");
         desk.write(format!("Session with {address}"));
-        log::debug!("session with {address} begins");
+        log::debug!("client={address} session begins");
         let mut dialogue = Dialogue::new(self, *caller, desk);
         let socket = dialogue.wire.stream().as_raw_fd();
         // Taken back before the dialogue closes it, whatever happens: the table must not shut down a descriptor that
         // is somebody else's by then.
         let _lent = desk.lend(socket);
         match dialogue.run(socket) {
-            Ok(()) => log::debug!("session with {address} ends"),
-            Err(error) => log::debug!("session with {address} broke off: {error}"),
+            Ok(()) => log::debug!("client={address} session ends"),
+            Err(error) => log::debug!("client={address} session broke off: {error}"),
         }
     }
 }
@@ -217,7 +218,7 @@ impl<'d> Dialogue<'d> {
         let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         let said = recv(socket, &mut early, peek).unwrap_or(0);
         if said > 0 {
-            log::info!("{} speaks before the greeting", self.client.address);
+            log::info!("client={} speaks before the greeting", self.client.address);
         }
         self.give(Input::Connected(&early[..said]))?;
         self.is_interrupted = self.is_closed();
@@ -381,7 +382,7 @@ impl<'d> Dialogue<'d> {
 
     fn flush(&mut self) -> io::Result<()> {
         if !self.out.is_empty() {
-            log::trace!("S: {}", String::from_utf8_lossy(&self.out).trim_end());
+            trace_replies(self.client.address, &self.out);
             let written = self.wire.write_at_once(&self.out)?;
             if written < self.out.len() {
                 // A client that does not read keeps a place as well as one that says nothing.
@@ -444,7 +445,7 @@ impl<'d> Dialogue<'d> {
         match result {
             Ok(facts) => {
                 log::debug!(
-                    "{} speaks {} {}",
+                    "client={} tls=\"{} {}\" TLS begins",
                     self.client.address,
                     facts.version,
                     facts.cipher
@@ -460,7 +461,7 @@ impl<'d> Dialogue<'d> {
                     .is_ok()
             }
             Err(error) => {
-                log::info!("{} could not begin TLS: {error}", self.client.address);
+                log::info!("client={} could not begin TLS: {error}", self.client.address);
                 false
             }
         }
@@ -473,7 +474,7 @@ impl<'d> Dialogue<'d> {
             return Ok(());
         };
         if let Input::Line { line, .. } = input {
-            trace(line, session.hears_secrets());
+            trace(self.client.address, line, session.hears_secrets());
         }
         let mut moved = session.advance(input);
         self.session = Some(moved.0);
@@ -518,9 +519,15 @@ impl<'d> Dialogue<'d> {
             }
             Step::Discard => self.incoming = None,
             Step::Store(envelope) => {
-                let stored = self.store(*envelope);
-                self.acknowledges |= stored.is_ok();
+                let (ended, stored) = (self.late_since, self.store(*envelope));
+                let is_stored = stored.is_ok();
+                self.acknowledges |= is_stored;
                 self.give(Input::Stored(stored))?;
+                if is_stored {
+                    // From when the last octet had come until its answer was given: both have been read already.
+                    let took = self.late_since.saturating_duration_since(ended);
+                    self.handler.queue.metrics().acceptance.add_time(took);
+                }
             }
             Step::StartTls => self.wants_tls = true,
             Step::Check(check) => self.check(*check)?,
@@ -542,8 +549,10 @@ impl<'d> Dialogue<'d> {
         let progress = check.run();
         let client = self.client.address;
         match &progress {
-            Progress::Done(_) | Progress::Challenge(..) => log::info!("login of {name:?} from {client}"),
-            _ => log::warn!("login of {name:?} from {client} failed"),
+            Progress::Done(_) | Progress::Challenge(..) => {
+                log::info!("client={client} user={name:?} logs in")
+            }
+            _ => log::warn!("client={client} user={name:?} login failed"),
         }
         self.give(Input::Checked(Box::new(progress)))
     }
@@ -613,11 +622,13 @@ impl<'d> Dialogue<'d> {
         });
         match stored {
             Ok(size) => {
-                log::info!("id={id} from=<{from}> to={recipients} size={size} client={client} stored");
+                log::info!(
+                    "id={id} from=<{from}> recipients={recipients} size={size} client={client} stored"
+                );
                 Ok(id)
             }
             Err(error) => {
-                log::error!("id={id} from=<{from}> not stored: {error}");
+                log::error!("id={id} from=<{from}> client={client} not stored: {error}");
                 Err(refusal(&error))
             }
         }
@@ -654,18 +665,19 @@ pub(super) fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
 
 /// Tells the log what the client said, at the level at which it wants to know.
 #[inline(never)]
-fn trace(line: &[u8], is_secret: bool) {
-    log::trace!("C: {}", told(line, is_secret));
+fn trace(client: IpAddr, line: &[u8], is_secret: bool) {
+    log::trace!("client={client} C: {}", command::told(line, is_secret));
 }
 
-/// A line as the log may tell it. Nothing of an authentication, and nothing that is no command: a password may have
-/// got there by mistake.
-fn told(line: &[u8], is_secret: bool) -> String {
-    match command::find(line) {
-        Ok((verb, _)) if !is_secret && verb.name != "AUTH" => {
-            String::from_utf8_lossy(line).escape_debug().to_string()
-        }
-        Ok((verb, _)) if !is_secret => format!("{} …", verb.name),
-        _ => format!("({} octets)", line.len()),
+/// Tells the log what we say, at the level at which it wants to know: a line for each. What we ask in the course of a login
+/// belongs to that.
+#[inline(never)]
+fn trace_replies(client: IpAddr, replies: &[u8]) {
+    if !log::log_enabled!(log::Level::Trace) {
+        return;
+    }
+    for line in String::from_utf8_lossy(replies).lines() {
+        let line = if line.starts_with("334") { "334 …" } else { line };
+        log::trace!("client={client} S: {line}");
     }
 }

@@ -1,103 +1,27 @@
 //! A scribe: the one thread that writes lines to a descriptor, in batches, behind a bounded channel.
 //!
-//! Handing it a line never waits. Only the scribe itself is held up by a pipe that nobody reads.
+//! Handing it a line never waits. Only the scribe itself is held up by a pipe that nobody reads. What nobody is there to
+//! take, as the system's log while its daemon is started anew, waits for it as long as there is room.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::clock::Stamp;
+pub use super::sink::{Form, Line, Printer, Sink};
+use super::syslog::PAUSE;
 
 /// How many lines may wait: with `record::LONGEST` never more than 16 MiB, usually half of one.
 const ROOM: usize = 4096;
 /// How many octets are written at once, when so many wait.
 const BATCH: usize = 64 * 1024;
 
-/// A line that is to be written.
-#[derive(Debug)]
-pub struct Line {
-    /// The moment that stands before it; `None` for none.
-    pub at: Option<Stamp>,
-    /// The text with its line end.
-    pub text: String,
-}
-
-impl Line {
-    fn append_to(&self, text: &mut String) {
-        if let Some(at) = self.at {
-            text.push_str(&at.to_log());
-            text.push(' ');
-        }
-        text.push_str(&self.text);
-    }
-}
-
 /// What is said in place of so many lost lines.
 pub type Apology = fn(u64) -> Line;
-
-/// Where lines go.
-#[derive(Debug)]
-pub struct Sink(File);
-
-impl Sink {
-    /// A file that was opened for appending, or any other descriptor.
-    #[must_use]
-    pub fn new(file: File) -> Sink {
-        Sink(file)
-    }
-
-    /// Standard output, without the buffer and the lock that the standard library puts before it.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn standard_output() -> io::Result<Sink> {
-        Sink::copy(&io::stdout())
-    }
-
-    /// Standard error.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn standard_error() -> io::Result<Sink> {
-        Sink::copy(&io::stderr())
-    }
-
-    fn copy(of: &impl AsFd) -> io::Result<Sink> {
-        let copy: OwnedFd = of.as_fd().try_clone_to_owned()?;
-        Ok(Sink(File::from(copy)))
-    }
-
-    /// Writes all of it. A descriptor that somebody else made non-blocking is waited for.
-    fn put(&mut self, text: &[u8]) -> Result<(), Stuck> {
-        let mut count = 0;
-        while count < text.len() {
-            match self.0.write(&text[count..]) {
-                Ok(0) => return Err(Stuck { count }),
-                Ok(more) => count += more,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let writable = PollFd::new(self.0.as_fd(), PollFlags::POLLOUT);
-                    let _ = poll(&mut [writable], PollTimeout::from(1000_u16));
-                }
-                Err(_) => return Err(Stuck { count }),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The sink took so many octets and no more. Why does not matter: there is nowhere to say it.
-struct Stuck {
-    count: usize,
-}
 
 enum Order {
     Write(Line),
@@ -120,6 +44,8 @@ struct Shared {
     lost: AtomicU64,
     /// Where to go on.
     next: Mutex<Option<Sink>>,
+    /// The run ends: who is away now is not waited for.
+    closing: AtomicBool,
 }
 
 impl Scribe {
@@ -136,9 +62,10 @@ impl Scribe {
             apology,
             pause,
             shared: Arc::clone(&shared),
-            batch: String::new(),
-            lines: 0,
-            torn: false,
+            batch: Vec::new(),
+            size: 0,
+            is_away: false,
+            flushes: Vec::new(),
         };
         Builder::new()
             .name(name.to_owned())
@@ -165,6 +92,12 @@ impl Scribe {
         let (done, told) = bounded(1);
         self.orders.send_deadline(Order::Flush(done), until).is_ok() && told.recv_deadline(until).is_ok()
     }
+
+    /// The same, at the end of the run: what nobody takes now goes to standard error.
+    pub fn close(&self, until: Instant) -> bool {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.flush(until)
+    }
 }
 
 /// What the thread has before it.
@@ -173,22 +106,25 @@ struct Desk {
     apology: Apology,
     pause: Duration,
     shared: Arc<Shared>,
-    batch: String,
-    lines: u64,
-    /// Whether the last write broke off within a line.
-    torn: bool,
+    batch: Vec<Line>,
+    /// Octets in the batch.
+    size: usize,
+    /// Nobody takes the batch now.
+    is_away: bool,
+    /// Who waits until it has been taken.
+    flushes: Vec<Sender<()>>,
 }
 
 impl Desk {
     fn work(mut self, inbox: &Receiver<Order>) {
-        while let Ok(order) = inbox.recv() {
+        while let Some(order) = self.next(inbox) {
             let is_line = matches!(order, Order::Write(_));
             self.take(order);
-            if is_line {
+            if is_line && !self.is_away {
                 std::thread::park_timeout(self.pause);
             }
             // Whatever came meanwhile, and while the last batch went out, goes into this one.
-            while self.batch.len() < BATCH
+            while self.has_room()
                 && let Ok(order) = inbox.try_recv()
             {
                 self.take(order);
@@ -197,63 +133,95 @@ impl Desk {
         }
     }
 
+    /// The next order; `None` when there will be none. While nobody takes what is here, it is tried again now and then.
+    fn next(&mut self, inbox: &Receiver<Order>) -> Option<Order> {
+        while self.is_away {
+            if self.has_room() {
+                match inbox.recv_timeout(PAUSE) {
+                    Ok(order) => return Some(order),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                }
+            } else {
+                std::thread::park_timeout(PAUSE);
+            }
+            self.put();
+        }
+        inbox.recv().ok()
+    }
+
+    fn has_room(&self) -> bool {
+        self.size < BATCH
+    }
+
     fn take(&mut self, order: Order) {
         match order {
             Order::Write(line) => {
-                line.append_to(&mut self.batch);
-                self.lines += 1;
+                self.size += line.text.len();
+                self.batch.push(line);
             }
             Order::Flush(done) => {
+                self.flushes.push(done);
                 self.put();
-                let _ = done.try_send(());
             }
             Order::Turn => self.put(),
         }
     }
 
-    /// Writes the batch, behind a word about lines that were lost before it. What the sink does not take is
-    /// lost as well: to keep it would only delay the same for the lines behind it.
+    /// Writes the batch. At the end of the run standard error takes what nobody else does.
     fn put(&mut self) {
+        self.hand_over();
+        if self.is_away
+            && self.shared.closing.load(Ordering::Relaxed)
+            && let Ok(sink) = Sink::standard_error()
+        {
+            self.sink = sink.in_form(self.sink.form());
+            self.hand_over();
+        }
+        if !self.is_away {
+            for done in self.flushes.drain(..) {
+                let _ = done.try_send(());
+            }
+        }
+    }
+
+    /// Hands over the batch, behind a word about lines that were lost before it. What the sink breaks off at is lost as
+    /// well: to keep it would only delay the same for the lines behind it.
+    fn hand_over(&mut self) {
         if let Some(sink) = self.shared.next.lock().take() {
             self.sink = sink;
-            self.torn = false;
         }
         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
         if self.batch.is_empty() && lost == 0 {
+            self.is_away = false;
             return;
         }
-        let mut text = String::new();
-        if self.torn {
-            text.push('\n');
+        let apology = (lost > 0).then(|| (self.apology)(lost));
+        let taken = self.sink.put(apology.as_ref(), &self.batch);
+        self.is_away = taken.is_away;
+        let mut gone = if taken.told { 0 } else { lost };
+        if taken.is_away {
+            self.batch.drain(..taken.lines);
+            self.size = self.batch.iter().map(|line| line.text.len()).sum();
+        } else {
+            gone += self.batch.len().saturating_sub(taken.lines) as u64;
+            self.batch.clear();
+            self.size = 0;
         }
-        if lost > 0 {
-            (self.apology)(lost).append_to(&mut text);
-        }
-        let before = text.len();
-        text.push_str(&self.batch);
-        match self.sink.put(text.as_bytes()) {
-            Ok(()) => self.torn = false,
-            Err(Stuck { count }) => {
-                let gone = &text.as_bytes()[..count];
-                let told = if count < before { lost } else { 0 };
-                let whole = gone.iter().skip(before).filter(|octet| **octet == b'\n').count() as u64;
-                self.shared
-                    .lost
-                    .fetch_add(told + self.lines.saturating_sub(whole), Ordering::Relaxed);
-                self.torn = gone.last().map_or(self.torn, |octet| *octet != b'\n');
-            }
-        }
-        self.batch.clear();
-        self.lines = 0;
+        self.shared.lost.fetch_add(gone, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::fs::{self, File};
     use std::io::{BufRead, BufReader, Read, pipe};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
     use std::time::Duration;
+
+    use crate::clock::Stamp;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
@@ -371,6 +339,118 @@ mod tests {
         assert!(scribe.flush(soon()));
         assert_eq!(fs::read_to_string(&old).unwrap(), "before\n");
         assert_eq!(fs::read_to_string(&new).unwrap(), "after\n");
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_or_removed_is_opened_anew_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        let sink = Sink::followed(&path, Duration::ZERO).unwrap();
+        let scribe = Scribe::start("scribe", sink, apology, Duration::ZERO).unwrap();
+        let write = |text: &str| {
+            scribe.write(line(text));
+            assert!(scribe.flush(soon()));
+        };
+        write("one");
+        fs::rename(&path, &old).unwrap();
+        write("two");
+        // What logrotate does with `create`.
+        fs::rename(&path, &old).unwrap();
+        File::create(&path).unwrap();
+        write("three");
+        assert_eq!(fs::read_to_string(&old).unwrap(), "two\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+        // And with `copytruncate`.
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        write("four");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+        fs::remove_file(&path).unwrap();
+        write("five");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "five\n");
+    }
+
+    /// The next line that the system's log is told, behind the name of the program.
+    fn heard(daemon: &UnixDatagram) -> String {
+        let mut packet = [0; 8192];
+        daemon.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let length = daemon.recv(&mut packet).unwrap();
+        let packet = String::from_utf8_lossy(&packet[..length]).into_owned();
+        let (_, told) = packet.split_once("]: ").unwrap();
+        told.to_owned()
+    }
+
+    fn record(text: &str) -> Line {
+        Line {
+            at: Some(Stamp(1_700_000_000_123_456)),
+            text: format!("iseshlr0 INFO {text}\n"),
+        }
+    }
+
+    #[test]
+    fn the_daemon_of_the_systems_log_may_come_late_and_be_started_anew_and_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let scribe = Scribe::start("scribe", Sink::syslog(&path), apology, Duration::ZERO).unwrap();
+        scribe.write(record("before there is one"));
+        assert!(!scribe.flush(Instant::now() + Duration::from_millis(50)));
+        let mut daemon = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(heard(&daemon), "iseshlr0 before there is one");
+        scribe.write(record("now"));
+        assert_eq!(heard(&daemon), "iseshlr0 now");
+        // It ends and leaves its socket behind; or removes it, too.
+        for is_clean in [false, true] {
+            drop(daemon);
+            if is_clean {
+                fs::remove_file(&path).unwrap();
+            }
+            scribe.write(record("meanwhile"));
+            scribe.write(record("and then"));
+            assert!(!scribe.flush(Instant::now() + Duration::from_millis(50)));
+            let new = folder.path().join("new");
+            daemon = UnixDatagram::bind(&new).unwrap();
+            fs::rename(&new, &path).unwrap();
+            assert_eq!(heard(&daemon), "iseshlr0 meanwhile");
+            assert_eq!(heard(&daemon), "iseshlr0 and then");
+            assert!(scribe.flush(soon()));
+        }
+    }
+
+    #[test]
+    fn without_a_daemon_so_many_lines_wait_and_the_others_are_counted_and_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let apology = |lost: u64| record(&format!("{lost} lost"));
+        let scribe = Scribe::start("scribe", Sink::syslog(&path), apology, Duration::ZERO).unwrap();
+        let many = 3 * ROOM as u64;
+        let began = Instant::now();
+        for number in 0..many {
+            scribe.write(record(&format!("{number:0100}")));
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        let (mut told, mut lost) = (0, 0);
+        while told + lost < many {
+            let line = heard(&daemon);
+            match line.trim_start_matches("iseshlr0 ").strip_suffix(" lost") {
+                Some(number) => lost += number.parse::<u64>().unwrap(),
+                None => told += 1,
+            }
+        }
+        assert!(told >= ROOM as u64 && lost > 0, "{told} told, {lost} lost");
+    }
+
+    #[test]
+    fn at_the_end_of_the_run_nobody_who_is_away_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Sink::syslog(&folder.path().join("log"));
+        let scribe = Scribe::start("scribe", sink, apology, Duration::ZERO).unwrap();
+        scribe.write(record("last words, for standard error"));
+        assert!(scribe.close(soon()));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl OutboundController {
         let waiting = self.dispatch.with(Turns::clear);
         for list in waiting {
             if let Err(error) = self.queue.end_list(list) {
-                log::error!("list {list} waits for the next start: {error}");
+                log::error!("list={list} waits for the next start: {error}");
                 if matches!(error, QueueError::Locked) {
                     // So do the others: each of them would be waited with as long again.
                     break;
@@ -140,16 +140,16 @@ impl OutboundController {
         let is_lost = |list: &&ListId| suspects.iter().all(|before| before.contains(list));
         for list in unknown.iter().filter(is_lost) {
             if let Err(error) = self.queue.end_list(*list) {
-                log::error!("list {list}: {error}");
+                log::error!("list={list} {error}");
             }
         }
         suspects.rotate_left(1);
         suspects[1] = unknown;
         let in_hand = self.queue.lists_in_hand().unwrap_or_default();
         for list in leases.overdue(&in_hand, Instant::now()) {
-            log::error!("list {list} has been in the hands of a handler for a day: it is taken apart");
+            log::error!("list={list} has been in the hands of a handler for a day: it is taken apart");
             if let Err(error) = self.queue.end_list(list) {
-                log::error!("list {list}: {error}");
+                log::error!("list={list} {error}");
             }
         }
     }
@@ -306,9 +306,9 @@ impl OutboundController {
             },
         };
         // Which is not worth more words when the handlers are being stopped.
-        log::warn!("list {} could not be handed over: {refused}", kept.id);
+        log::warn!("list={} could not be handed over: {refused}", kept.id);
         if let Err(error) = self.queue.end_list(kept.id) {
-            log::error!("list {} waits for the next poll: {error}", kept.id);
+            log::error!("list={} waits for the next poll: {error}", kept.id);
         }
         self.dispatch.with(|turns| turns.end(&kept, now()));
         false

@@ -174,7 +174,7 @@ impl Dispatch {
 /// Tells the log of a list that was made.
 pub fn tell_of(list: &DomainList) {
     log::debug!(
-        "list {} for {}: {} messages, {} recipients",
+        "list={} hop={} messages={} recipients={} made",
         list.id,
         list.next_hop,
         list.messages,

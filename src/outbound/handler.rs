@@ -107,7 +107,7 @@ impl OutboundHandler {
                 break;
             }
             last = self.try_host(&mut hand, &peer, desk).map(|reason| {
-                log::debug!("list {}: {}", hand.list.id, reason.text);
+                log::debug!("list={} host={peer} {}", hand.list.id, reason.text);
                 self.dispatch.heed(&hand.list, &reason);
                 (peer.to_string(), reason)
             });

@@ -260,6 +260,19 @@ pub fn split(line: &[u8]) -> Option<(&'static Verb, &[u8])> {
     Some((verb, arguments))
 }
 
+/// A line without its CRLF as the log may tell it. Nothing of an authentication, and nothing that is no command: a password
+/// may have got there by mistake.
+#[must_use]
+pub fn told(line: &[u8], is_secret: bool) -> String {
+    match find(line) {
+        Ok((verb, _)) if !is_secret && verb.name != "AUTH" => {
+            String::from_utf8_lossy(line).escape_debug().to_string()
+        }
+        Ok((verb, _)) if !is_secret => format!("{} …", verb.name),
+        _ => format!("({} octets)", line.len()),
+    }
+}
+
 /// Reads a line without its CRLF, wherever the dialogue stands.
 ///
 /// # Errors

@@ -30,6 +30,8 @@ pub enum Task {
     InboundConversion,
     /// `drt`: the delivery report task.
     DeliveryReport,
+    /// `http`: answers those who look on, where there is `--http`.
+    Http,
     /// `iseshlrN`: an inbound session handler.
     InboundHandler(usize),
     /// `oseshlrN`: an outbound session handler.
@@ -57,6 +59,7 @@ impl fmt::Display for Task {
             Task::InboundController => f.write_str("isesctl"),
             Task::InboundConversion => f.write_str("imsgcnv"),
             Task::DeliveryReport => f.write_str("drt"),
+            Task::Http => f.write_str("http"),
             Task::InboundHandler(n) => write!(f, "iseshlr{n}"),
             Task::OutboundHandler(n) => write!(f, "oseshlr{n}"),
         }

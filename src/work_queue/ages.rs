@@ -20,6 +20,10 @@ pub struct AgeRow {
     pub next_hop: String,
     /// How many, by [`AGES`].
     pub counts: [u64; AGES.len() + 1],
+    /// All their ages added up, in seconds.
+    pub seconds: u64,
+    /// The message that arrived first.
+    pub oldest: Option<MessageId>,
 }
 
 /// Recipients that are looked at in one go: nobody's work waits for the end of that.
@@ -33,7 +37,10 @@ impl AgeRow {
     }
 
     fn count(&mut self, id: MessageId, now: Stamp) {
-        let minutes = now.since(id.arrived()).as_secs() / 60;
+        let seconds = now.since(id.arrived()).as_secs();
+        self.seconds = self.seconds.saturating_add(seconds);
+        self.oldest = Some(self.oldest.map_or(id, |oldest| oldest.min(id)));
+        let minutes = seconds / 60;
         let place = AGES.iter().position(|age| minutes < *age);
         self.counts[place.unwrap_or(AGES.len())] += 1;
     }

@@ -172,7 +172,7 @@ fn fail(
     )?;
     ledger.count("SMTP.HopFailures", 1);
     log::info!(
-        "next hop {} backs off until {retry_at}, failures in a row: {failures}: {}",
+        "hop={} failures={failures} backs off until {retry_at}: {}",
         standing.name,
         reason.text
     );
@@ -193,7 +193,7 @@ pub(super) fn heed(
     };
     if outcomes.iter().any(|(_, outcome)| outcome.is_answer()) {
         release(ledger, standing.hop)?;
-        log::info!("next hop {} answers again", standing.name);
+        log::info!("hop={} answers again", standing.name);
         return Ok(true);
     }
     let reason = outcomes.iter().find_map(|(_, outcome)| match outcome {

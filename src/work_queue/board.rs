@@ -8,7 +8,7 @@ use super::WorkQueue;
 use super::damage::{number_in, text_in};
 use super::error::QueueError;
 use super::id::MessageId;
-use super::ledger;
+use super::ledger::{self, Counts};
 use crate::clock::Stamp;
 use crate::domain_list::list::HopId;
 
@@ -205,18 +205,7 @@ impl WorkQueue {
     /// When the database can not be read.
     pub fn statistics(&self) -> Result<Vec<(String, i64)>, QueueError> {
         self.store.read(|db| {
-            let mut counters = ledger::rows(db, "SELECT name, value FROM statistic", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-            for (name, by) in self.store.uncounted() {
-                match counters
-                    .iter_mut()
-                    .find(|(counted, _): &&mut (String, i64)| counted == name)
-                {
-                    Some((_, value)) => *value = value.saturating_add(by),
-                    None => counters.push((name.to_owned(), by)),
-                }
-            }
+            let mut counters = counters(db, self.store.uncounted())?;
             let now: [(&str, &'static str); 6] = [
                 (
                     "Mail.WaitingInbound",
@@ -254,15 +243,32 @@ impl WorkQueue {
     }
 }
 
+/// What was counted since the queue was made: what is in the database, and what is yet to come there.
+pub(super) fn counters(db: &Connection, uncounted: Counts) -> Result<Vec<(String, i64)>, QueueError> {
+    let mut counters = ledger::rows(db, "SELECT name, value FROM statistic", [], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    for (name, by) in uncounted {
+        match counters
+            .iter_mut()
+            .find(|(counted, _): &&mut (String, i64)| counted == name)
+        {
+            Some((_, value)) => *value = value.saturating_add(by),
+            None => counters.push((name.to_owned(), by)),
+        }
+    }
+    Ok(counters)
+}
+
 /// What is on the lists of a next hop.
-struct OnLists {
-    recipients: u64,
-    locked: u64,
+pub(super) struct OnLists {
+    pub(super) recipients: u64,
+    pub(super) locked: u64,
     oldest: MessageId,
 }
 
 /// What is on lists, by next hop: as many rows as handlers can have in hand, and some more.
-fn on_lists(db: &Connection) -> Result<HashMap<HopId, OnLists>, QueueError> {
+pub(super) fn on_lists(db: &Connection) -> Result<HashMap<HopId, OnLists>, QueueError> {
     let lists = ledger::rows(
         db,
         "SELECT l.hop, l.handler IS NOT NULL, count(*), min(r.message) \
@@ -329,7 +335,7 @@ fn hop_in(row: &Row<'_>) -> rusqlite::Result<HopRow> {
 }
 
 /// A next hop, with what waits for it and is on no list.
-fn hop_row(row: &Row<'_>) -> rusqlite::Result<(HopId, QueueRow)> {
+pub(super) fn hop_row(row: &Row<'_>) -> rusqlite::Result<(HopId, QueueRow)> {
     let waiting = QueueRow {
         next_hop: text_in(row, 1).unwrap_or_default(),
         recipients: number_in(row, 2).unwrap_or(0),

@@ -15,6 +15,7 @@ use super::broken::Broken;
 use super::copier::{Copier, Next};
 use super::doubt::Doubt;
 use super::error::QueueError;
+use super::failures::LastFailures;
 use super::home::Home;
 use super::id::Stamps;
 use super::ledger::{Counts, Ledger};
@@ -32,6 +33,8 @@ pub(super) struct Database {
     pub(super) stamps: Arc<Stamps>,
     /// The messages that are passed over.
     pub(super) broken: Arc<Broken>,
+    /// The last failures, for who looks on.
+    pub(super) failures: Arc<LastFailures>,
     /// Whoever removes content files that nobody needs any more.
     pub(super) sweeper: Sender<Vec<String>>,
     /// How many pages the write-ahead log has, by `db`.
@@ -71,7 +74,8 @@ impl Book for Database {
             Ok(ledger.finish())
         }));
         match attempt.unwrap_or(Err(QueueError::Panicked)) {
-            Ok((counted, discarded)) => {
+            Ok((counted, discarded, failed)) => {
+                self.failures.add(failed);
                 // Before anybody is answered: what went into a file that nobody will find is not acknowledged. Of what need
                 // not be synced nobody outside is told.
                 if durability == Durability::Synced {

@@ -8,6 +8,7 @@ use super::error::QueueError;
 use super::hopper::{Hopper, Pending};
 use super::ledger::Counts;
 use super::writer::{Book, Durability, Piece, Work, work};
+use crate::metrics::Metrics;
 use crate::sync::Mutex;
 use crate::tasks::bell::Bell;
 
@@ -16,6 +17,7 @@ pub(super) struct Intake<B: Book> {
     hopper: Hopper<Piece<B>>,
     stand_by: Mutex<StandBy<B>>,
     uncounted: Mutex<Counts>,
+    metrics: Metrics,
 }
 
 /// The deputy that somebody who rests has left with the writer.
@@ -98,6 +100,7 @@ impl<B: Book> Intake<B> {
             hopper: Hopper::new(most),
             stand_by: Mutex::new(stand_by),
             uncounted: Mutex::default(),
+            metrics: Metrics::default(),
         }
     }
 
@@ -109,6 +112,11 @@ impl<B: Book> Intake<B> {
     /// What has been counted, and is not in the book yet.
     pub(super) fn uncounted(&self) -> &Mutex<Counts> {
         &self.uncounted
+    }
+
+    /// What is measured.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Hands `verb` to the writer. It may run more than once; only a run whose commit returned counts. `kicks` ring as

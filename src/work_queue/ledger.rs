@@ -2,12 +2,14 @@
 //!
 //! Bound parameters only: SQL is never put together from values.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, Params, Row, params};
 
 use super::broken::Broken;
 use super::error::QueueError;
+use super::failures::{self, Failure};
 use super::id::{MessageId, Stamps};
 use crate::clock::Stamp;
 
@@ -30,6 +32,7 @@ pub(super) struct Ledger<'w> {
     broken: &'w Broken,
     counts: Counts,
     discarded: Vec<String>,
+    failed: RefCell<VecDeque<Failure>>,
     spares_content: bool,
 }
 
@@ -42,6 +45,7 @@ impl<'w> Ledger<'w> {
             broken,
             counts: Counts::new(),
             discarded: Vec::new(),
+            failed: RefCell::default(),
             spares_content: false,
         }
     }
@@ -119,6 +123,7 @@ impl<'w> Ledger<'w> {
                 (id.0, stamp.0, what, n, text),
             )?;
             if written > 0 {
+                failures::note(&mut self.failed.borrow_mut(), || (stamp, id, n), what, text);
                 return Ok(stamp);
             }
         }
@@ -206,9 +211,9 @@ impl<'w> Ledger<'w> {
         Ok(())
     }
 
-    /// What the transaction leaves to be done after its commit: counters, and files to be removed.
-    pub(super) fn finish(self) -> (Counts, Vec<String>) {
-        (self.counts, self.discarded)
+    /// What the transaction leaves to be done after its commit: counters, files to be removed, and failures to be told of.
+    pub(super) fn finish(self) -> (Counts, Vec<String>, VecDeque<Failure>) {
+        (self.counts, self.discarded, self.failed.into_inner())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Never walks through what has left the queue, of which there may be much more.
 
 use std::fmt;
+use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -14,6 +15,7 @@ use super::id::MessageId;
 use super::ledger;
 use super::soundness::state;
 use super::states::State;
+use super::verify;
 use crate::clock::Stamp;
 
 /// How a recipient stands, as its row says.
@@ -196,6 +198,31 @@ impl WorkQueue {
                 rows,
             })
         })
+    }
+}
+
+/// Shows the recipients that are in the queue in the folder `spool` to `show`, message by message, the oldest first, until
+/// it says that this is enough: of an MTA that runs, or of none. Whoever looks keeps nobody from going on.
+///
+/// # Errors
+/// When there is none, or it can not be read.
+pub fn walk(spool: &Path, mut show: impl FnMut(&[MailRow]) -> bool) -> Result<(), QueueError> {
+    let db = verify::open(&spool.join("queue.db"))?;
+    let mut after = MessageId(i64::MIN);
+    loop {
+        let ids = in_the_queue(&db, after, STEP)?;
+        let Some(last) = ids.last() else {
+            return Ok(());
+        };
+        after = *last;
+        for id in ids {
+            let mut rows = recipients(&db, id, false, usize::MAX >> 1)?;
+            // What has only to be told of has arrived.
+            rows.retain(|row| !row.state.known().is_some_and(State::is_end));
+            if !rows.is_empty() && !show(&rows) {
+                return Ok(());
+            }
+        }
     }
 }
 

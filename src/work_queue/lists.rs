@@ -209,7 +209,7 @@ impl WorkQueue {
         let lock = move |ledger: &mut Ledger<'_>| lock_list(ledger, list, handler);
         match self.store.write_as(MOVE, lock).wait() {
             Err(error) if error.is_damage() => {
-                log::error!("list {list} can not be given to a handler, and is taken apart: {error}");
+                log::error!("list={list} can not be given to a handler, and is taken apart: {error}");
                 self.end_list(list)?;
                 Ok(false)
             }

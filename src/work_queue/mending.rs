@@ -169,7 +169,7 @@ fn mend_hop(ledger: &mut Ledger<'_>, hop: i64) -> Result<bool, QueueError> {
         return Ok(false);
     };
     recount(ledger, hop)?;
-    log::error!("next hop {hop}: {what}: counted anew");
+    log::error!("hop={hop} {what}: counted anew");
     reach(CrashPoint::MendingWritten);
     Ok(true)
 }

@@ -22,7 +22,9 @@ mod doubt;
 mod due;
 mod error;
 mod expansion;
+mod failures;
 mod folder;
+mod gauges;
 mod home;
 mod hopper;
 mod housekeeping;
@@ -75,10 +77,12 @@ pub use conversion::{Converted, Delivery, Routed, Waiting, WaitingRecipient, Way
 pub use deputy::Stand;
 pub use due::{Concerned, Due};
 pub use error::QueueError;
+pub use failures::Failure;
+pub use gauges::{Gauges, MOST_COUNTED};
 pub use hopper::Pending;
 pub use housekeeping::{Forgotten, LAST_RUN, Swept, Tally};
 pub use inspection::Finding;
-pub use listing::{Listing, MailRow, Standing};
+pub use listing::{Listing, MailRow, Standing, walk};
 pub use lists::{Claim, Claimed, Terms};
 pub use mending::Mended;
 pub use moving::{Begun, ExportId, Moved, Step, is_finished_export, unfinished_export};
@@ -105,6 +109,7 @@ use rusqlite::Connection;
 
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
+use crate::metrics::Metrics;
 use id::MessageId;
 use store::Store;
 
@@ -177,6 +182,24 @@ impl WorkQueue {
         id.arrived().min(self.now())
     }
 
+    /// How long ago message `id` arrived, for who only measures that.
+    #[must_use]
+    pub fn age(&self, id: MessageId) -> Duration {
+        self.watch.shows().since(id.arrived())
+    }
+
+    /// What is measured while mail flows.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.store.metrics()
+    }
+
+    /// Why nothing may be put into the queue now, if its files are not where anybody would find them.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        self.store.loss()
+    }
+
     /// Takes the content of message `id`.
     #[must_use]
     pub fn content_writer(&self, id: MessageId) -> ContentWriter {
@@ -187,6 +210,16 @@ impl WorkQueue {
     #[must_use]
     pub fn rewritten_content_writer(&self, id: MessageId) -> ContentWriter {
         ContentWriter::new(Arc::clone(self.store.content()), id, Some(self.message_id()))
+    }
+
+    /// Whether there is message `id`, in the queue or in history.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn holds(&self, id: MessageId) -> Result<bool, QueueError> {
+        let sql = "SELECT 1 FROM message WHERE id = ?";
+        let found = self.store.read(|db| ledger::row(db, sql, [id.0], |_| Ok(())))?;
+        Ok(found.is_some())
     }
 
     /// Reads the content of message `id`.

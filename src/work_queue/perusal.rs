@@ -27,7 +27,7 @@ pub fn peruse(spool: &Path, id: MessageId) -> Result<Option<Perusal>, QueueError
     let db = open(&spool.join("queue.db"))?;
     // All of it at one moment.
     let db = db.unchecked_transaction()?;
-    let Some(trace) = traced(&db, id)? else {
+    let Some(trace) = traced(&db, id, usize::MAX >> 1)? else {
         return Ok(None);
     };
     let content = match content_in(&db, &spool.join(FOLDER), id) {

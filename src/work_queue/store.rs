@@ -23,6 +23,7 @@ use super::copier::Copier;
 use super::database::Database;
 use super::doubt::Doubt;
 use super::error::QueueError;
+use super::failures::LastFailures;
 use super::folder::ContentFolder;
 use super::home::Home;
 use super::hopper::Pending;
@@ -39,6 +40,7 @@ use super::stay::Remover;
 use super::writer::{Durability, Writer};
 use crate::clock::{Clock, Moment, Stamp, Watch};
 use crate::crash_point::{CrashPoint, reach};
+use crate::metrics::Metrics;
 use crate::sync::{Mutex, thread};
 use crate::tasks::bell::Bell;
 
@@ -88,6 +90,7 @@ pub(super) struct Store {
     broken: Arc<Broken>,
     recalls: Recalls,
     importing: Mutex<()>,
+    failures: Arc<LastFailures>,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
     passage: Passage,
@@ -112,6 +115,7 @@ impl Store {
         }
         let lock = lock(&spool.join("smtpmta.pid"))?;
         let path = spool.join("queue.db");
+        make_private(&path).map_err(|e| QueueError::file(&path, e))?;
         let doubt = Doubt::of(&path);
         let patience = Patience::default();
         let db = open_writer(&path, &patience)?;
@@ -154,6 +158,7 @@ impl Store {
         let stamps = Arc::new(Stamps::after(last.plus(unknown), Arc::clone(&watch)));
         let intake = Arc::new(Intake::new(WAITING));
         let broken = Arc::new(Broken::default());
+        let failures = Arc::new(LastFailures::default());
         let log_pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&log_pages);
         db.wal_hook(Some(move |_: &mut Wal, pages| {
@@ -173,7 +178,7 @@ impl Store {
             .name("wq-writer".to_owned())
             .spawn({
                 let (stamps, intake) = (Arc::clone(&stamps), Arc::clone(&intake));
-                let broken = Arc::clone(&broken);
+                let (broken, failures) = (Arc::clone(&broken), Arc::clone(&failures));
                 let (place, home) = (Arc::clone(&place), home.clone());
                 move || {
                     let book = Database {
@@ -181,6 +186,7 @@ impl Store {
                         place,
                         stamps,
                         broken,
+                        failures,
                         sweeper,
                         log_pages,
                         home,
@@ -201,6 +207,7 @@ impl Store {
             broken,
             recalls: Recalls::default(),
             importing: Mutex::new(()),
+            failures,
             watch,
             intake,
             passage: Passage::default(),
@@ -315,6 +322,16 @@ impl Store {
             std::thread::park_timeout((begun.elapsed() * OTHERS).min(LONGEST_PAUSE));
         }
         Ok(done)
+    }
+
+    /// What is measured while mail flows.
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.intake.metrics()
+    }
+
+    /// The last failures.
+    pub(super) fn failures(&self) -> &LastFailures {
+        &self.failures
     }
 
     /// What has been counted, and is not in the database yet.
@@ -472,6 +489,23 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Makes the file, if there is none, so that its owner alone may look into it: others may come through the spool, to the
+/// maildrop. Its log is made as it is.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -485,7 +519,8 @@ fn lock(path: &Path) -> Result<File, QueueError> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644);
+        // Who can open it can lock it.
+        .mode(0o600);
     let mut file = options.open(path).map_err(broken)?;
     match file.try_lock() {
         Ok(()) => {}

@@ -26,6 +26,7 @@ mod compaction;
 mod damage;
 mod deputy;
 mod expansion;
+mod gauges;
 mod housekeeping;
 mod mending;
 mod model;

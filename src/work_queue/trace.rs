@@ -95,10 +95,18 @@ impl WorkQueue {
     /// # Errors
     /// When the database can not be read.
     pub fn trace(&self, id: MessageId) -> Result<Option<Trace>, QueueError> {
+        self.begin_of_trace(id, usize::MAX >> 1)
+    }
+
+    /// The same, with at most so many recipients, and as many events, the first of each.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub fn begin_of_trace(&self, id: MessageId, most: usize) -> Result<Option<Trace>, QueueError> {
         // All of it at one moment.
         self.store.read(|db| {
             let db = db.unchecked_transaction()?;
-            traced(&db, id)
+            traced(&db, id, most)
         })
     }
 
@@ -124,14 +132,14 @@ impl WorkQueue {
     }
 }
 
-/// All that is known of message `id`.
-pub(super) fn traced(db: &Connection, id: MessageId) -> Result<Option<Trace>, QueueError> {
+/// All that is known of message `id`, with at most so many recipients and events.
+pub(super) fn traced(db: &Connection, id: MessageId, most: usize) -> Result<Option<Trace>, QueueError> {
     let Some(message) = message(db, id)? else {
         return Ok(None);
     };
     Ok(Some(Trace {
-        recipients: recipients(db, id)?,
-        events: events(db, id)?,
+        recipients: recipients(db, id, most)?,
+        events: events(db, id, most)?,
         ..message
     }))
 }
@@ -209,14 +217,14 @@ fn message(db: &Connection, id: MessageId) -> Result<Option<Trace>, QueueError> 
     )
 }
 
-fn recipients(db: &Connection, id: MessageId) -> Result<Vec<Whereabouts>, QueueError> {
+fn recipients(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Whereabouts>, QueueError> {
     ledger::rows(
         db,
         "SELECT r.n, r.path, r.state, r.in_box, h.name, r.list, l.handler, r.next_attempt, r.attempts, \
            r.attempted_at, r.last_error, h.failures, h.down_since, h.retry_at, h.last_error \
          FROM recipient r LEFT JOIN next_hop h ON h.id = r.hop LEFT JOIN domain_list l ON l.id = r.list \
-         WHERE r.message = ? ORDER BY r.n",
-        [id.0],
+         WHERE r.message = ? ORDER BY r.n LIMIT ?",
+        (id.0, most),
         |row| {
             let failures = number_in(row, 11).filter(|failures| *failures > 0);
             let back_off = failures.map(|failures| BackOff {
@@ -242,11 +250,11 @@ fn recipients(db: &Connection, id: MessageId) -> Result<Vec<Whereabouts>, QueueE
     )
 }
 
-fn events(db: &Connection, id: MessageId) -> Result<Vec<Event>, QueueError> {
+fn events(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Event>, QueueError> {
     ledger::rows(
         db,
-        "SELECT stamp, what, n, text FROM event WHERE message = ? ORDER BY stamp",
-        [id.0],
+        "SELECT stamp, what, n, text FROM event WHERE message = ? ORDER BY stamp LIMIT ?",
+        (id.0, most),
         |row| {
             Ok(Event {
                 at: Stamp(row.get(0)?),

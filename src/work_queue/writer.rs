@@ -174,7 +174,7 @@ impl<B: Book> Writer<B> {
                 done = self.in_one_transaction(&mut group, Counts::new());
             }
             match done {
-                Ok(()) => answer(group),
+                Ok(()) => self.answer(group),
                 // Whoever has it locked has it locked for all; each would wait as long again. At the end nobody may ask
                 // again and again for it.
                 Err(error) if error.is_locked() => {
@@ -217,13 +217,19 @@ impl<B: Book> Writer<B> {
                 self.book.spare_content(false);
             }
             match done {
-                Ok(()) => answer(vec![work]),
+                Ok(()) => self.answer(vec![work]),
                 Err(error) => {
                     log::error!("{error}");
                     work.failed(error);
                 }
             }
         }
+    }
+
+    /// What a group did is committed.
+    fn answer(&self, group: Vec<Piece<B>>) {
+        self.intake.metrics().group.add(group.len() as u64);
+        answer(group);
     }
 
     fn in_one_transaction(&mut self, group: &mut [Piece<B>], counts: Counts) -> Result<(), QueueError> {

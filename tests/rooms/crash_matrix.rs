@@ -252,6 +252,10 @@ const CASES: &[Case] = {
         Case::at(AcceptCommitted, 14).by(Verb::Bdat, "BDAT"),
         Case::at(AcceptReplied, 14).by(Verb::Data, "DATA"),
         Case::at(AcceptReplied, 14).by(Verb::Bdat, "BDAT"),
+        Case::at(DropTaken, 3).by(Verb::Sendmail, "sendmail"),
+        Case::at(AcceptWritten, 14).by(Verb::Sendmail, "sendmail"),
+        Case::at(AcceptCommitted, 14).by(Verb::Sendmail, "sendmail"),
+        Case::at(DropCommitted, 14).by(Verb::Sendmail, "sendmail"),
         Case::at(ExpansionWritten, 3),
         Case::at(LetterWritten, 10),
         Case::at(LetterMoved, 10),
@@ -510,6 +514,13 @@ impl Trial<'_> {
             self.hops[2].behave();
         }
         self.ask_again();
+        eventually("all that was left in the maildrop to be taken in", || {
+            let folders = ["maildrop", "maildrop-taken"];
+            match folders.map(|name| files(&self.world.spool().join(name))).concat() {
+                left if left.is_empty() => Ok(()),
+                left => Err(left),
+            }
+        });
         self.world
             .wait_for_sql(WAITING, &self.spoiled().len().to_string());
         self.world.wait_for_sql(UNSETTLED, "0");
@@ -528,6 +539,9 @@ impl Trial<'_> {
 
     fn send(&self, wave: usize) {
         let Case { kinds, verb, .. } = *self.case;
+        if verb == Verb::Sendmail {
+            return load::leave(&self.world, wave, kinds, &self.letters);
+        }
         load::send(self.world.address(), wave, kinds, verb, &self.letters);
     }
 
@@ -980,11 +994,11 @@ hand meanwhile; what is damaged and put aside has to be in the queue in the end,
 `smtpmta verify --account` finds the queue in order as the crash has left it, and says in the end what clients, mailboxes
 and next hops say: so many recipients accepted, so many of each end, nobody missing.
 
-*Acknowledged* are the messages of which a client heard the 250 after the content. *Lost* is what did not arrive of
-these, letters and reports; the test fails if it is not 0. *Doubled* are the recipients at other hosts to whom a letter
-came twice: it had been sent, and the crash came before that was on the disk. Nothing else comes twice; the test fails if
-a letter goes out again that had been settled, if one is in a mailbox twice, or if a sender is told twice. The figures in
-*acknowledged* and *doubled* are those of one run.
+*Acknowledged* are the messages of which a client heard the 250 after the content, or whose sendmail ended with 0.
+*Lost* is what did not arrive of these, letters and reports; the test fails if it is not 0. *Doubled* are the recipients
+at other hosts to whom a letter came twice: it had been sent, and the crash came before that was on the disk. Nothing
+else comes twice; the test fails if a letter goes out again that had been settled, if one is in a mailbox twice, or if a
+sender is told twice. The figures in *acknowledged* and *doubled* are those of one run.
 
 | point | | what has happened by then, and what has not | acknowledged | lost | doubled |
 |---|---|---|---:|---:|---:|

@@ -311,6 +311,11 @@ fn passwords_are_in_no_log_and_in_no_file() {
         log.contains("C: EHLO univac.com") && log.contains("C: AUTH …"),
         "{log}"
     );
+    // Nor is what is asked in the course of a login.
+    let asked = |line: &&str| line.contains("S: 334");
+    let told: Vec<&str> = log.lines().filter(asked).collect();
+    assert!(told.len() > 3, "{log}");
+    assert!(told.iter().all(|line| line.ends_with("S: 334 …")), "{told:#?}");
     for tell in &tells {
         assert!(!log.contains(tell), "{tell} in {log}");
         assert!(!format!("{answer:?}").contains(tell), "{answer:?}");

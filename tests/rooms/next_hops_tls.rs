@@ -256,6 +256,14 @@ fn we_log_in_where_there_is_a_login_and_nobody_ever_sees_the_password() {
         .collect();
     shown.extend(["hops", "queue", "config"].map(|what| world.ask(&format!("show {what}")).text));
     shown.extend(world.daemon().said());
+    assert!(shown.iter().any(|line| line.contains(" C: AUTH …")));
+    let asked = shown.iter().filter(|line| line.contains(" S: 334"));
+    assert!(asked.clone().count() > 0);
+    assert!(
+        asked.clone().all(|line| line.ends_with(" S: 334 …")),
+        "{:#?}",
+        asked.collect::<Vec<_>>()
+    );
     // As it is, and as PLAIN and LOGIN say it.
     for secret in ["sesame", "c2VzYW1l", "AG1lAHNlc2FtZQ"] {
         let has_it = |line: &&str| line.to_ascii_lowercase().contains(&secret.to_ascii_lowercase());

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::{Client, stuffed};
+use super::world::World;
 
 /// What stands before the token in the header.
 pub const TOKEN: &str = "X-Token: ";
@@ -82,6 +83,8 @@ pub enum Verb {
     Bdat,
     /// One as well as the other.
     Both,
+    /// Neither: sendmail leaves them in the maildrop.
+    Sendmail,
 }
 
 /// What somebody has damaged of a letter by hand while it waited, so that it is put aside. Not for letters of which a
@@ -227,6 +230,25 @@ impl Letter {
         commands.into_bytes()
     }
 
+    /// What sendmail is told of it.
+    fn words(&self) -> Vec<String> {
+        let mut words = match self.kind {
+            Kind::Null => vec![
+                "-f".to_owned(),
+                "<>".to_owned(),
+                "-V".to_owned(),
+                self.token.clone(),
+            ],
+            _ => vec!["-f".to_owned(), self.sender()],
+        };
+        if self.kind == Kind::Confirmed {
+            words.push("-Nsuccess".to_owned());
+        }
+        words.extend(["-i".to_owned(), "--".to_owned()]);
+        words.extend(self.recipients().into_iter().map(str::to_owned));
+        words
+    }
+
     /// Sends it; gives the last reply.
     fn send(&self, client: &mut Client, by_chunks: bool) -> io::Result<String> {
         if !by_chunks {
@@ -308,7 +330,7 @@ pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letter
             let by_chunks = match verb {
                 Verb::Data => false,
                 Verb::Bdat => true,
-                Verb::Both => (session + turn / 2).is_multiple_of(2),
+                Verb::Both | Verb::Sendmail => (session + turn / 2).is_multiple_of(2),
             };
             letter.send(&mut client, by_chunks)?;
             lock(letters)[place].acknowledged = true;
@@ -322,6 +344,29 @@ pub fn send(address: SocketAddr, wave: usize, kinds: &[Kind], verb: Verb, letter
             scope.spawn(move || _ = session(number));
         }
     });
+}
+
+/// Leaves letters of these kinds in the maildrop of this world, several at once, whether its MTA runs or not. What ends
+/// with 0 is acknowledged.
+pub fn leave(world: &World, wave: usize, kinds: &[Kind], letters: &Mutex<Vec<Letter>>) {
+    let leave = |user: usize| {
+        for turn in 0..kinds.len() {
+            let letter = Letter {
+                token: format!("w{wave}u{user}n{turn}"),
+                kind: kinds[(user + turn) % kinds.len()],
+                acknowledged: false,
+                spoiled: None,
+                removed: false,
+            };
+            let place = enter(letters, &letter);
+            let words = letter.words();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let status = world.leave(&words, &letter.content());
+            lock(letters)[place].acknowledged = status == Some(0);
+        }
+    };
+    let leave = &leave;
+    thread::scope(|scope| (0..SESSIONS).for_each(|user| _ = scope.spawn(move || leave(user))));
 }
 
 /// Sends one letter from a client that takes its time: before each of its [`PIECES`] there is this pause.

@@ -266,6 +266,11 @@ impl World {
         self.flags.extend([name.to_owned(), value.to_owned()]);
     }
 
+    /// From its next start on the MTA finds this in its environment, too.
+    pub fn environment(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
+    }
+
     /// From its next start on the MTA is run under strace; gives where the record will be.
     pub fn trace(&mut self) -> PathBuf {
         let record = self.folder.path().join("record");
@@ -348,6 +353,20 @@ impl World {
         // Who reads nothing needs nothing.
         let _ = child.stdin.take().unwrap().write_all(input);
         Answer::of(child.wait_with_output().unwrap())
+    }
+
+    /// Leaves a message with `sendmail` and these words, and gives the exit status.
+    pub fn leave(&self, words: &[&str], message: &[u8]) -> Option<i32> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smtpmta"))
+            .args(self.place("empty.conf"))
+            .arg("sendmail")
+            .args(words)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may end before it has read that.
+        let _ = child.stdin.take().unwrap().write_all(message);
+        child.wait().unwrap().code()
     }
 
     /// `tell …`, which must be obeyed; what was said to it.

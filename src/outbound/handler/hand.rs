@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::OutboundHandler;
+use crate::console::{screen, terminal};
 use crate::crash_point::{CrashPoint, reach};
 use crate::outbound::dispatch::More;
 use crate::outbound::outcome::{Outcome, Reason};
@@ -66,6 +67,8 @@ pub(super) struct Hand<'h> {
     pub(super) settled: usize,
     /// Connections that were lost with a message and followed by another one.
     pub(super) losses: usize,
+    /// Recipients of this list that were sent their message.
+    sent: usize,
 }
 
 impl<'h> Hand<'h> {
@@ -87,6 +90,7 @@ impl<'h> Hand<'h> {
             answered: 0,
             settled: 0,
             losses: 0,
+            sent: 0,
         }
     }
 
@@ -308,7 +312,7 @@ impl<'h> Hand<'h> {
         again.recipients.retain(|r| is_later(r.n));
         message.recipients.retain(|r| !is_later(r.n));
         log::debug!(
-            "id={} put off by {}, the next host is asked",
+            "id={} host={} puts it off, the next host is asked",
             again.id,
             spoken.host
         );
@@ -398,9 +402,10 @@ impl<'h> Hand<'h> {
                 .unwrap_or_default();
             match outcome {
                 Outcome::Delivered(reply) => {
+                    self.sent += 1;
                     let tls = tls.as_deref().unwrap_or("none");
                     log::info!(
-                        "id={} to=<{to}> host={host} tls={tls} transmitted {reply}",
+                        "id={} to=<{to}> host={host} tls={tls:?} transmitted {reply}",
                         message.id
                     );
                 }
@@ -410,6 +415,11 @@ impl<'h> Hand<'h> {
                 }
                 Outcome::GiveUp(reason) => log::info!("id={} to=<{to}> given up {}", message.id, reason.text),
             }
+        }
+        let is_delivered = |(_, outcome): &(u32, Outcome)| matches!(outcome, Outcome::Delivered(_));
+        if outcomes.iter().any(is_delivered) {
+            let queue = &self.handler.queue;
+            queue.metrics().transmission.add_time(queue.age(message.id));
         }
         let settlement = Settlement {
             list: self.list.id,
@@ -512,7 +522,7 @@ impl<'h> Hand<'h> {
                 Ok(done) => return Some(done),
                 Err(QueueError::Stopped) => return None,
                 Err(error) => {
-                    log::error!("list {}: {error}", self.list.id);
+                    log::error!("list={} {error}", self.list.id);
                     if damage.lasts(&error, patience_with_damage()) {
                         return None;
                     }
@@ -537,9 +547,13 @@ impl<'h> Hand<'h> {
             return;
         }
         let recorded = self.wait_for_all_records();
+        let (list, number, sent) = (&self.list, self.desk.number(), std::mem::take(&mut self.sent));
+        terminal::show_list(|| {
+            screen::list_sent(number, list.id, &list.next_hop.to_string(), sent, list.recipients)
+        });
         let id = self.list.id;
         if !recorded || self.insist(|queue| queue.end_list(id)).is_none() {
-            log::warn!("list {id} stays locked: the queue does not record what became of it");
+            log::warn!("list={id} stays locked: the queue does not record what became of it");
         }
         if self.handler.queue.any_recalled() {
             let _ = self.insist(WorkQueue::carry_out_free_recalls);

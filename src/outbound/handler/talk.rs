@@ -14,6 +14,8 @@ use crate::outbound::connection::{Connection, Form, SendError};
 use crate::outbound::outcome::{Outcome, Peer, Reason, Trouble};
 use crate::outbound::session::{End, Input, Session, Step};
 use crate::outbound::transaction::Envelope;
+use crate::smtp::command;
+use crate::smtp::reply::{Reply, ReplyClass};
 use crate::tasks::table::{Desk, Rest};
 use crate::tls::trust::Trust;
 use crate::tls::wire::TlsFacts;
@@ -81,7 +83,10 @@ impl Talk<'_> {
             let mut end = None;
             for step in self.session.advance(input) {
                 match step {
-                    Step::Send(bytes) => self.connection.send(&bytes),
+                    Step::Send(bytes) => {
+                        self.trace(&bytes);
+                        self.connection.send(&bytes);
+                    }
                     Step::SendContent(id) => self.send_content(hand, desk, id, Form::Lines),
                     Step::SendBinary(id) => self.send_content(hand, desk, id, Form::Chunk),
                     Step::BeginTls => ready = Some(self.begin_tls()),
@@ -107,6 +112,38 @@ impl Talk<'_> {
         }
     }
 
+    /// Tells the log what we say, at the level at which it wants to know: a line for each command.
+    fn trace(&self, commands: &[u8]) {
+        if !log::log_enabled!(log::Level::Trace) {
+            return;
+        }
+        let is_secret = self.session.is_logging_in();
+        let commands = commands.strip_suffix(b"\r\n").unwrap_or(commands);
+        for line in commands.split(|octet| *octet == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let is_auth = line
+                .get(..5)
+                .is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+            log::trace!(
+                "host={} C: {}",
+                self.host,
+                command::told(line, is_secret && !is_auth)
+            );
+        }
+    }
+
+    /// And what the host says. What it asks in the course of a login belongs to that.
+    fn trace_reply(&self, reply: &Reply) {
+        if !log::log_enabled!(log::Level::Trace) {
+            return;
+        }
+        let mut shown = self.session.shown(reply.clone());
+        if self.session.is_logging_in() && shown.class() == ReplyClass::Intermediate {
+            shown.lines = vec!["…".to_owned()];
+        }
+        log::trace!("host={} S: {shown}", self.host);
+    }
+
     /// Whether an operator has stopped a message of which something would be said next. With others on the wire that wait
     /// for their answers the session goes on, as far as the content of this one.
     fn has_to_stop(&self) -> bool {
@@ -121,7 +158,7 @@ impl Talk<'_> {
         let unanswered = self.session.unanswered().into_iter();
         for id in unanswered.filter(|id| self.kept_back != Some(*id)) {
             log::warn!(
-                "id={id} cut off by the stop before {} had answered for it: it is sent again, and may come twice",
+                "id={id} host={} cut off by the stop before it had answered for it: it is sent again, and may come twice",
                 self.host
             );
         }
@@ -166,7 +203,7 @@ impl Talk<'_> {
         }
         match self.connection.reply(patience) {
             Ok((reply, more_at_hand)) => {
-                log::trace!("{} said {}", self.host, self.session.shown(reply.clone()));
+                self.trace_reply(&reply);
                 Input::Reply { reply, more_at_hand }
             }
             Err(trouble) => {
@@ -199,7 +236,12 @@ impl Talk<'_> {
         };
         match self.connection.begin_tls(self.peer, trust) {
             Ok(facts) => {
-                log::debug!("host={} speaks {} {}", self.host, facts.version, facts.cipher);
+                log::debug!(
+                    "host={} tls=\"{} {}\" TLS begins",
+                    self.host,
+                    facts.version,
+                    facts.cipher
+                );
                 self.tls = Some(facts);
                 Input::TlsBegun {
                     verified: self.level == TlsLevel::Verify,

@@ -102,11 +102,17 @@ impl Session {
         }
     }
 
+    /// Whether the next reply is to AUTH, and what was said last belongs to that.
+    #[must_use]
+    pub fn is_logging_in(&self) -> bool {
+        matches!(self.due.front(), Some((Due::Auth, _)))
+    }
+
     /// The next reply as it may be shown and kept. There are hosts that repeat what they do not like: of an answer to
     /// AUTH with the password in it, as it is or as it was sent, the code alone is left.
     #[must_use]
     pub fn shown(&self, reply: Reply) -> Reply {
-        let is_to_auth = matches!(self.due.front(), Some((Due::Auth, _)));
+        let is_to_auth = self.is_logging_in();
         let Some(login) = self.security.login.as_ref().filter(|_| is_to_auth) else {
             return reply;
         };
