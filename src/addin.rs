@@ -16,7 +16,6 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,6 +35,11 @@ use crate::crash_point::{CrashPoint, reach};
 use crate::latest::Latest;
 use crate::log_book;
 use crate::maildrop::{self, Collector};
+use crate::service::Service;
+use crate::service::confinement::Confinement;
+use crate::service::daemon::Readiness;
+use crate::service::manager::Manager;
+use crate::service::pid_file::PidFile;
 use crate::tasks::Task;
 use crate::work_queue::{QueueError, WorkQueue};
 use crew::Crew;
@@ -88,28 +92,45 @@ impl From<QueueError> for StartError {
     }
 }
 
-/// LOAD SMTPMTA: runs the MTA until it is told to stop.
+/// LOAD SMTPMTA: runs the MTA until it is told to stop. `files` are those that the configuration names, read while that was
+/// allowed; who waits for `readiness` is told when mail is accepted.
 #[must_use]
-pub fn run(invocation: Invocation) -> ExitCode {
+pub fn run(
+    invocation: Invocation,
+    files: Result<Files, FilesError>,
+    service: Service,
+    readiness: Option<Readiness>,
+) -> Exit {
     let is_elsewhere = invocation.config.log_file.is_some() || invocation.config.syslog;
-    match Addin::load(invocation) {
-        Ok(addin) => {
-            addin.work();
-            Exit::Done.into()
+    let loaded = Addin::load(invocation, files, service);
+    let (addin, error) = match loaded {
+        Ok(addin) => (Some(addin), None),
+        Err(error) => (None, Some(error)),
+    };
+    if let Some(error) = error {
+        log::error!("{error}");
+        if is_elsewhere {
+            // Whoever starts it looks here first.
+            let _ = writeln!(io::stderr(), "smtpmta: {error}");
         }
-        Err(error) => {
-            log::error!("{error}");
-            if is_elsewhere {
-                // Whoever starts it looks here first.
-                let _ = writeln!(io::stderr(), "smtpmta: {error}");
-            }
-            match error {
-                StartError::Configuration(_) => Exit::Configuration,
-                _ => Exit::TryLater,
-            }
-            .into()
+        let exit = match error {
+            StartError::Configuration(_) => Exit::Configuration,
+            _ => Exit::TryLater,
+        };
+        if let Some(readiness) = readiness {
+            readiness.failed(exit);
         }
+        return exit;
     }
+    if let Some(readiness) = readiness
+        && let Err(error) = log_book::redirected(|| readiness.ready())
+    {
+        log::warn!("the terminal is not let go of: {error}");
+    }
+    if let Some(addin) = addin {
+        addin.work();
+    }
+    Exit::Done
 }
 
 /// The add-in task.
@@ -125,28 +146,29 @@ struct Addin {
     maildrop: Latest<maildrop::Settings>,
     requests: Receiver<Request>,
     signals: Receiver<i32>,
-    pid_file: Option<PathBuf>,
+    pid_file: Option<PidFile>,
+    /// What has started us, if it wants to know how we are.
+    manager: Manager,
     /// Makes up for a clock that was set back.
     making_up: Option<JoinHandle<()>>,
 }
 
 impl Addin {
     /// Opens the queue and starts the tasks in their order. When this returns, the MTA accepts mail.
-    fn load(invocation: Invocation) -> Result<Addin, StartError> {
+    fn load(
+        invocation: Invocation,
+        files: Result<Files, FilesError>,
+        service: Service,
+    ) -> Result<Addin, StartError> {
         let config = &invocation.config;
-        let files = Files::read(config).map_err(StartError::Configuration)?;
+        let files = files.map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
         let started = queue.message_id();
         let signals = hear_signals(queue.clone()).map_err(StartError::System)?;
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
         server::listen(&config.spool, to_addin.clone()).map_err(broken)?;
-        let pid_file = config.pid_file.clone();
-        if let Some(path) = &pid_file {
-            let pid = format!("{}\n", std::process::id());
-            std::fs::write(path, pid).map_err(|e| StartError::File(path.clone(), e))?;
-        }
-        let mut crew = Crew::new(queue.clone(), files);
+        let mut crew = Crew::new(queue.clone(), files, service.ports);
         let maildrop = Latest::new(Arc::new(maildrop::Settings::from(config)));
         let collector = Collector::start(queue.clone(), maildrop.clone(), crew.bells().omsgcnv);
         let collector = collector.map_err(StartError::System)?;
@@ -165,12 +187,19 @@ impl Addin {
             log_book::say(&screen::addin_says(&note));
         }
         let housekeeper = Housekeeper::new(queue.clone(), started);
-        terminal::open(to_addin).map_err(StartError::System)?;
+        if !config.daemon {
+            terminal::open(to_addin).map_err(StartError::System)?;
+        }
         log::info!(
             "smtpmta {} started, spool {}",
             env!("CARGO_PKG_VERSION"),
             config.spool.display()
         );
+        if service.confinement != Confinement::none() {
+            log::info!("in force: {}", service.confinement.text());
+        }
+        let manager = Manager::find();
+        manager.ready();
         Ok(Addin {
             invocation,
             queue,
@@ -181,7 +210,8 @@ impl Addin {
             maildrop,
             requests,
             signals,
-            pid_file,
+            pid_file: service.pid_file,
+            manager,
             making_up: None,
         })
     }
@@ -196,7 +226,9 @@ impl Addin {
             if self.housekeeper.is_due(config) {
                 self.housekeeper.begin(config);
             }
+            self.manager.lives();
             let rest = self.housekeeper.until_next(config).min(LOOK_AT_CLOCK);
+            let rest = self.manager.pause().map_or(rest, |pause| rest.min(pause));
             let wanted = [self.crew.until_wanted(), self.onlookers.until_wanted()];
             let time = after(wanted.into_iter().flatten().fold(rest, Duration::min));
             select! {
@@ -209,7 +241,9 @@ impl Addin {
                 }
                 recv(self.signals) -> signal => match signal {
                     Ok(SIGHUP) => {
+                        self.manager.reloading();
                         let answer = self.refresh();
+                        self.manager.ready();
                         let level = if answer.status == 0 { log::Level::Info } else { log::Level::Error };
                         log::log!(level, "refresh: {}", answer.text.trim_end());
                     }
@@ -255,6 +289,7 @@ impl Addin {
 
     fn stop(mut self) {
         terminal::leave();
+        self.manager.stopping();
         self.queue.hurry(WRITING);
         self.collector.order_stop();
         self.crew.board.stop(Task::Addin);
@@ -268,9 +303,9 @@ impl Addin {
         self.collector.halt();
         reach(CrashPoint::TasksStopped);
         self.queue.close();
-        let socket = self.invocation.config.spool.join(server::SOCKET);
-        for path in self.pid_file.iter().chain([&socket]) {
-            let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(self.invocation.config.spool.join(server::SOCKET));
+        if let Some(file) = self.pid_file {
+            file.remove();
         }
         log_book::say(&screen::stopped(Task::Addin));
         log::info!("smtpmta stopped");

@@ -7,6 +7,7 @@
 //! | [`addin`] | SMTPMTA, the add-in task: starts, stops and watches the others; housekeeping |
 //! | [`inbound`] | isesctl and iseshlrN: accept connections and speak SMTP with whoever calls |
 //! | [`work_queue`] | the inbound work queue, SMTP.BOX and the outbound work queue: one SQLite database, one writer |
+//! | [`service`] | how the MTA lives on a Unix system: daemon, user, service manager, confinement |
 //! | [`sendmail`] | what programs of this machine call to send mail: sendmail, mailq, newaliases |
 //! | [`maildrop`] | where that leaves messages, and the MTA finds them, whoever called and whether it runs or not |
 //! | [`conversion`] | imsgcnv and omsgcnv: what came from the Internet, and what goes there |
@@ -51,6 +52,7 @@ pub mod named_file;
 pub mod outbound;
 pub mod sasl;
 pub mod sendmail;
+pub mod service;
 pub mod sink;
 pub mod smtp;
 pub mod sync;

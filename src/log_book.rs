@@ -11,6 +11,7 @@ pub mod scribe;
 mod sink;
 mod syslog;
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -150,6 +151,27 @@ pub fn keep_terminal(printer: Option<Printer>) {
         // Where no descriptor is left the log goes on as it did.
         let _ = open_again();
     }
+}
+
+/// Goes on where standard output and standard error are after `redirect`, once what was said so far has been written.
+///
+/// # Errors
+/// What `redirect` says.
+pub fn redirected(redirect: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if let Some(scribe) = CONSOLE.get() {
+        scribe.flush(Instant::now() + LAST_WORDS);
+    }
+    redirect()?;
+    keep_terminal(None);
+    Ok(())
+}
+
+/// Makes the file of the log, or opens it.
+///
+/// # Errors
+/// As the system says.
+pub fn create(path: &Path) -> io::Result<File> {
+    sink::open(path)
 }
 
 /// Says a line to the operator, on standard output, at once. Never waits: see the top of this file.

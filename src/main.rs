@@ -18,6 +18,8 @@ use smtpmta::config::{self, Command, Config, Invocation, defaults, manual};
 use smtpmta::console::letter::{self, Part};
 use smtpmta::dry_run::{self, DryRunError};
 use smtpmta::log_book::Destination;
+use smtpmta::service::Service;
+use smtpmta::service::daemon::{self, Detached};
 use smtpmta::transfer::{self, TransferError};
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::{BackupError, QueueError};
@@ -116,22 +118,46 @@ fn run(invocation: Invocation) -> ExitCode {
     if let Err(wrong) = crash_point::arm() {
         return complain(Exit::Usage, &wrong);
     }
-    let Config {
-        log_level, log_file, ..
-    } = &invocation.config;
-    if let Err(error) = log_book::open(*log_level, Destination::of(&invocation.config)) {
-        let file = log_file.as_deref().unwrap_or(Path::new("standard error"));
+    let readiness = if invocation.config.daemon {
+        match daemon::detach() {
+            Ok(Detached::Parent(status)) => return status.into(),
+            Ok(Detached::Daemon(readiness)) => Some(readiness),
+            Err(error) => return complain(Exit::TryLater, &format!("smtpmta: daemon: {error}")),
+        }
+    } else {
+        None
+    };
+    // In this order: what only root may read, what only root may do, and the first thread.
+    let files = Files::read(&invocation.config);
+    let begun = Service::begin(&invocation).map_err(|wrong| (wrong.exit(), wrong.to_string()));
+    match begun.and_then(|service| open_log(&invocation.config).map(|()| service)) {
+        Ok(service) => {
+            let exit = addin::run(invocation, files, service, readiness);
+            console::terminal::leave();
+            log_book::finish();
+            exit.into()
+        }
+        Err((exit, wrong)) => {
+            let status = complain(exit, &format!("smtpmta: {wrong}"));
+            if let Some(readiness) = readiness {
+                readiness.failed(exit);
+            }
+            status
+        }
+    }
+}
+
+/// Opens the log; or how the run ends, and why.
+fn open_log(config: &Config) -> Result<(), (Exit, String)> {
+    log_book::open(config.log_level, Destination::of(config)).map_err(|error| {
+        let file = config.log_file.as_deref().unwrap_or(Path::new("standard error"));
         // Where the system has no thread left, the configuration is not at fault.
         let exit = match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::OutOfMemory => Exit::TryLater,
             _ => Exit::Configuration,
         };
-        return complain(exit, &format!("smtpmta: log-file: {}: {error}", file.display()));
-    }
-    let status = addin::run(invocation);
-    console::terminal::leave();
-    log_book::finish();
-    status
+        (exit, format!("log-file: {}: {error}", file.display()))
+    })
 }
 
 /// Asks the MTA that runs on this spool, and prints its answer.

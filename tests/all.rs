@@ -81,6 +81,7 @@ mod rooms {
     mod route;
     mod second_machine;
     mod sendmail;
+    mod service;
     mod shortage;
     mod sink;
     mod soak;

@@ -28,7 +28,6 @@ use crate::domain_list::pace::{Pace, Rates};
 use crate::http::facts::Staff;
 use crate::inbound::client_name::ClientNames;
 use crate::inbound::controller::{InboundController, Listener};
-use crate::inbound::front::Front;
 use crate::inbound::handler::InboundHandler;
 use crate::inbound::reception::Reception;
 use crate::latest::Latest;
@@ -41,6 +40,7 @@ use crate::outbound::handler::OutboundHandler;
 use crate::outbound::hosts::HostSettings;
 use crate::outbound::logins::Logins;
 use crate::outbound::security::SecurityRules;
+use crate::service::ports::{Ports, fronts};
 use crate::smtp::path::Mailbox;
 use crate::tasks::Task;
 use crate::tasks::bell::{Bell, Bells, Stop};
@@ -60,6 +60,8 @@ const GRACE: Duration = Duration::from_secs(60);
 /// The tasks that run, and what they share.
 pub(super) struct Crew {
     queue: WorkQueue,
+    /// Sockets that are open as long as the MTA runs.
+    ports: Ports,
     bells: Bells,
     /// What each task is doing.
     pub(super) board: Board,
@@ -84,15 +86,6 @@ pub(super) struct Crew {
     trust: Latest<Trust>,
 }
 
-/// Where `config` says that isesctl listens, and for whom.
-fn fronts(config: &Config) -> impl Iterator<Item = (Front, SocketAddr)> {
-    let of = |front, addresses: &[SocketAddr]| addresses.iter().map(|a| (front, *a)).collect::<Vec<_>>();
-    of(Front::Relay, &config.listen)
-        .into_iter()
-        .chain(of(Front::Submission, &config.listen_submission))
-        .chain(of(Front::Submissions, &config.listen_submissions))
-}
-
 /// `task` has come to its end.
 fn tell_end(board: &Board, task: Task) {
     board.end(task);
@@ -100,9 +93,10 @@ fn tell_end(board: &Board, task: Task) {
 }
 
 impl Crew {
-    pub(super) fn new(queue: WorkQueue, files: Files) -> Crew {
+    pub(super) fn new(queue: WorkQueue, files: Files, ports: Ports) -> Crew {
         Crew {
             queue,
+            ports,
             bells: Bells::default(),
             board: Board::default(),
             running: BTreeMap::new(),
@@ -243,7 +237,9 @@ impl Crew {
 
     /// Whether isesctl could listen where `config` says, as far as it does not yet.
     pub(super) fn try_listen(&self, config: &Config) -> Result<(), StartError> {
-        let known = |asked: &SocketAddr| self.bound.iter().any(|(before, _)| before == asked);
+        let known = |asked: &SocketAddr| {
+            self.ports.has(*asked) || self.bound.iter().any(|(before, _)| before == asked)
+        };
         for (_, address) in fronts(config).filter(|(_, asked)| !known(asked)) {
             // A port that is ours by another address is free once we have let go of it.
             let ours = self.bound.iter().any(|(_, bound)| bound.port() == address.port());
@@ -441,10 +437,17 @@ impl Crew {
                 .filter(|(before, _)| *before == asked)
                 .map_or(asked, |(_, got)| *got);
             let broken = |error| StartError::Listen(again, error);
-            let socket = TcpListener::bind(again).map_err(broken)?;
-            socket.set_nonblocking(true).map_err(broken)?;
-            bound.push((asked, socket.local_addr().map_err(broken)?));
-            listeners.push(Listener { socket, front });
+            let listener = match self.ports.listener(front, asked).map_err(broken)? {
+                Some(kept) => kept,
+                None => Listener {
+                    socket: TcpListener::bind(again).map_err(broken)?,
+                    front,
+                    is_kept: false,
+                },
+            };
+            listener.socket.set_nonblocking(true).map_err(broken)?;
+            bound.push((asked, listener.socket.local_addr().map_err(broken)?));
+            listeners.push(listener);
         }
         self.bound = bound;
         Ok(listeners)

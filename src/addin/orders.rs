@@ -392,10 +392,14 @@ impl Addin {
         };
         reopen(&fresh.config);
         log_book::set_level(fresh.config.log_level);
+        let later = only_at_the_start(&self.invocation.config, &fresh.config);
         self.invocation = fresh;
         self.crew.take_files(files);
         self.maildrop.replace(Arc::new((&self.invocation.config).into()));
         let mut text = "the configuration has been read again\n".to_owned();
+        for option in later {
+            text.push_str(&format!("{option} holds from the next start on\n"));
+        }
         let mut status = Exit::Done.status();
         if let Err(error) = self.onlookers.follow(&self.invocation.config, socket) {
             status = Exit::TryLater.status();
@@ -412,6 +416,19 @@ impl Addin {
         }
         Answer { status, text }
     }
+}
+
+/// The options that differ between the two and that are obeyed but once.
+fn only_at_the_start(before: &Config, after: &Config) -> Vec<&'static str> {
+    let differs = [
+        ("pid-file", before.pid_file != after.pid_file),
+        ("daemon", before.daemon != after.daemon),
+        ("user", before.user != after.user),
+        ("group", before.group != after.group),
+        ("sandbox", before.sandbox != after.sandbox),
+    ];
+    let differs = differs.into_iter().filter(|(_, differs)| *differs);
+    differs.map(|(option, _)| option).collect()
 }
 
 /// The exit status of a command that matched something, or nothing.

@@ -151,11 +151,5 @@ fn check_group(group: &[Given], config: &mut Config, problems: &mut Vec<Problem>
             ));
         }
     }
-    let right = problems.len() == before;
-    // Its default may stand there: `show config` says it, too.
-    let decides = |given: &&Given| given.value != "off" && Some(given.value.as_str()) != option.nothing();
-    if let Some(given) = group.iter().find(decides).filter(|_| !option.available) {
-        problems.push(problem(given, "not available in this version".into()));
-    }
-    right
+    problems.len() == before
 }

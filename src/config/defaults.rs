@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::flags;
 use super::values::domain;
-use super::{Config, LogLevel};
+use super::{Config, LogLevel, Sandbox};
 
 /// Never fewer sessions than this for one client, however small the table of handlers is.
 const LEAST_SESSIONS_PER_CLIENT: usize = 10;
@@ -48,6 +48,10 @@ impl Config {
         // Whoever shortens --expire below the default of --delay-warning has said enough.
         if !given("delay-warning") {
             self.delay_warning = self.delay_warning.filter(|warning| *warning < self.expire);
+        }
+        // Nobody reads what a daemon says to standard error.
+        if !given("syslog") && self.daemon && self.log_file.is_none() {
+            self.syslog = true;
         }
         if let Some(below) = self.mail_dir.strip_prefix("SPOOL/") {
             // A sign in the spool's own name is no sign of the template.
@@ -104,6 +108,7 @@ impl Config {
             daemon: false,
             user: None,
             group: None,
+            sandbox: Sandbox::Auto,
             http: None,
         }
     }

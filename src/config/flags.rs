@@ -2,8 +2,7 @@
 //! and the example configuration.
 //!
 //! Owns every option's name, default, bounds and help, and nothing else does. To add an option: a row here, a
-//! field in [`Config`], and `UPDATE_GENERATED=1 cargo test --test all`. When the feature of a later
-//! option has come, take its `.later()` away.
+//! field in [`Config`], and `UPDATE_GENERATED=1 cargo test --test all`.
 
 use super::Config;
 use super::kind::Kind;
@@ -32,8 +31,6 @@ pub struct Opt {
     pub kind: Kind,
     /// What it does, in whole sentences.
     pub help: &'static str,
-    /// Whether it can be used now, or is refused because its feature comes later.
-    pub available: bool,
     /// Whether the word `none` is a value.
     none: bool,
 }
@@ -86,18 +83,12 @@ impl Opt {
             default,
             kind,
             help,
-            available: true,
             none: false,
         }
     }
 
     const fn short(mut self, letter: char) -> Opt {
         self.short = Some(letter);
-        self
-    }
-
-    const fn later(mut self) -> Opt {
-        self.available = false;
         self
     }
 
@@ -582,26 +573,33 @@ pub static SECTIONS: &[Section] = &[
                 "",
                 Is(&["off"]),
                 Kind::Switch(|c| &mut c.daemon),
-                "Go to the background once mail is accepted.",
+                "Go to the background once mail is accepted: the command ends then, or says why it can not be. Without \
+                 log-file the log goes to the system's.",
             )
-            .short('d')
-            .later(),
+            .short('d'),
             Opt::new(
                 "user",
                 "NAME",
                 Nothing("none"),
                 Kind::Owner(|c| &mut c.user),
-                "Become this user once the listeners are open.",
-            )
-            .later(),
+                "Become this user, by name or number, once root's ports are open and what only root can read is read. \
+                 Root needs it with daemon and at ports below 1024.",
+            ),
             Opt::new(
                 "group",
                 "NAME",
                 Nothing("none"),
                 Kind::Owner(|c| &mut c.group),
-                "Become this group once the listeners are open.",
-            )
-            .later(),
+                "Become this group, and be in no other, in place of the user's own.",
+            ),
+            Opt::new(
+                "sandbox",
+                "WORD",
+                Is(&["auto"]),
+                Kind::Sandbox(|c| &mut c.sandbox),
+                "Reach no files but the MTA's own, start nothing, and call nothing of the system that is not needed, as \
+                 far as the system knows how (Landlock, seccomp): on, off, or auto, with daemon and with user.",
+            ),
         ],
     },
 ];

@@ -500,20 +500,18 @@ mod tests {
     }
 
     #[test]
-    fn options_of_later_versions_are_checked_and_then_refused() {
-        assert_eq!(
-            wrong(&["--user", "a", "--http", "nowhere", "-d"])
-                .lines()
-                .collect::<Vec<_>>(),
-            [
-                "smtpmta: --http: \"nowhere\": expected an IP address and a port, such as 127.0.0.1:2525 or \
-                 [::]:25, or none",
-                "smtpmta: --daemon: not available in this version",
-                "smtpmta: --user: not available in this version",
-            ]
-        );
-        let (_folder, path) = file("tls-cert none\nsyslog off\ndaemon off\nhttp none\n");
+    fn a_default_may_be_said_in_the_words_that_stand_for_it() {
+        let (_folder, path) =
+            file("tls-cert none\nsyslog off\ndaemon off\nhttp none\nuser none\nsandbox auto\n");
         assert_eq!(asked(&["-c", &path]).config, Config::embedded("mail.example.org"));
+    }
+
+    #[test]
+    fn a_daemon_without_a_log_file_logs_to_the_system() {
+        assert!(asked(&["-d"]).config.syslog);
+        assert!(!asked(&["-d", "--log-file", "log"]).config.syslog);
+        let (_folder, path) = file("syslog off\n");
+        assert!(!asked(&["-d", "-c", &path]).config.syslog);
     }
 
     #[test]

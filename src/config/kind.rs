@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::cidr::Cidr;
 use super::values::{self, Expected, Parsed, address, domain, duration, rate, size};
-use super::{Config, LogLevel, TlsLevel};
+use super::{Config, LogLevel, Sandbox, TlsLevel};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Rate;
 
@@ -67,6 +67,8 @@ pub enum Kind {
     HopRates(Field<Vec<(String, Rate)>>),
     /// How much goes to the log.
     Level(Field<LogLevel>),
+    /// Whether the MTA confines itself.
+    Sandbox(Field<Sandbox>),
 }
 
 impl Kind {
@@ -134,7 +136,8 @@ impl Kind {
             Kind::Routes(field) => field(config).push(address::route(text)?),
             Kind::TlsLevels(field) => field(config).push(address::tls_level(text)?),
             Kind::HopRates(field) => field(config).push(rate::hop_rate(text)?),
-            Kind::Level(field) => *field(config) = level(text)?,
+            Kind::Level(field) => *field(config) = one_of(&LogLevel::WORDS, text)?,
+            Kind::Sandbox(field) => *field(config) = one_of(&Sandbox::WORDS, text)?,
         }
         Ok(())
     }
@@ -198,6 +201,7 @@ impl Kind {
                 rates.map(|(pattern, rate)| rate::text(pattern, rate)).collect()
             }
             Kind::Level(field) => vec![field(config).word().into()],
+            Kind::Sandbox(field) => vec![field(config).word().into()],
         }
     }
 }
@@ -243,10 +247,10 @@ fn owner(text: &str) -> Parsed<String> {
     }
 }
 
-fn level(text: &str) -> Parsed<LogLevel> {
-    let words = LogLevel::WORDS;
+/// What one of these words stands for.
+fn one_of<T: Copy, const N: usize>(words: &[(&'static str, T); N], text: &str) -> Parsed<T> {
     match words.iter().find(|(word, _)| *word == text) {
-        Some((_, level)) => Ok(*level),
+        Some((_, meant)) => Ok(*meant),
         None => Err(Expected(format!(
             "one of {}",
             words.map(|(word, _)| word).join(", ")
@@ -287,9 +291,12 @@ mod tests {
     #[test]
     fn every_level_has_its_word() {
         for (word, known) in LogLevel::WORDS {
-            assert_eq!((level(word), known.word()), (Ok(known), word));
+            assert_eq!((one_of(&LogLevel::WORDS, word), known.word()), (Ok(known), word));
         }
-        let told = level("loud").unwrap_err().to_string();
+        let told = one_of(&LogLevel::WORDS, "loud").unwrap_err().to_string();
         assert_eq!(told, "expected one of minimal, normal, informational, verbose");
+        for (word, known) in Sandbox::WORDS {
+            assert_eq!((one_of(&Sandbox::WORDS, word), known.word()), (Ok(known), word));
+        }
     }
 }

@@ -117,9 +117,6 @@ fn described(option: &Opt) -> String {
         Standard::Nothing(_) if option.kind.bare() => {}
         default => besides.push(format!("default: {}", default.words())),
     }
-    if !option.available {
-        besides.push("not available in this version".to_owned());
-    }
     match besides.join("; ").as_str() {
         "" => option.help.to_owned(),
         besides => format!("{} [{besides}]", option.help),

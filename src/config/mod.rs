@@ -117,12 +117,14 @@ pub struct Config {
     pub syslog: bool,
     /// `--log-json`.
     pub log_json: bool,
-    /// `--daemon`: comes later, `false`.
+    /// `--daemon`.
     pub daemon: bool,
-    /// `--user`: comes later, `None`.
+    /// `--user`: by name or number.
     pub user: Option<String>,
-    /// `--group`: comes later, `None`.
+    /// `--group`: by name or number.
     pub group: Option<String>,
+    /// `--sandbox`.
+    pub sandbox: Sandbox,
     /// `--http`: where those look on who want to.
     pub http: Option<SocketAddr>,
 }
@@ -134,6 +136,46 @@ impl Config {
         Router {
             routes: self.routes.clone(),
             relay_host: self.relay_host.clone(),
+        }
+    }
+}
+
+/// Whether the MTA confines itself once it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// As a daemon, and with a user of its own.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Sandbox {
+    /// The words of the option.
+    pub const WORDS: [(&'static str, Sandbox); 3] = [
+        ("auto", Sandbox::Auto),
+        ("on", Sandbox::On),
+        ("off", Sandbox::Off),
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Sandbox::Auto => "auto",
+            Sandbox::On => "on",
+            Sandbox::Off => "off",
+        }
+    }
+
+    /// Whether that means: now.
+    #[must_use]
+    pub fn is_on(self, config: &Config) -> bool {
+        match self {
+            Sandbox::Auto => config.daemon || config.user.is_some(),
+            Sandbox::On => true,
+            Sandbox::Off => false,
         }
     }
 }

@@ -6,12 +6,13 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::caller::{Caller, Seats};
 use super::front::Front;
@@ -49,6 +50,17 @@ pub struct Listener {
     pub socket: TcpListener,
     /// Who is to call there.
     pub front: Front,
+    /// Whether somebody keeps the socket: nobody else is let in when this is dropped, and the port stays ours.
+    pub is_kept: bool,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.is_kept {
+            // Closing it would change nothing, for it is open elsewhere.
+            let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
 }
 
 /// The inbound session controller, and what it works with.

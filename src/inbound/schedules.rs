@@ -77,6 +77,7 @@ impl Transport {
         let board = Board::default();
         let controller = InboundController {
             listeners: vec![Listener {
+                is_kept: false,
                 socket,
                 front: Front::Relay,
             }],

@@ -328,7 +328,7 @@ impl Stream {
 }
 
 /// Opens a file for the log.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     // The log names senders and recipients: not everybody's business.
     OpenOptions::new()
         .append(true)

@@ -1,0 +1,232 @@
+//! What the MTA can not do any more once it runs, whatever a client has made of it: no other program is started, no new
+//! rights are to be had, and only its own files are there (Landlock), by those calls of the system that it needs (seccomp).
+//!
+//! As much of it as the system can: what is in force is told, and a system that knows nothing of it stops nothing.
+
+#[cfg(target_os = "linux")]
+mod calls;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Invocation;
+
+/// What the MTA may do with what lies below a folder, or with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Read it, and run it: libraries that the C library loads are mapped so.
+    Read,
+    /// Make, change and remove it, too.
+    Write,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// No new rights, whatever is started.
+    pub no_new_privileges: Result<(), String>,
+    /// Its own files alone.
+    pub files: Result<(), String>,
+    /// The calls that it needs alone.
+    pub calls: Result<(), String>,
+}
+
+/// Of the system's own files: names of users, hosts and time zones, certificates, libraries that look names up, what it is
+/// told of itself.
+const SYSTEM: [&str; 10] = [
+    "/etc", "/usr", "/lib", "/lib64", "/bin", "/nix", "/proc", "/sys", "/run", "/var/run",
+];
+/// Those that are written to.
+const DEVICES: [&str; 5] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
+
+/// The files of the MTA that `invocation` speaks of, and those of the system that it needs.
+#[must_use]
+pub fn places(invocation: &Invocation) -> Vec<(PathBuf, Access)> {
+    let config = &invocation.config;
+    let folder = |file: &Path| match file.parent() {
+        Some(above) if above != Path::new("") => above.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let system = SYSTEM.iter().map(|place| (PathBuf::from(place), Access::Read));
+    let devices = DEVICES.iter().map(|place| (PathBuf::from(place), Access::Write));
+    // A new file takes the place of the old one, so that its folder has to be there.
+    let read = [
+        &invocation.file,
+        &config.accounts,
+        &config.aliases,
+        &config.tls_cert,
+        &config.tls_key,
+        &config.tls_ca,
+        &config.relay_auth,
+    ];
+    let read = read
+        .into_iter()
+        .flatten()
+        .map(|file| (folder(file), Access::Read));
+    let written = [&config.log_file, &config.pid_file];
+    let written = written
+        .into_iter()
+        .flatten()
+        .map(|file| (folder(file), Access::Write));
+    let mail = fixed_part(&config.mail_dir);
+    let own = [config.spool.clone(), mail].map(|place| (place, Access::Write));
+    let mut all: Vec<_> = system
+        .chain(devices)
+        .chain(read)
+        .chain(written)
+        .chain(own)
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The folder below which all that a template names lies: the last that is there before its first sign.
+fn fixed_part(template: &str) -> PathBuf {
+    let before = &template[..template.find(['%']).unwrap_or(template.len())];
+    let folder = &before[..before.rfind('/').map_or(0, |slash| slash + 1)];
+    let there = Path::new(folder).ancestors().find(|folder| folder.is_dir());
+    match there {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+impl Confinement {
+    /// Nothing is in force.
+    #[must_use]
+    pub fn none() -> Confinement {
+        let off = || Err("off".to_owned());
+        Confinement {
+            no_new_privileges: off(),
+            files: off(),
+            calls: off(),
+        }
+    }
+
+    /// Enters it, as far as the system can: this thread, and those that it starts from now on.
+    #[must_use]
+    #[cfg(target_os = "linux")]
+    pub fn enter(places: &[(PathBuf, Access)]) -> Confinement {
+        let no_new_privileges = nix::sys::prctl::set_no_new_privs().map_err(|error| error.to_string());
+        Confinement {
+            no_new_privileges,
+            files: files_alone(places),
+            calls: calls::alone(),
+        }
+    }
+
+    /// There is nothing that it could enter.
+    #[must_use]
+    #[cfg(not(target_os = "linux"))]
+    pub fn enter(_: &[(PathBuf, Access)]) -> Confinement {
+        let unknown = || Err("not on this system".to_owned());
+        Confinement {
+            no_new_privileges: unknown(),
+            files: unknown(),
+            calls: unknown(),
+        }
+    }
+
+    /// What is in force, and what is not and why, in a line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let parts = [
+            ("no new privileges", &self.no_new_privileges),
+            ("own files alone (Landlock)", &self.files),
+            ("needed system calls alone (seccomp)", &self.calls),
+        ];
+        let part = |(name, state): &(&str, &Result<(), String>)| match state {
+            Ok(()) => (*name).to_owned(),
+            Err(why) => format!("not {name}: {why}"),
+        };
+        parts.iter().map(part).collect::<Vec<_>>().join("; ")
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn files_alone(places: &[(PathBuf, Access)]) -> Result<(), String> {
+    use landlock::{
+        ABI, Access as _, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+        RulesetStatus,
+    };
+
+    // Those after it have no more rights over files that would matter here, and the kernel gives what it has.
+    let abi = ABI::V5;
+    let made = (|| {
+        let mut rules = Ruleset::default()
+            .handle_access(AccessFs::from_all(abi))?
+            .create()?;
+        for (place, access) in places {
+            // What is not there can not be needed.
+            let Ok(opened) = PathFd::new(place) else { continue };
+            let mut rights = match access {
+                Access::Read => AccessFs::from_read(abi),
+                Access::Write => AccessFs::from_all(abi),
+            };
+            if !place.is_dir() {
+                rights &= AccessFs::from_file(abi);
+            }
+            rules = rules.add_rule(PathBeneath::new(opened, rights))?;
+        }
+        rules.restrict_self()
+    })();
+    match made {
+        Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
+            Err("this kernel has none of it".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err::<_, landlock::RulesetError>(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn what_the_configuration_names_can_be_reached_and_nothing_beside_it() {
+        let args = [
+            "--spool",
+            "/var/spool/smtpmta",
+            "--accounts",
+            "/srv/mail/accounts",
+            "--log-file",
+            "/srv/log/mail",
+            "--mail-dir",
+            "/tmp/%u",
+            "--aliases",
+            "aliases",
+        ];
+        let args: Vec<String> = args.map(str::to_owned).to_vec();
+        let invocation = config::read(&args, || "mail.example.org".to_owned()).unwrap();
+        let places = places(&invocation);
+        let access = |place: &str| {
+            let found = places.iter().find(|(path, _)| path == Path::new(place));
+            found.map(|(_, access)| *access)
+        };
+        assert_eq!(access("/var/spool/smtpmta"), Some(Access::Write));
+        assert_eq!(access("/srv/mail"), Some(Access::Read));
+        assert_eq!(access("/srv/log"), Some(Access::Write));
+        assert_eq!(access("/tmp/"), Some(Access::Write));
+        assert_eq!(access("."), Some(Access::Read));
+        assert_eq!(access("/etc"), Some(Access::Read));
+        for beside in ["/", "/home", "/root", "/var", "/srv", "/boot"] {
+            assert_eq!(access(beside), None, "{beside}");
+        }
+    }
+
+    #[test]
+    fn the_fixed_part_of_a_template_is_a_folder_that_is_there() {
+        assert_eq!(fixed_part("/%u"), Path::new("/"));
+        assert_eq!(fixed_part("/tmp/mail-%d/%u"), Path::new("/tmp/"));
+        assert_eq!(fixed_part("/tmp/no-such-folder/deeper/%u"), Path::new("/tmp"));
+        assert_eq!(fixed_part("no-such-folder/%u"), Path::new("."));
+    }
+}

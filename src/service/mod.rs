@@ -1,0 +1,217 @@
+//! How the MTA lives on a Unix system: in the foreground or as a daemon, with the rights of one user and no others, and
+//! with what the service manager has to know and gives.
+//!
+//! Owns the order of all that: what needs the rights of root is done first, and once; then they are given up for good, and
+//! what a broken MTA could do is narrowed. All of it before there is a second thread, since what a thread may do it hands
+//! on to those that it starts. Never touches mail.
+
+pub mod confinement;
+pub mod daemon;
+pub mod manager;
+pub mod owner;
+pub mod pid_file;
+pub mod ports;
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Uid;
+
+use crate::config::exit::Exit;
+use crate::config::{Config, Invocation};
+use confinement::Confinement;
+use owner::Owner;
+use pid_file::PidFile;
+use ports::Ports;
+
+/// What nobody but the owner, and whom a mode names, may do with what is made.
+const UMASK: Mode = Mode::from_bits_truncate(0o027);
+
+/// Below this a port is root's.
+const FIRST_FREE_PORT: u16 = 1024;
+
+/// Why it could not be made ready.
+#[derive(Debug)]
+pub enum ServiceError {
+    /// Started as root, to stay it, where that is asking for trouble.
+    StaysRoot(&'static str),
+    /// A user or group that is not there, or that this process may not become.
+    Owner(String),
+    /// A socket that was passed and that no option speaks of.
+    Passed(String),
+    /// A listening socket.
+    Listen(SocketAddr, io::Error),
+    /// A file or folder.
+    File(PathBuf, io::Error),
+    /// The process ID stands in this file, and that process runs.
+    Running(PathBuf),
+    /// The system refused this.
+    System(&'static str, io::Error),
+}
+
+impl ServiceError {
+    /// How a run ends that has come to this.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            ServiceError::StaysRoot(_) | ServiceError::Owner(_) | ServiceError::Passed(_) => {
+                Exit::Configuration
+            }
+            _ => Exit::TryLater,
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServiceError::StaysRoot(why) => write!(
+                f,
+                "started as root {why}: expected --user NAME, whose rights it keeps; --user root if that is meant"
+            ),
+            ServiceError::Owner(what) | ServiceError::Passed(what) => f.write_str(what),
+            ServiceError::Listen(address, error) => write!(f, "can not listen on {address}: {error}"),
+            ServiceError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            ServiceError::Running(path) => {
+                write!(f, "pid-file: {}: the process that it names runs", path.display())
+            }
+            ServiceError::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServiceError {}
+
+/// What was made ready.
+#[derive(Debug)]
+pub struct Service {
+    /// The sockets that it was given, or has opened while it might.
+    pub ports: Ports,
+    /// `--pid-file`.
+    pub pid_file: Option<PidFile>,
+    /// What it can not do any more.
+    pub confinement: Confinement,
+}
+
+impl Service {
+    /// Makes the process what `invocation` says. Files that only root can read must have been read before, and threads be
+    /// started afterwards.
+    ///
+    /// # Errors
+    /// What is not to be had, and why; the process may have changed already.
+    pub fn begin(invocation: &Invocation) -> Result<Service, ServiceError> {
+        let config = &invocation.config;
+        let is_root = Uid::effective().is_root();
+        if let Some(why) = reason_not_to_stay_root(config, is_root) {
+            return Err(ServiceError::StaysRoot(why));
+        }
+        let owner = Owner::find(config.user.as_deref(), config.group.as_deref())?;
+        let becomes = owner.as_ref().filter(|owner| owner.is_another());
+        umask(UMASK);
+        // What was in memory is mail, and passwords.
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        let mut ports = Ports::passed(config)?;
+        if let Some(owner) = becomes {
+            ports.open(config)?;
+            hand_over(config, owner)?;
+        }
+        let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+        if let (Some(owner), Some(file)) = (becomes, &pid_file) {
+            file.give_to(owner)?;
+        }
+        if let Some(owner) = becomes {
+            owner.become_for_good()?;
+        }
+        let confinement = if config.sandbox.is_on(config) {
+            make_spool(&config.spool)?;
+            Confinement::enter(&confinement::places(invocation))
+        } else {
+            Confinement::none()
+        };
+        Ok(Service {
+            ports,
+            pid_file,
+            confinement,
+        })
+    }
+}
+
+/// Why root should not run this without another user, if it should not: as a daemon, or where only root may listen. A trial
+/// in the foreground on a free port is nobody's business.
+fn reason_not_to_stay_root(config: &Config, is_root: bool) -> Option<&'static str> {
+    let listeners = [
+        &config.listen,
+        &config.listen_submission,
+        &config.listen_submissions,
+    ];
+    let is_roots = |address: &&SocketAddr| (1..FIRST_FREE_PORT).contains(&address.port());
+    match config.user {
+        None if !is_root => None,
+        Some(_) => None,
+        None if config.daemon => Some("with --daemon"),
+        None if listeners.into_iter().flatten().any(|a| is_roots(&a)) => Some("at a port below 1024"),
+        None => None,
+    }
+}
+
+/// What the MTA will write to has to be the user's: the spool, where it is not there yet, and the log.
+fn hand_over(config: &Config, owner: &Owner) -> Result<(), ServiceError> {
+    let wrong = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ServiceError::File(path, error)
+    };
+    if make_spool(&config.spool)? {
+        chown(&config.spool, Some(owner.uid()), Some(owner.gid())).map_err(wrong(&config.spool))?;
+    }
+    if let Some(log) = config.log_file.as_deref().filter(|log| !log.exists()) {
+        let file = crate::log_book::create(log).map_err(wrong(log))?;
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(wrong(log))?;
+    }
+    Ok(())
+}
+
+/// Makes the spool where there is none; whether it did. Only its owner gets in.
+fn make_spool(spool: &Path) -> Result<bool, ServiceError> {
+    match DirBuilder::new().mode(0o700).create(spool) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        // The work queue makes folders above it as well, or tells what is wrong.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = spool.parent().map_or(Ok(()), std::fs::create_dir_all);
+            made.and_then(|()| DirBuilder::new().mode(0o700).create(spool))
+                .map(|()| true)
+                .map_err(|error| ServiceError::File(spool.to_owned(), error))
+        }
+        Err(error) => Err(ServiceError::File(spool.to_owned(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_needs_a_user_for_a_daemon_and_for_roots_ports_and_for_nothing_else() {
+        let mut config = Config::embedded("mail.example.org");
+        assert_eq!(reason_not_to_stay_root(&config, true), None);
+        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        assert_eq!(reason_not_to_stay_root(&config, true), None);
+        config.daemon = true;
+        assert_eq!(reason_not_to_stay_root(&config, true), Some("with --daemon"));
+        assert_eq!(reason_not_to_stay_root(&config, false), None);
+        config.daemon = false;
+        config.listen_submissions = vec!["[::]:465".parse().unwrap()];
+        assert_eq!(
+            reason_not_to_stay_root(&config, true),
+            Some("at a port below 1024")
+        );
+        config.user = Some("root".to_owned());
+        assert_eq!(reason_not_to_stay_root(&config, true), None);
+    }
+}
