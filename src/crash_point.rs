@@ -140,6 +140,25 @@ crash_points! {
     ByHandWritten = "by-hand-written",
     /// The commit of that has returned; the operator has heard nothing, and no task has been rung.
     ByHandCommitted = "by-hand-committed",
+    /// What is exported is put aside, and no more is; there is no file.
+    ExportSealed = "export-sealed",
+    /// In the command: the file of an export is whole and on the disk; it does not have its name.
+    ExportWritten = "export-written",
+    /// In the command: the file of an export has its name, and that is on the disk; nothing of it has ended.
+    ExportNamed = "export-named",
+    /// Some of what was exported ends in the open transaction.
+    ExportEndWritten = "export-end-written",
+    /// The commit of that has returned; the others have not ended.
+    ExportEndCommitted = "export-end-committed",
+    /// In the command: the spool has a copy of an export, and has read nothing of it.
+    ImportStaged = "import-staged",
+    /// Some messages of an export are brought in, in the open transaction.
+    ImportWritten = "import-written",
+    /// The commit of that has returned; no task has been rung.
+    ImportCommitted = "import-committed",
+    /// That all of an export is here has been committed; nobody has been told.
+    ImportEnded = "import-ended",
+
     /// The clock was set back: some of what waits is made due earlier in the open transaction.
     SetbackWritten = "setback-written",
     /// The commit of that has returned; the rest waits for as long as the clock was set back.

@@ -19,6 +19,7 @@
 //! | [`doctor`] | what keeps mail from flowing, or lets in who should stay out |
 //! | [`dry_run`] | where mail would go, and what a client would hear, with nothing queued |
 //! | [`http`] | what those see who look on: metrics, health, the status page |
+//! | [`transfer`] | how mail moves from one spool to another, in the process of the command that moves it |
 //! | [`sink`] | no part of the MTA: a next hop for tests and trials that misbehaves to order |
 //!
 //! Below them: [`tasks`] (names, doorbells, the handler table), [`smtp`] (the grammar that both directions
@@ -59,4 +60,5 @@ pub mod smtp;
 pub mod sync;
 pub mod tasks;
 pub mod tls;
+pub mod transfer;
 pub mod work_queue;

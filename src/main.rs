@@ -20,6 +20,7 @@ use smtpmta::dry_run::{self, DryRunError};
 use smtpmta::log_book::Destination;
 use smtpmta::service::Service;
 use smtpmta::service::daemon::{self, Detached};
+use smtpmta::transfer::{self, TransferError};
 use smtpmta::work_queue::id::MessageId;
 use smtpmta::work_queue::{BackupError, QueueError};
 use smtpmta::{addin, console, crash_point, doctor, log_book, sendmail, sink, work_queue};
@@ -45,6 +46,16 @@ fn main() -> ExitCode {
         },
         Command::Show { words, json } => ask(&invocation.config.spool, "show", words, *json),
         Command::Queue { words, json } => ask(&invocation.config.spool, "queue", words, *json),
+        Command::Export(asked) => moved(
+            "export",
+            |config| transfer::export::export(config, asked),
+            &invocation.config,
+        ),
+        Command::Import(asked) => moved(
+            "import",
+            |config| transfer::import::import(config, asked),
+            &invocation.config,
+        ),
         Command::Letter { id, part, json } => show(&invocation.config.spool, *id, *part, *json),
         Command::About { verb, words, json } => ask(&invocation.config.spool, verb, words, *json),
         Command::Tell(words) => ask(&invocation.config.spool, "tell", words, false),
@@ -210,6 +221,21 @@ fn show(spool: &Path, id: MessageId, part: Part, json: bool) -> ExitCode {
             complain(Exit::TryLater, &format!("smtpmta: queue show: {error}"))
         }
         _ => Exit::Done.into(),
+    }
+}
+
+/// Moves mail between spools, and prints what came of it.
+fn moved(
+    verb: &str,
+    work: impl FnOnce(&Config) -> Result<String, TransferError>,
+    config: &Config,
+) -> ExitCode {
+    if let Err(wrong) = crash_point::arm() {
+        return complain(Exit::Usage, &wrong);
+    }
+    match work(config) {
+        Ok(told) => print(&told),
+        Err(wrong) => complain(wrong.exit, &format!("smtpmta: queue {verb}: {wrong}")),
     }
 }
 

@@ -82,6 +82,7 @@ mod rooms {
     mod relaying;
     mod reports;
     mod route;
+    mod second_machine;
     mod sendmail;
     mod service;
     mod shortage;

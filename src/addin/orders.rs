@@ -1,6 +1,5 @@
 //! How the add-in task obeys: each command of the console, and its answer.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -20,8 +19,9 @@ use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Pace;
 use crate::log_book::{self, Destination};
 use crate::tasks::Task;
+use crate::transfer;
 use crate::work_queue::id::MessageId;
-use crate::work_queue::{ByHand, Choice, Order, QueueError, Retry, Trace, WorkQueue};
+use crate::work_queue::{ByHand, Choice, Order, QueueError, Retry, Step, Trace, WorkQueue};
 
 /// Rows that a table of the console shows at most.
 const ROWS: usize = 1000;
@@ -49,6 +49,10 @@ impl Addin {
             }
             Ok(Command::ByHand(deed, choice)) => {
                 self.by_hand(deed, self.with_routes(*choice), request);
+                return false;
+            }
+            Ok(Command::Move(step)) => {
+                self.step(step, request);
                 return false;
             }
             Ok(Command::Preview(order, choice)) => {
@@ -247,11 +251,26 @@ impl Addin {
                 }
                 ByHand::Bounce => bells.drt.kick(),
                 ByHand::Route(_) => bells.osesctl.kick(),
-                ByHand::Hold | ByHand::Delete | ByHand::Undelete => {}
+                ByHand::Hold | ByHand::Delete | ByHand::Undelete | ByHand::PutAside(_) => {}
             }
             let done = done?;
             let exit = done_if(done.recipients + done.in_hand > 0);
             Ok((exit, screen::done(&Order::ByHand(deed), done)))
+        });
+    }
+
+    /// Takes a step on the way of mail to another spool, or from one; whoever has more to do then is told.
+    fn step(&self, step: Step, request: &Request) {
+        let (by, bells, config) = (
+            request.by.clone(),
+            self.crew.bells(),
+            self.invocation.config.clone(),
+        );
+        self.aside("queue-move", request, move |queue| {
+            let taken = transfer::step(queue, &config, step, &by);
+            bells.imsgcnv.kick();
+            bells.omsgcnv.kick();
+            taken
         });
     }
 
@@ -282,16 +301,7 @@ impl Addin {
 
     /// Who names a domain means the next hop where its mail goes, too.
     fn routed(&self, names: Vec<String>) -> Vec<String> {
-        let router = self.invocation.config.router();
-        let goes = |name: &String| match NextHop::from_name(&name.to_ascii_lowercase()) {
-            NextHop::Domain(domain) => router.next_hop(&domain).to_string(),
-            // A path is as it is.
-            NextHop::Lmtp(_) => name.clone(),
-            host => host.to_string(),
-        };
-        let routed: Vec<String> = names.iter().map(goes).collect();
-        let hops: BTreeSet<String> = names.into_iter().chain(routed).collect();
-        hops.into_iter().collect()
+        transfer::routed(&self.invocation.config, names)
     }
 
     fn with_routes(&self, choice: Choice) -> Choice {

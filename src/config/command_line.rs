@@ -20,6 +20,7 @@ use crate::console::letter::Part;
 use crate::doctor;
 use crate::dry_run::{route, session};
 use crate::smtp::path::{PathError, ReversePath};
+use crate::transfer::{export, import};
 use crate::work_queue::id::MessageId;
 use crate::{sendmail, sink};
 
@@ -230,7 +231,7 @@ impl Asked {
         let (json, words): (Vec<String>, Vec<String>) =
             words.iter().cloned().partition(|word| word == "--json");
         let verb = words.first().map(|verb| verb.to_ascii_lowercase());
-        if !verb.as_deref().is_some_and(flags::has_queue_verb) {
+        if !verb.as_deref().is_some_and(|verb| flags::QUEUE_VERBS.contains(&verb)) {
             return self.wrong("", flags::queue_verb_refused(verb.as_deref()));
         }
         let json = !json.is_empty();
@@ -242,6 +243,17 @@ impl Asked {
                         "expected the ID of one message, and --body or --raw if more of it is wanted";
                     return self.wrong("", format!("queue show: {expected}"));
                 }
+            },
+            Some("export") => match export::Asked::parse(&words[1..], json) {
+                Ok(asked) => Command::Export(asked),
+                Err(what) => return self.wrong("", what),
+            },
+            Some("import") => match &words[1..] {
+                [file] if !file.is_empty() && !file.starts_with('-') => Command::Import(import::Asked {
+                    file: PathBuf::from(file),
+                    json,
+                }),
+                _ => return self.wrong("", "queue import: expected one file behind it".to_owned()),
             },
             _ => Command::Queue { words, json },
         };

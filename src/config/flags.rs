@@ -664,7 +664,7 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
     word(
         "queue",
-        "list|age|show|retry|route|hold|bounce|release|delete|undelete",
+        "VERB ...",
         true,
         "List what is in the work queues, the oldest first (list [--limit N]); count it by age and next hop (age \
          [--limit N | --all]); show a message, with its header, its text or all of it (show ID [--body | --raw]); make \
@@ -673,7 +673,8 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
          release, delete, undelete); lead them to another host than the configuration says, or no longer (route --via \
          HOST[:PORT] | --via none). list and these take IDs of messages, and --from, --to, --hop, --state, --older, \
          --size, --subject and --error, of which each that is given has to fit; all but list do it to all that there is \
-         with --all (retry without a word), and say with --dry-run what they would do.",
+         with --all (retry without a word), and say with --dry-run what they would do. Move what is chosen, in the same way, to \
+         another spool: to a file (export ... FILE; with --cancel FILE give that up), and from one (import FILE).",
     ),
     word(
         "verify",
@@ -746,45 +747,17 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
     ),
 ];
 
-/// The verbs that may follow `queue`, and whether each can be used now.
-static QUEUE_VERBS: [(&str, bool); 12] = [
-    ("retry", true),
-    ("list", true),
-    ("age", true),
-    ("hold", true),
-    ("bounce", true),
-    ("release", true),
-    ("delete", true),
-    ("undelete", true),
-    ("route", true),
-    ("show", true),
-    ("export", false),
-    ("import", false),
+/// The verbs that may follow `queue`.
+pub static QUEUE_VERBS: [&str; 12] = [
+    "retry", "list", "age", "hold", "bounce", "release", "delete", "undelete", "route", "show", "export", "import",
 ];
 
-/// The verbs that can follow `queue` now.
-pub fn queue_verbs() -> impl Iterator<Item = &'static str> {
-    QUEUE_VERBS
-        .iter()
-        .filter(|(_, available)| *available)
-        .map(|(verb, _)| *verb)
-}
-
-/// Whether `queue` can be used with this verb now.
-#[must_use]
-pub fn has_queue_verb(verb: &str) -> bool {
-    QUEUE_VERBS.contains(&(verb, true))
-}
-
-/// Why a word behind `queue`, or none, is no verb that can be used.
+/// Why a word behind `queue`, or none, is no verb of it.
 #[must_use]
 pub fn queue_verb_refused(verb: Option<&str>) -> String {
-    let there = queue_verbs().collect::<Vec<_>>().join(", ");
+    let there = QUEUE_VERBS.join(", ");
     match verb {
         None => format!("queue: expected a verb behind it: {there}"),
-        Some(verb) if QUEUE_VERBS.contains(&(verb, false)) => {
-            format!("queue {verb}: this verb is not available in this version; there are {there}")
-        }
         Some(verb) => format!("queue: {}: no such verb; there are {there}", quoted(verb)),
     }
 }

@@ -15,7 +15,7 @@ use crate::console::letter::Part;
 use crate::doctor;
 use crate::dry_run;
 use crate::work_queue::id::MessageId;
-use crate::{sendmail, sink};
+use crate::{sendmail, sink, transfer};
 
 /// Where the configuration is looked for when nobody names it.
 const DEFAULT_FILE: &str = "/etc/smtpmta/smtpmta.conf";
@@ -62,6 +62,10 @@ pub enum Command {
         /// `--json`.
         json: bool,
     },
+    /// `queue export`: move what waits to a file.
+    Export(transfer::export::Asked),
+    /// `queue import`: bring in what such a file holds.
+    Import(transfer::import::Asked),
     /// `queue show`: a message, for who wants to read it.
     Letter {
         /// Which.
@@ -670,18 +674,39 @@ mod tests {
         for (args, expected) in [
             (&["shwo"][..], "\"shwo\": no such command; did you mean show?"),
             (
-                &["queue", "export"],
-                "queue export: this verb is not available in this version; there are retry, list, age, hold, \
-                 bounce, release, delete, undelete, route, show",
-            ),
-            (
                 &["queue", "dance"],
                 "queue: \"dance\": no such verb; there are retry, list, age, hold, bounce, release, delete, \
-                 undelete, route, show",
+                 undelete, route, show, export, import",
             ),
             (
                 &["queue"],
-                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete, route, show",
+                "queue: expected a verb behind it: retry, list, age, hold, bounce, release, delete, undelete, route, \
+                 show, export, import",
+            ),
+            (
+                &["queue", "export", "--all"],
+                "queue export: expected a file that is to be made, as the last word",
+            ),
+            (
+                &["queue", "export", "00038D7EA4C68000"],
+                "queue export: expected a file that is to be made, as the last word",
+            ),
+            (
+                &["queue", "export", "moved"],
+                "queue export: expected IDs of messages behind it, or --from, --to, --hop, --state, --older, --size, \
+                 --subject or --error, or --all",
+            ),
+            (
+                &["queue", "export", "--to", "moved"],
+                "queue export: --to: expected a value behind it",
+            ),
+            (
+                &["queue", "export", "--cancel", "--all", "moved"],
+                "queue export: --cancel: expected a file behind it, and nothing else",
+            ),
+            (
+                &["queue", "import", "one", "two"],
+                "queue import: expected one file behind it",
             ),
             (
                 &["queue", "show"],

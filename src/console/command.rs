@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::queue::queue;
+use super::queue::{queue, step};
 use crate::config::exit::Exit;
 use crate::tasks::Task;
 use crate::work_queue::id::MessageId;
-use crate::work_queue::{ByHand, Choice, Order, Retry};
+use crate::work_queue::{ByHand, Choice, Order, Retry, Step};
 
 /// A command, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Command {
     ByHand(ByHand, Box<Choice>),
     /// `--dry-run`: what this would do to these.
     Preview(Order, Box<Choice>),
+    /// A step of `queue export` or `queue import`, which take them by way of the MTA.
+    Move(Step),
     /// `queue list` of these, with at most so many rows.
     List(Box<Choice>, usize),
     /// `queue age`, with at most so many rows.
@@ -209,9 +211,11 @@ impl Command {
     /// # Errors
     /// A sentence that says what was expected.
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, Refusal> {
-        let words: Vec<String> = words.iter().map(|w| in_lower_case(w.as_ref())).collect();
+        let spelled: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        let words: Vec<String> = spelled.iter().map(|word| in_lower_case(word)).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
+            ["queue", "export" | "import", ..] => step(&words[1..], &spelled[1..]),
             ["tell", "smtpmta", rest @ ..] | ["tell", rest @ ..] => told(rest),
             ["load", "smtpmta"] => Err(Refusal::Refused("SMTPMTA is loaded already")),
             rest => told(rest),

@@ -81,7 +81,8 @@ fn behind(words: &[&str]) -> Vec<&'static str> {
         ["show"] => What::ALL.map(|(name, _)| name).to_vec(),
         ["start" | "stop"] => vec!["inbound", "outbound", "drtask"],
         ["start" | "stop", "inbound" | "outbound"] => vec!["transport", "conversion"],
-        ["queue"] => flags::queue_verbs()
+        ["queue"] => flags::QUEUE_VERBS
+            .into_iter()
             .filter(|verb| !matches!(Command::parse(&["queue", verb]), Err(Refusal::Refused(_))))
             .collect(),
         ["show", "queue" | "lists" | "hops"] | ["queue", "age"] => vec!["--limit", "--all"],

@@ -1,6 +1,7 @@
 //! What the operator may say behind `queue`: a verb, and what it is for: messages by their IDs, recipients that look so,
 //! or both. Pure.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command::{Command, Limit, MOST_ROWS, Refusal, USUAL_LIST, refuse, shown};
@@ -9,7 +10,7 @@ use crate::config::values::{address, duration, size};
 use crate::domain_list::next_hop::NextHop;
 use crate::work_queue::id::MessageId;
 use crate::work_queue::states::State;
-use crate::work_queue::{ByHand, Choice, Order, Pattern, Retry, Sizes};
+use crate::work_queue::{ByHand, Choice, ExportId, Order, Pattern, Retry, Sizes, Step};
 
 /// Options that say what recipients look like.
 const LOOKS: [&str; 8] = ["from", "to", "hop", "state", "older", "size", "subject", "error"];
@@ -82,6 +83,47 @@ pub(super) fn queue(words: &[&str]) -> Result<Command, Refusal> {
         },
         [] => refuse(&flags::queue_verb_refused(None)),
     }
+}
+
+/// Understands a step of `queue export` or `queue import`: words that the command says, and nobody else. `words` are in
+/// small letters, and `spelled` as they came.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub(super) fn step(words: &[&str], spelled: &[&str]) -> Result<Command, Refusal> {
+    let id = |word: &str| match word.parse() {
+        Ok(ExportId(id)) => Ok(ExportId(id)),
+        Err(_) => refuse("queue export: expected the ID of an export"),
+    };
+    Ok(match words {
+        ["export", "put-aside", export, file, rest @ ..] if !file.is_empty() => {
+            let said = Said::behind("export", rest, &["all"])?;
+            let file = PathBuf::from(spelled[3]);
+            Command::Move(Step::PutAside(
+                id(export)?,
+                file,
+                Box::new(said.chosen("export")?),
+            ))
+        }
+        ["export", "preview", rest @ ..] => {
+            let choice = Said::behind("export", rest, &["all"])?.chosen("export")?;
+            let order = Order::ByHand(ByHand::PutAside(ExportId::default()));
+            Command::Preview(order, Box::new(choice))
+        }
+        ["export", "seal", export] => Command::Move(Step::Seal(id(export)?, false)),
+        ["export", "seal", export, "anyway"] => Command::Move(Step::Seal(id(export)?, true)),
+        ["export", "end", export] => Command::Move(Step::End(id(export)?)),
+        ["export", "cancel", export] => Command::Move(Step::Cancel(id(export)?)),
+        ["import", "take", import, from] => match from.parse() {
+            Ok(from) => Command::Move(Step::Take(id(import)?, from)),
+            Err(_) => return refuse("queue import: expected a place in the file"),
+        },
+        _ => {
+            return Err(Refusal::Refused(
+                "mail is moved by smtpmta queue export and smtpmta queue import, which write and read the file themselves",
+            ));
+        }
+    })
 }
 
 /// What the verb behind `queue` does to recipients, if it does that.

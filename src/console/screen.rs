@@ -12,7 +12,8 @@ use crate::domain_list::pace::Pace;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{
-    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListId, ListRow, Listing, Order, Preview, QueueRow,
+    AGES, AgeRow, ByHand, Copied, Done, HopRow, LAST_RUN, ListId, ListRow, Listing, Moved, Order, Preview,
+    QueueRow,
 };
 
 /// An answer as text, and as JSON for programs.
@@ -496,6 +497,7 @@ fn words_of(order: &Order) -> (&'static str, String) {
         Order::ByHand(ByHand::Release) => ("is held", "released"),
         Order::ByHand(ByHand::Delete) => ("is in the queue", "removed"),
         Order::ByHand(ByHand::Undelete) => ("was removed", "brought back, and held"),
+        Order::ByHand(ByHand::PutAside(_)) => ("waits, is held or is dead", "exported"),
         Order::ByHand(ByHand::Route(Some(via))) => {
             return (
                 "goes elsewhere, and not this way already,",
@@ -548,6 +550,17 @@ fn counts(order: &Order, done: Done, matching: &str, word: &str) -> String {
         );
     }
     text
+}
+
+/// A step of `queue export` or `queue import`: read by the command alone.
+#[must_use]
+pub fn moved(moved: &Moved) -> Screen {
+    let json = json!({
+        "messages": moved.messages, "recipients": moved.recipients, "in_hand": moved.in_hand, "known": moved.known,
+        "reached": moved.reached, "done": moved.is_done,
+    });
+    let text = format!("{json}\n");
+    Screen { text, json }
 }
 
 /// `backup`: what was copied, and how long it took.

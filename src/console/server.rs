@@ -232,7 +232,7 @@ fn answer(stream: &UnixStream, to_addin: &Sender<Request>) -> io::Result<()> {
 
 /// The user that this process says it belongs to: the one behind sudo, if there is one. Only the owner of the spool
 /// and root can reach the socket, so this is for history, and opens no doors.
-pub(super) fn user() -> String {
+pub fn user() -> String {
     let known = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok());

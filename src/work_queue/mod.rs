@@ -39,8 +39,11 @@ mod listing;
 mod lists;
 mod mending;
 mod moves;
+mod moving;
 mod operator;
 pub mod outcome;
+mod packing;
+pub mod parcel;
 mod passage;
 mod patience;
 mod perusal;
@@ -61,6 +64,7 @@ mod stay;
 mod store;
 pub mod structure;
 mod trace;
+mod unpacking;
 mod verify;
 mod writer;
 
@@ -86,7 +90,9 @@ pub use inspection::Finding;
 pub use listing::{Listing, MailRow, Standing, walk};
 pub use lists::{Claim, Claimed, Terms};
 pub use mending::Mended;
+pub use moving::{Begun, ExportId, Moved, Step, is_finished_export, unfinished_export};
 pub use operator::{ByHand, Done, Order, Preview, Retry};
+pub use packing::{PackError, Packed, pack};
 pub use passage::Attendance;
 pub use perusal::{Perusal, peruse};
 pub use place::Loss;
@@ -94,6 +100,7 @@ pub use reports::{News, Notice, Round, Telling};
 pub use settlement::{Settled, Settlement};
 pub use soundness::Kind;
 pub use trace::{Event, Trace, Whereabouts};
+pub use unpacking::{TakeError, staged};
 pub use verify::{Verdict, verify, verify_until};
 
 #[cfg(test)]

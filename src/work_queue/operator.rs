@@ -14,6 +14,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::listing::MailRow;
 use super::moves::{Change, Place, give_up, refresh_due, settle_if_done, waiting_behind};
+use super::moving::{ExportId, PUT_ASIDE, may_be_put_aside, reserve, reserved};
 use super::outcome::Reason;
 use super::pin::{self, Lead, Verdict, judge};
 use super::recall::Mark;
@@ -56,6 +57,8 @@ pub enum ByHand {
     /// What is under way, or was put aside, goes to this host from now on, whatever the configuration says; `None`: as that
     /// says again.
     Route(Option<NextHop>),
+    /// What waits, was put aside or is dead is set apart for an export: nobody else touches it from then on.
+    PutAside(ExportId),
 }
 
 /// What an operator may have done to recipients.
@@ -339,6 +342,10 @@ impl ByHand {
             ByHand::Undelete => state == State::Removed,
             // Whom of these it is up to a judgement of its own.
             ByHand::Route(_) => true,
+            ByHand::PutAside(_) => matches!(
+                state,
+                State::PendingConversion | State::PendingXmit | State::Held | State::Dead
+            ),
         }
     }
 
@@ -346,14 +353,14 @@ impl ByHand {
     fn minds_hands(&self) -> bool {
         matches!(
             self,
-            ByHand::Hold | ByHand::Bounce | ByHand::Delete | ByHand::Route(_)
+            ByHand::Hold | ByHand::Bounce | ByHand::Delete | ByHand::Route(_) | ByHand::PutAside(_)
         )
     }
 
     /// The state that it leads to; `None`: it stays in its own.
     fn leads_to(&self) -> Option<State> {
         Some(match self {
-            ByHand::Hold | ByHand::Undelete => State::Held,
+            ByHand::Hold | ByHand::Undelete | ByHand::PutAside(_) => State::Held,
             ByHand::Bounce => State::PendingReport,
             ByHand::Release => State::PendingConversion,
             ByHand::Delete => State::Removed,
@@ -364,12 +371,20 @@ impl ByHand {
     /// What history says of it.
     fn word(&self) -> &'static str {
         match self {
-            ByHand::Hold => "held",
+            ByHand::Hold | ByHand::PutAside(_) => "held",
             ByHand::Bounce => "returned",
             ByHand::Release => "released",
             ByHand::Delete => "removed",
             ByHand::Undelete => "brought back",
             ByHand::Route(_) => "pinned",
+        }
+    }
+
+    /// And more about it.
+    fn story(&self, by: &str) -> String {
+        match self {
+            ByHand::PutAside(export) => format!("{PUT_ASIDE}{export}, by {by}"),
+            _ => format!("by {by}"),
         }
     }
 }
@@ -442,8 +457,15 @@ pub(super) fn do_by_hand(
     if *deed == ByHand::Undelete && !has_content(ledger, id)? {
         return Ok(Done::default());
     }
+    if let ByHand::PutAside(export) = deed
+        && !(has_content(ledger, id)? && may_be_put_aside(ledger, *export, id)?)
+    {
+        return Ok(Done::default());
+    }
+    let reserved = reserved(ledger, id)?;
     if let ByHand::Route(via) = deed {
-        return pin::route(ledger, (lead, via.as_ref()), id, is_meant, by);
+        let is_meant = |n: u32, state| is_meant(n, state) && !reserved.contains(&i64::from(n));
+        return pin::route(ledger, (lead, via.as_ref()), id, &is_meant, by);
     }
     let recipients = ledger.rows(
         "SELECT n, state, hop, list IS NOT NULL FROM recipient WHERE message = ? ORDER BY n",
@@ -459,7 +481,7 @@ pub(super) fn do_by_hand(
     for (n, state, hop, is_listed) in recipients {
         let Some(state) = state else { continue };
         let number = u32::try_from(n).ok();
-        if !is_meant(number.unwrap_or_default(), state) {
+        if !is_meant(number.unwrap_or_default(), state) || reserved.contains(&n) {
             continue;
         }
         if state == State::LockedForXmit && deed.minds_hands() {
@@ -468,20 +490,25 @@ pub(super) fn do_by_hand(
         if !deed.concerns(state) {
             continue;
         }
-        debug_assert!(deed.leads_to().is_none_or(|next| state.may_become(next)));
+        let is_aside = matches!(state, State::Held | State::Dead);
+        debug_assert!(deed.leads_to().is_none_or(|next| state.may_become(next)) || is_aside);
+        if let ByHand::PutAside(export) = deed {
+            reserve(ledger, *export, id, n, state)?;
+        }
         let now = ledger.now();
         match deed {
             ByHand::Bounce => {
                 let Some(n) = number else { continue };
                 let null_sender = "SELECT reverse_path = '' FROM message WHERE id = ?";
                 let null_sender = ledger.row(null_sender, [id.0], |row| row.get(0))?.unwrap_or(true);
-                ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+                ledger.record(id, number, deed.word(), &deed.story(by))?;
                 let reason = Reason::here(EnhancedCode(5, 0, 0), "an operator returned the message");
                 give_up(ledger, id, n, state, null_sender, &reason)?;
                 done.recipients += 1;
                 continue;
             }
-            ByHand::Hold | ByHand::Undelete => ledger.run(
+            ByHand::PutAside(_) if is_aside => 0,
+            ByHand::Hold | ByHand::Undelete | ByHand::PutAside(_) => ledger.run(
                 "UPDATE recipient SET state = 5, list = NULL, settled_at = NULL WHERE message = ? AND n = ?",
                 (id.0, n),
             )?,
@@ -500,7 +527,7 @@ pub(super) fn do_by_hand(
         if let (State::PendingXmit, Some(hop), false) = (state, hop, is_listed) {
             *waited.entry(hop).or_default() += 1;
         }
-        ledger.record(id, number, deed.word(), &format!("by {by}"))?;
+        ledger.record(id, number, deed.word(), &deed.story(by))?;
         done.recipients += 1;
     }
     if done.recipients == 0 {
@@ -509,7 +536,7 @@ pub(super) fn do_by_hand(
     done.messages = 1;
     let removed = i64::try_from(done.recipients).unwrap_or(i64::MAX);
     match deed {
-        ByHand::Hold | ByHand::Bounce | ByHand::Release | ByHand::Route(_) => {}
+        ByHand::Hold | ByHand::Bounce | ByHand::Release | ByHand::Route(_) | ByHand::PutAside(_) => {}
         ByHand::Delete => ledger.count("Mail.Removed", removed),
         ByHand::Undelete => {
             ledger.count("Mail.Removed", -removed);

@@ -13,6 +13,7 @@ use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::lists::release;
+use super::moving::ExportId;
 use super::operator::{ByHand, Done, do_by_hand};
 use super::pin::Lead;
 use super::states::State;
@@ -85,6 +86,25 @@ impl Recalls {
                 .collect(),
             false => Vec::new(),
         }
+    }
+
+    /// How many are marked for this export.
+    pub(super) fn count_for(&self, export: ExportId) -> usize {
+        let is_for = |mark: &&Mark| mark.deed == ByHand::PutAside(export);
+        match self.any() {
+            true => self.marks.lock().values().filter(is_for).count(),
+            false => 0,
+        }
+    }
+
+    /// None is marked for this export any more.
+    pub(super) fn forget_for(&self, export: ExportId) {
+        if !self.any() {
+            return;
+        }
+        let mut marks = self.marks.lock();
+        marks.retain(|_, mark| mark.deed != ByHand::PutAside(export));
+        self.any.store(!marks.is_empty(), Ordering::SeqCst);
     }
 
     /// A message is marked no more.

@@ -12,6 +12,7 @@ use super::id::MessageId;
 use super::ledger::{self, Ledger};
 use super::listing::in_the_queue;
 use super::moves::{expired, give_up, settle_if_done, too_late};
+use super::moving::reserved;
 use super::outcome::Reason;
 use super::passage::Course;
 use super::states::State;
@@ -292,9 +293,14 @@ fn end_time(
         hold(ledger, id)?;
         return Ok((0, None));
     };
+    let reserved = reserved(ledger, id)?;
     let (mut given_up, mut held_up_at) = (0, None);
     let is_overdue = id.arrived() <= overdue;
     for late in &due.recipients {
+        if reserved.contains(&late.n.into()) {
+            // It is about to go elsewhere, with its time.
+            continue;
+        }
         if is_in_hand(late.state) && !is_overdue {
             held_up_at = Some(id.arrived());
             continue;

@@ -17,6 +17,9 @@ const TABLES: &str = include_str!("schema.sql");
 /// The views, made anew with every upgrade.
 const VIEWS: &str = include_str!("views.sql");
 
+/// The tables of what moves between spools: see there.
+const MOVING: &str = include_str!("moving.sql");
+
 /// What leads from each released version, beginning with 1, to the next.
 const UPGRADES: [&str; VERSION as usize - 1] = [
     include_str!("upgrade-2.sql"),
@@ -32,7 +35,7 @@ const UPGRADES: [&str; VERSION as usize - 1] = [
 pub(super) fn bring_up(db: &Connection) -> Result<(), QueueError> {
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found == VERSION {
-        return Ok(());
+        return bring_up_moving(db);
     }
     let behind = usize::try_from(found).ok().filter(|_| found < VERSION);
     let Some(behind) = behind else {
@@ -49,6 +52,7 @@ pub(super) fn bring_up(db: &Connection) -> Result<(), QueueError> {
             .iter()
             .try_for_each(|step| db.execute_batch(step))?,
     }
+    db.execute_batch(MOVING)?;
     db.execute_batch(VIEWS)?;
     db.pragma_update(None, "user_version", VERSION)?;
     reach(CrashPoint::SchemaWritten);
@@ -56,6 +60,19 @@ pub(super) fn bring_up(db: &Connection) -> Result<(), QueueError> {
     reach(CrashPoint::SchemaCommitted);
     if behind > 0 {
         log::info!("queue.db upgraded from schema {found} to {VERSION}");
+    }
+    Ok(())
+}
+
+/// Makes the tables of what moves between spools in a database that lacks them.
+fn bring_up_moving(db: &Connection) -> Result<(), QueueError> {
+    let sql =
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('export', 'put_aside', 'import', 'brought_in')";
+    let there: i64 = db.query_row(sql, [], |row| row.get(0))?;
+    if there < 4 {
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        db.execute_batch(MOVING)?;
+        db.execute_batch("COMMIT")?;
     }
     Ok(())
 }

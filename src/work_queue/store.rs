@@ -94,6 +94,7 @@ pub(super) struct Store {
     broken: Arc<Broken>,
     recalls: Recalls,
     guidance: Guidance,
+    importing: Mutex<()>,
     failures: Arc<LastFailures>,
     watch: Arc<Watch>,
     intake: Arc<Intake<Database>>,
@@ -215,6 +216,7 @@ impl Store {
             broken,
             recalls: Recalls::default(),
             guidance: Guidance::default(),
+            importing: Mutex::new(()),
             failures,
             watch,
             intake,
@@ -278,6 +280,11 @@ impl Store {
     /// What the configuration says of the ways of mail.
     pub(super) fn guidance(&self) -> &Guidance {
         &self.guidance
+    }
+
+    /// Whoever imports has this.
+    pub(super) fn importing(&self) -> &Mutex<()> {
+        &self.importing
     }
 
     /// The clock, and what was seen of it, before the database was opened, too.

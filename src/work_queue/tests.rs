@@ -30,6 +30,7 @@ mod gauges;
 mod housekeeping;
 mod mending;
 mod model;
+mod moving;
 pub(crate) mod other_program;
 mod passage;
 mod plans;

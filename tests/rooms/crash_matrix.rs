@@ -23,6 +23,7 @@ use serde_json::Value;
 use smtpmta::crash_point::CrashPoint;
 use smtpmta::work_queue::id::MessageId;
 
+use crate::rooms::second_machine::cut_off;
 use crate::support::account::{Account, Crash, unfinished_letters};
 use crate::support::load::{self, ALIASES, Kind, Spoiled, USUAL, Verb};
 use crate::support::sink::{Sink, Stage};
@@ -941,7 +942,7 @@ fn try_all() -> Vec<Result<Account, String>> {
 fn no_crash_at_any_point_loses_what_was_acknowledged() {
     for point in CrashPoint::ALL {
         assert!(
-            CASES.iter().any(|case| case.point == *point),
+            CASES.iter().any(|case| case.point == *point) || cut_off::tries(*point),
             "{point:?} is not tried"
         );
     }

@@ -4,8 +4,11 @@ use rusqlite::Connection;
 
 use crate::work_queue::schema::bring_up;
 
-/// Tables, by name or alias, that do not grow with the mail: a row for each next hop, list, counter or state.
-const SMALL: [&str; 7] = [
+/// Tables, by name or alias, that do not grow with the mail: a row for each next hop, list, counter, state or move.
+const SMALL: [&str; 10] = [
+    "sqlite_schema",
+    "export",
+    "import",
     "next_hop",
     "h",
     "domain_list",
