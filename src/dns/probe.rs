@@ -60,8 +60,7 @@ fn probe(server: SocketAddr, patience: Duration) -> Result<Probe, Trouble> {
     for patience in [patience / 3, patience] {
         socket.send(&question)?;
         let until = until.min(Instant::now() + patience);
-        loop {
-            let Ok(left) = left(until) else { break };
+        while let Ok(left) = left(until) {
             socket.set_read_timeout(Some(left))?;
             match socket.recv(&mut octets) {
                 Ok(length) => {

@@ -206,13 +206,9 @@ pub fn is_public(address: IpAddr) -> bool {
             let [first, second, ..] = address.octets();
             // 100.64.0.0/10 is between a provider and its customers (RFC 6598).
             let is_shared = first == 100 && second & 0xc0 == 64;
-            !(address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_broadcast())
-                && !is_shared
-                && first != 0
-                && first < 224
+            let is_local = address.is_private() || address.is_loopback() || address.is_link_local();
+            // Broadcast is above 223, too.
+            !is_local && !is_shared && first != 0 && first < 224
         }
         IpAddr::V6(address) => address.segments()[0] & 0xe000 == 0x2000,
     }

@@ -74,7 +74,9 @@ fn a_log_that_is_moved_away_goes_on_in_a_new_file_and_no_line_is_lost_meanwhile(
     });
     let (status, _) = world.terminate();
     assert_eq!(status, Some(0));
-    let all: Vec<String> = files.iter().flat_map(|file| lines(file)).collect();
+    let mut all: Vec<String> = files.iter().flat_map(|file| lines(file)).collect();
+    // The start says so where a test's folder is in memory or in a container.
+    all.retain(|line| !line.contains(" WARN the spool is "));
     let stored = all.iter().filter(|line| line.ends_with(" stored")).count();
     assert_eq!(stored, sent.load(Ordering::Relaxed));
     for line in &all {

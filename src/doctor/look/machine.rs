@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::statvfs::statvfs;
 use nix::unistd::{Uid, User};
+use rustix::fs::statvfs;
 
 use super::Patient;
 use crate::doctor::finding::Finding;
@@ -97,15 +97,14 @@ fn disk(of: &'static str, path: &Path) -> std::io::Result<(u64, Disk)> {
         .unwrap_or(&here);
     let device = fs::metadata(place)?.dev();
     let room = statvfs(place)?;
-    let unit = u64::from(room.fragment_size());
     let disk = Disk {
         of: vec![of],
         path: place.to_owned(),
         kind: kind_at(place)?,
-        free: u64::from(room.blocks_available()).saturating_mul(unit),
-        size: u64::from(room.blocks()).saturating_mul(unit),
+        free: room.f_bavail.saturating_mul(room.f_frsize),
+        size: room.f_blocks.saturating_mul(room.f_frsize),
         // Some file systems make room for them as they come, and count none.
-        files: (room.files() > 0).then(|| u64::from(room.files_available())),
+        files: (room.f_files > 0).then_some(room.f_favail),
     };
     Ok((device, disk))
 }
