@@ -231,7 +231,10 @@ impl Asked {
         let (json, words): (Vec<String>, Vec<String>) =
             words.iter().cloned().partition(|word| word == "--json");
         let verb = words.first().map(|verb| verb.to_ascii_lowercase());
-        if !verb.as_deref().is_some_and(|verb| flags::QUEUE_VERBS.contains(&verb)) {
+        if !verb
+            .as_deref()
+            .is_some_and(|verb| flags::QUEUE_VERBS.contains(&verb))
+        {
             return self.wrong("", flags::queue_verb_refused(verb.as_deref()));
         }
         let json = !json.is_empty();

@@ -749,7 +749,8 @@ pub static SUBCOMMANDS: &[Subcommand] = &[
 
 /// The verbs that may follow `queue`.
 pub static QUEUE_VERBS: [&str; 12] = [
-    "retry", "list", "age", "hold", "bounce", "release", "delete", "undelete", "route", "show", "export", "import",
+    "retry", "list", "age", "hold", "bounce", "release", "delete", "undelete", "route", "show", "export",
+    "import",
 ];
 
 /// Why a word behind `queue`, or none, is no verb of it.

@@ -123,21 +123,6 @@ fn every_option_in_the_text_exists() {
 }
 
 #[test]
-fn what_is_said_to_come_later_is_refused_now() {
-    let page = page();
-    let (_, later) = page.split_once("## What is not there yet").unwrap();
-    let later = later.split("\n## ").next().unwrap();
-    for word in later.split('`').skip(1).step_by(2) {
-        // Of what has a name already, only verbs of queue are not there.
-        let verb = word.trim_start_matches("queue ");
-        assert!(
-            flags::queue_verb_refused(Some(verb)).contains("not available"),
-            "{word}"
-        );
-    }
-}
-
-#[test]
 fn every_query_can_be_asked() {
     let db = empty_queue();
     let queries: Vec<String> = commands(&page())

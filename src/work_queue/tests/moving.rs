@@ -196,7 +196,10 @@ fn what_is_put_aside_nobody_touches_until_that_is_over() {
     assert_eq!(put_aside(&world, EXPORT, &everything()).recipients, 3);
     let before = world.states();
     for deed in [ByHand::Hold, ByHand::Bounce, ByHand::Release, ByHand::Delete] {
-        let done = world.queue.do_by_hand(deed.clone(), &everything(), "ann").unwrap();
+        let done = world
+            .queue
+            .do_by_hand(deed.clone(), &everything(), "ann")
+            .unwrap();
         assert_eq!(done, Done::default(), "{deed:?}");
     }
     // Another export finds nothing, and whoever comes late for this one.
