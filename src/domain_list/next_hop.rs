@@ -2,7 +2,10 @@
 //! ours the LMTP server, if there is one.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use crate::smtp::path::Mailbox;
 
 /// Where a list goes: the key by which Domain List Processing groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +51,22 @@ impl NextHop {
             (None, Some((host, port))) => NextHop::Host(host, port),
             (None, None) => NextHop::Domain(name.to_owned()),
         }
+    }
+
+    /// The host that has this name, if it is the name of one, to the letter.
+    #[must_use]
+    pub fn host_from_name(name: &str) -> Option<NextHop> {
+        let hop = NextHop::from_name(name);
+        let NextHop::Host(host, port) = &hop else {
+            return None;
+        };
+        let is_domain = || {
+            format!("x@{host}")
+                .parse()
+                .is_ok_and(|path: Mailbox| path.domain() == host)
+        };
+        let is_host = *port != 0 && (host.parse::<IpAddr>().is_ok() || is_domain());
+        (is_host && hop.to_string() == name).then_some(hop)
     }
 
     /// Whether it is the server with our users' mailboxes.

@@ -19,7 +19,6 @@ use super::moves::{Change, now_due, refresh_due};
 use super::operator::Done;
 use super::soundness::state;
 use super::states::State;
-use crate::config::values::address;
 use crate::domain_list::list::HopId;
 use crate::domain_list::next_hop::NextHop;
 use crate::smtp::path::Mailbox;
@@ -69,8 +68,7 @@ pub(super) fn pin_in(row: &Row<'_>, column: usize) -> Result<Option<NextHop>, ()
     let Some(text) = value.as_str_or_null().map_err(drop)? else {
         return Ok(None);
     };
-    let pin = address::next_hop(text).map_err(drop)?;
-    (pin.to_string() == text).then_some(Some(pin)).ok_or(())
+    NextHop::host_from_name(text).map(Some).ok_or(())
 }
 
 /// What `queue route` makes of a recipient.

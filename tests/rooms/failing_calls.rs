@@ -993,7 +993,7 @@ fn an_outcome_that_can_not_be_recorded_is_recorded_later_and_the_message_sent_bu
         let tried = |trial: &Trial| {
             let said = trial.world.daemon().said();
             said.iter()
-                .filter(|line| line.contains(" list ") && line.contains("ERROR"))
+                .filter(|line| line.contains(" list=") && line.contains("ERROR"))
                 .count()
         };
         let (began, worked) = (Instant::now(), trial.world.daemon().processor_time());
