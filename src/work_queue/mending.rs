@@ -34,7 +34,11 @@ impl WorkQueue {
     /// # Errors
     /// When the database refused; what was mended before stays mended.
     pub fn mend(&self) -> Result<Mended, QueueError> {
-        let mut mended = Mended::default();
+        let renumbered = self.store.write_step(renumber)?;
+        let mut mended = Mended {
+            mended: renumbered,
+            ..Mended::default()
+        };
         let mut after = MessageId(i64::MIN);
         loop {
             let (ids, broken, unreadable) = self.store.read(|db| {
@@ -92,6 +96,67 @@ impl WorkQueue {
         }
         Ok(())
     }
+}
+
+/// No next hop and no list is ever given a number beyond this one by itself.
+const LAST_NUMBER: i64 = 1 << 53;
+
+/// Gives those next hops and lists other numbers that somebody has given such high ones that SQLite would have none left
+/// for new ones, and nothing would flow any more; how many these were.
+pub(super) fn renumber(ledger: &mut Ledger<'_>) -> Result<usize, QueueError> {
+    match renumber_all(ledger) {
+        // Whoever can be served without it is served.
+        Err(error) if error.is_damage() => {
+            log::error!("next hops and lists could not be numbered anew: {error}");
+            Ok(0)
+        }
+        done => done,
+    }
+}
+
+fn renumber_all(ledger: &Ledger<'_>) -> Result<usize, QueueError> {
+    let mut done = 0;
+    let number = |sql| {
+        ledger
+            .row(sql, [], |row| row.get::<_, Option<i64>>(0))
+            .map(Option::flatten)
+    };
+    while let Some(hop) = number("SELECT max(id) FROM next_hop")?.filter(|last| *last > LAST_NUMBER) {
+        let free = "SELECT ifnull(max(id), 0) + 1 FROM next_hop WHERE id BETWEEN 0 AND ?";
+        let free: i64 = ledger
+            .row(free, [LAST_NUMBER - 1], |row| row.get(0))?
+            .unwrap_or(1);
+        ledger.run("UPDATE next_hop SET id = ? WHERE id = ?", (free, hop))?;
+        // Of those that have ended nobody asks any more where they went.
+        for recipients in [
+            "UPDATE recipient SET hop = ? WHERE hop = ? AND state = 2 AND list IS NULL",
+            "UPDATE recipient SET hop = ?1 WHERE list IN (SELECT id FROM domain_list WHERE hop = ?2)",
+            "UPDATE recipient SET hop = ? WHERE hop = ? AND state IN (5, 6)",
+        ] {
+            ledger.run(recipients, (free, hop))?;
+        }
+        ledger.run("UPDATE domain_list SET hop = ? WHERE hop = ?", (free, hop))?;
+        log::warn!("next_hop={free} had the number {hop}, behind which there is no room");
+        done += 1;
+    }
+    while let Some(list) = number("SELECT max(id) FROM domain_list")?.filter(|last| *last > LAST_NUMBER) {
+        let free = "SELECT ifnull(max(id), 0) + 1 FROM domain_list WHERE id BETWEEN 0 AND ?";
+        let free: i64 = ledger
+            .row(free, [LAST_NUMBER - 1], |row| row.get(0))?
+            .unwrap_or(1);
+        ledger.run("UPDATE domain_list SET id = ? WHERE id = ?", (free, list))?;
+        ledger.run("UPDATE recipient SET list = ? WHERE list = ?", (free, list))?;
+        log::warn!("list={free} had the number {list}, behind which there is no room");
+        done += 1;
+    }
+    ledger.run(
+        "UPDATE sqlite_sequence SET seq = CASE name \
+           WHEN 'next_hop' THEN (SELECT ifnull(max(id), 0) FROM next_hop) \
+           ELSE (SELECT ifnull(max(id), 0) FROM domain_list) END \
+         WHERE name IN ('next_hop', 'domain_list') AND seq > ?",
+        [LAST_NUMBER],
+    )?;
+    Ok(done)
 }
 
 /// Mends what is wrong with a message now; the heaviest that there was to be done.

@@ -138,7 +138,10 @@ impl WorkQueue {
         let (before, now) = (queue.store.read(account::before)?, queue.now());
         queue
             .store
-            .write(move |ledger| account::open(ledger, &before, now))
+            .write(move |ledger| {
+                mending::renumber(ledger)?;
+                account::open(ledger, &before, now)
+            })
             .wait()?;
         reach(CrashPoint::OpeningCommitted);
         queue.recover()?;

@@ -285,3 +285,32 @@ fn content_that_its_message_has_left_behind_is_removed() {
     assert_eq!(world.queue.mend().unwrap(), Mended { held: 0, mended: 1 });
     assert_eq!(world.sql("SELECT count(*) FROM content"), "0");
 }
+
+#[test]
+fn a_next_hop_or_a_list_with_the_last_number_there_is_keeps_no_other_mail_from_going_on() {
+    for table in ["next_hop", "domain_list"] {
+        let world = World::new();
+        let first = world.put("a@example.org", &["a@lotus.com"]);
+        world.convert();
+        let list = world.claim(&[0], 0).remove(0);
+        world.sql_run(&format!("UPDATE {table} SET id = {} WHERE id = 1", i64::MAX));
+        assert_eq!(world.queue.mend().unwrap().mended, 1);
+        if table == "next_hop" {
+            world.settle(&list, first, vec![(0, delivered())]);
+            world.queue.end_list(list.id).unwrap();
+        }
+        world.put("a@example.org", &["b@elsewhere.example"]);
+        world.convert();
+        let lists = world.claim(&[0, 1], 0);
+        let hops: Vec<String> = lists.iter().map(|list| list.next_hop.to_string()).collect();
+        assert!(
+            hops.contains(&"elsewhere.example".to_owned()),
+            "{table}: {hops:?}"
+        );
+        for table in ["next_hop", "domain_list"] {
+            let high = format!("SELECT count(*) FROM {table} WHERE id > 9");
+            assert_eq!(world.sql(&high), "0", "{table}");
+        }
+        assert_eq!(world.queue.mend().unwrap(), Mended::default(), "{table}");
+    }
+}

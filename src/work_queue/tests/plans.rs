@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use crate::work_queue::schema::bring_up;
 
 /// Tables, by name or alias, that do not grow with the mail: a row for each next hop, list, counter, state or move.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
+    "sqlite_sequence",
     "sqlite_schema",
     "export",
     "import",
