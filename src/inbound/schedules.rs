@@ -20,7 +20,7 @@ use crate::tasks::board::Board;
 use crate::tasks::member::Member;
 use crate::tasks::table::{Desk, HandlerTable};
 
-const ORDERS: usize = 2000;
+const ORDERS: usize = 1000;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 

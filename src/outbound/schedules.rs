@@ -8,7 +8,7 @@ use crate::domain_list::list::{HopId, ListId, list};
 use crate::sync::{Time, dice, in_many_orders, now, thread};
 use crate::tasks::bell::Stop;
 
-const ORDERS: usize = 2000;
+const ORDERS: usize = 1000;
 
 const PER_NEXT_HOP: usize = 20;
 

@@ -39,8 +39,8 @@ thread_local! {
     static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Tries `test` in so many orders, half of them with few changes from one thread to another. `SMTPMTA_ORDERS=20` in the
-/// environment makes it twenty times as many.
+/// Tries `test` in so many orders, half of them with few changes from one thread to another. `SMTPMTA_ORDERS=40` in the
+/// environment makes it forty times as many.
 pub fn in_many_orders(orders: usize, time: Time, test: impl Fn() + Send + Sync + Clone + 'static) {
     let times = std::env::var("SMTPMTA_ORDERS")
         .ok()

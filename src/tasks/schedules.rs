@@ -16,7 +16,7 @@ use super::hatch::hatch;
 use super::table::{Desk, HandlerTable, Patience, Rest};
 use crate::sync::{self, Time, dice, in_many_orders, let_threads_be_short, step, thread};
 
-const ORDERS: usize = 2000;
+const ORDERS: usize = 1000;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 

@@ -14,7 +14,7 @@ use super::writer::{Book, Durability, Writer};
 use crate::sync::{Time, bounded, dice, in_many_orders, step, thread};
 use crate::tasks::bell::{Bell, Stop};
 
-const ORDERS: usize = 2000;
+const ORDERS: usize = 1000;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 

@@ -34,7 +34,7 @@ use crate::work_queue::id::MessageId;
 use crate::work_queue::retry::RetryPolicy;
 use crate::work_queue::{Arrival, Choice, Content, DomainList, Origin, Routed, Terms, Way, WorkQueue};
 
-const ORDERS: usize = 2000;
+const ORDERS: usize = 1000;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
