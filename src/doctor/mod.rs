@@ -1,7 +1,7 @@
 //! `smtpmta doctor`: looks for what keeps mail from flowing, or lets in who should stay out, in the process of the command,
 //! by the configuration, with an MTA that runs or without.
 //!
-//! What is to be said is worked out by pure files; [`look`] asks the machine, DNS and hosts, each for a few seconds at most,
+//! What is to be said is worked out by pure files; `look` asks the machine, DNS and hosts, each for a few seconds at most,
 //! side by side. What could not be looked at is said, and not guessed. Nothing is changed, nothing queued; only the greeting
 //! of a next hop is read.
 

@@ -29,14 +29,14 @@ pub fn line(thread: Option<&str>, level: Level, message: &fmt::Arguments) -> Str
     clean.text
 }
 
-/// The level of a [`line`].
+/// The level of a [`line()`].
 #[must_use]
 pub fn level(line: &str) -> Level {
     let word = line.split(' ').nth(1);
     word.and_then(|word| word.parse().ok()).unwrap_or(Level::Info)
 }
 
-/// A [`line`] without its level: for those who are told it otherwise.
+/// A [`line()`] without its level: for those who are told it otherwise.
 #[must_use]
 pub fn without_level(line: &str) -> String {
     let mut words = line.splitn(3, ' ');
@@ -44,7 +44,7 @@ pub fn without_level(line: &str) -> String {
     format!("{} {}", task.unwrap_or_default(), message.unwrap_or_default())
 }
 
-/// A [`line`] as a JSON object on one line: `ts` (the moment, as `at` writes it), `task`, `level`, the fields that the
+/// A [`line()`] as a JSON object on one line: `ts` (the moment, as `at` writes it), `task`, `level`, the fields that the
 /// message begins with, and `msg`, which is the rest of it.
 #[must_use]
 pub fn json(at: &str, line: &str) -> String {

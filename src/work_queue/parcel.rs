@@ -69,9 +69,9 @@ pub struct Letter {
     pub id: MessageId,
     /// The reverse path; empty is the null path.
     pub from: String,
-    /// The columns of the work queue that are numbers, in the order of [`NUMBERS`].
+    /// The columns of the work queue that are numbers, in the order of `NUMBERS`.
     pub numbers: [i64; 5],
-    /// Those that are text, in the order of [`TEXTS`].
+    /// Those that are text, in the order of `TEXTS`.
     pub texts: [Option<String>; 13],
     /// Whom it is for, as far as it moves; and the aliases of which these came.
     pub recipients: Vec<Person>,
