@@ -103,34 +103,30 @@ pub fn run(
     readiness: Option<Readiness>,
 ) -> Exit {
     let is_elsewhere = invocation.config.log_file.is_some() || invocation.config.syslog;
-    let loaded = Addin::load(invocation, files, service);
-    let (addin, error) = match loaded {
-        Ok(addin) => (Some(addin), None),
-        Err(error) => (None, Some(error)),
+    let addin = match Addin::load(invocation, files, service) {
+        Ok(addin) => addin,
+        Err(error) => {
+            log::error!("{error}");
+            if is_elsewhere {
+                // Whoever starts it looks here first.
+                let _ = writeln!(io::stderr(), "smtpmta: {error}");
+            }
+            let exit = match error {
+                StartError::Configuration(_) => Exit::Configuration,
+                _ => Exit::TryLater,
+            };
+            if let Some(readiness) = readiness {
+                readiness.failed(exit);
+            }
+            return exit;
+        }
     };
-    if let Some(error) = error {
-        log::error!("{error}");
-        if is_elsewhere {
-            // Whoever starts it looks here first.
-            let _ = writeln!(io::stderr(), "smtpmta: {error}");
-        }
-        let exit = match error {
-            StartError::Configuration(_) => Exit::Configuration,
-            _ => Exit::TryLater,
-        };
-        if let Some(readiness) = readiness {
-            readiness.failed(exit);
-        }
-        return exit;
-    }
     if let Some(readiness) = readiness
         && let Err(error) = log_book::redirected(|| readiness.ready())
     {
         log::warn!("the terminal is not let go of: {error}");
     }
-    if let Some(addin) = addin {
-        addin.work();
-    }
+    addin.work();
     Exit::Done
 }
 
