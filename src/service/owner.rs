@@ -97,9 +97,11 @@ impl Owner {
         }
         setresgid(self.gid, self.gid, self.gid).map_err(wrong("group"))?;
         setresuid(self.uid, self.uid, self.uid).map_err(wrong("user"))?;
-        let kept =
-            !self.uid.is_root() && (setuid(Uid::from_raw(0)).is_ok() || setgid(Gid::from_raw(0)).is_ok());
-        if kept && self.gid.as_raw() != 0 {
+        let stays_root = self.uid.is_root();
+        let user_is_back = !stays_root && setuid(Uid::from_raw(0)).is_ok();
+        // Who asked for root's group has it.
+        let group_is_back = !stays_root && self.gid.as_raw() != 0 && setgid(Gid::from_raw(0)).is_ok();
+        if user_is_back || group_is_back {
             let error = io::Error::other("the rights of root are still there");
             return Err(ServiceError::System("user", error));
         }
