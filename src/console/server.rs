@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
+use nix::unistd::{Uid, User};
 
 use crate::config::exit::Exit;
 
@@ -236,6 +237,13 @@ pub fn user() -> String {
     let known = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok());
+    // cron and service managers say nothing of it.
+    let known = known.or_else(|| {
+        User::from_uid(Uid::current())
+            .ok()
+            .flatten()
+            .map(|user| user.name)
+    });
     named(&known.unwrap_or_default())
 }
 
