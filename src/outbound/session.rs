@@ -306,7 +306,11 @@ impl Session {
     pub fn unanswered(&self) -> Vec<MessageId> {
         let sent = self.flight.iter().filter(|message| message.next == Next::Nothing);
         let sent = sent.map(|message| message.envelope.message);
-        self.doubted().iter().map(|(message, _)| *message).chain(sent).collect()
+        self.doubted()
+            .iter()
+            .map(|(message, _)| *message)
+            .chain(sent)
+            .collect()
     }
 
     fn doubted(&self) -> &[SettledMessage] {
