@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{Backlog, getsockopt, listen, sockopt};
 
 use super::{FIRST_FREE_PORT, ServiceError};
 use crate::config::Config;
@@ -42,27 +42,37 @@ impl Ports {
     /// # Errors
     /// A socket that nobody asked for, or that is none to listen on.
     pub fn passed(config: &Config) -> Result<Ports, ServiceError> {
+        let wrong = |what: String| ServiceError::Passed(format!("a socket that was passed: {what}"));
         let mut given = ListenFd::from_env();
-        let mut kept = Vec::new();
+        let mut sockets = Vec::new();
         for place in 0..given.len() {
-            let wrong = |what: String| ServiceError::Passed(format!("a socket that was passed: {what}"));
             let socket = given.take_tcp_listener(place);
             let socket = socket.map_err(|error| wrong(error.to_string()))?;
             let Some(socket) = socket else { continue };
             let at = socket.local_addr().map_err(|error| wrong(error.to_string()))?;
-            let asked = fronts(config)
-                .map(|(_, asked)| asked)
-                .find(|asked| is_at(*asked, at));
-            let asked = asked.ok_or_else(|| {
-                wrong(format!(
+            if !getsockopt(&socket, sockopt::AcceptConn).map_err(|error| wrong(error.to_string()))? {
+                return Err(wrong(format!("\"{at}\": expected one that listens")));
+            }
+            let is_for_both = at.is_ipv6() && getsockopt(&socket, sockopt::Ipv6V6Only) == Ok(false);
+            sockets.push((socket, Passed { at, is_for_both }));
+        }
+        let asked: Vec<_> = fronts(config).collect();
+        let passed: Vec<_> = sockets.iter().map(|(_, passed)| *passed).collect();
+        let mut kept = Vec::new();
+        for ((socket, Passed { at, .. }), places) in sockets.iter().zip(shared_out(&passed, &asked)) {
+            if places.is_empty() {
+                return Err(wrong(format!(
                     "\"{at}\": expected listen, listen-submission or listen-submissions with this address"
-                ))
-            })?;
-            kept.push(Kept {
-                asked,
-                socket,
-                is_shared: true,
-            });
+                )));
+            }
+            for asked in places {
+                let socket = socket.try_clone().map_err(|error| wrong(error.to_string()))?;
+                kept.push(Kept {
+                    asked,
+                    socket,
+                    is_shared: true,
+                });
+            }
         }
         Ok(Ports(kept))
     }
@@ -111,6 +121,41 @@ impl Ports {
     }
 }
 
+/// What there is to know of a socket that was passed.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    at: SocketAddr,
+    /// It is one of IPv6, and people come by IPv4, too.
+    is_for_both: bool,
+}
+
+/// What each of the sockets is for among what is `asked`: its own address before another that means the same, and none
+/// that is another's. One for both families is for both where both are asked for in the same way.
+fn shared_out(passed: &[Passed], asked: &[(Front, SocketAddr)]) -> Vec<Vec<SocketAddr>> {
+    let mut taken: Vec<bool> = asked
+        .iter()
+        .map(|(_, asked)| passed.iter().any(|socket| socket.at == *asked))
+        .collect();
+    let mut all = Vec::new();
+    for socket in passed {
+        let own = asked.iter().position(|(_, asked)| *asked == socket.at);
+        let alike = |place: &usize| !taken[*place] && is_at(asked[*place].1, socket.at);
+        let Some(first) = own.or_else(|| (0..asked.len()).find(alike)) else {
+            all.push(Vec::new());
+            continue;
+        };
+        let further = (0..asked.len())
+            .filter(|place| socket.is_for_both && *place != first && asked[*place].0 == asked[first].0)
+            .filter(alike);
+        let places: Vec<usize> = std::iter::once(first).chain(further).collect();
+        for place in &places {
+            taken[*place] = true;
+        }
+        all.push(places.into_iter().map(|place| asked[place].1).collect());
+    }
+    all
+}
+
 /// Whether a socket at `at` is what was `asked` for: all addresses are all addresses in either family.
 fn is_at(asked: SocketAddr, at: SocketAddr) -> bool {
     let both_are_all = asked.ip().is_unspecified() && at.ip().is_unspecified();
@@ -129,6 +174,32 @@ mod tests {
         assert!(!at("127.0.0.1:25", "[::]:25"));
         assert!(!at("127.0.0.1:25", "127.0.0.1:587"));
         assert!(!at("[::]:25", "[::1]:25"));
+    }
+
+    #[test]
+    fn each_socket_is_for_its_own_address_first_and_for_both_families_where_it_takes_both() {
+        let (v4, v6, one): (SocketAddr, SocketAddr, SocketAddr) = (
+            "0.0.0.0:25".parse().unwrap(),
+            "[::]:25".parse().unwrap(),
+            "127.0.0.1:25".parse().unwrap(),
+        );
+        let socket = |at, is_for_both| Passed { at, is_for_both };
+        let relay = |asked: &[SocketAddr]| {
+            asked
+                .iter()
+                .map(|asked| (Front::Relay, *asked))
+                .collect::<Vec<_>>()
+        };
+        let two = [socket(v6, false), socket(v4, false)];
+        assert_eq!(shared_out(&two, &relay(&[v4, v6])), [[v6], [v4]]);
+        assert_eq!(shared_out(&two, &relay(&[v6])), [vec![v6], vec![]]);
+        let both = [socket(v6, true)];
+        assert_eq!(shared_out(&both, &relay(&[v4, one, v6])), [[v6, v4]]);
+        assert_eq!(shared_out(&both, &relay(&[v4])), [[v4]]);
+        assert_eq!(shared_out(&both, &relay(&[one])), [[]]);
+        // Who calls there is either one or the other.
+        let other = [(Front::Relay, v4), (Front::Submission, v6)];
+        assert_eq!(shared_out(&both, &other), [[v6]]);
     }
 
     #[test]
