@@ -173,7 +173,12 @@ impl Addin {
         let files = files.map_err(StartError::Configuration)?;
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
         let started = queue.message_id();
-        let signals = hear_signals(queue.clone()).map_err(StartError::System)?;
+        let signals = hear_signals(service.signals, queue.clone()).map_err(StartError::System)?;
+        if let Some(file) = &service.pid_file {
+            // Whoever reads it may send any of them now.
+            let broken = |error| StartError::File(file.path().to_owned(), error);
+            file.tell().map_err(broken)?;
+        }
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
         server::listen(&config.spool, to_addin.clone()).map_err(broken)?;
@@ -318,18 +323,18 @@ impl Addin {
         reach(CrashPoint::TasksStopped);
         self.queue.close();
         let _ = std::fs::remove_file(self.invocation.config.spool.join(server::SOCKET));
-        if let Some(file) = self.pid_file {
-            file.remove();
-        }
+        drop(self.pid_file);
         log_book::say(&screen::stopped(Task::Addin));
         log::info!("smtpmta stopped");
     }
 }
 
-/// The signals that the MTA obeys, on a channel. A second one that asks to stop is obeyed here, whatever the add-in
+/// The signals that the MTA obeys, on a channel: those of `signals`, and those that ask to stop. A second one that asks to stop is obeyed here, whatever the add-in
 /// task is at; it may be at something that waits for the queue, so that the first one hurries that.
-fn hear_signals(queue: WorkQueue) -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+fn hear_signals(mut signals: Signals, queue: WorkQueue) -> io::Result<Receiver<i32>> {
+    for stop in [SIGTERM, SIGINT] {
+        signals.add_signal(stop)?;
+    }
     let (heard, receiver): (Sender<i32>, _) = unbounded();
     std::thread::Builder::new()
         .name("signals".to_owned())

@@ -166,12 +166,12 @@ pub fn redirected(redirect: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the file of the log, or opens it.
+/// Makes the file of the log, where nothing has this name.
 ///
 /// # Errors
-/// As the system says.
+/// As the system says; something may be there already.
 pub fn create(path: &Path) -> io::Result<File> {
-    sink::open(path)
+    sink::create(path)
 }
 
 /// Says a line to the operator, on standard output, at once. Never waits: see the top of this file.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 
@@ -327,12 +328,20 @@ impl Stream {
     }
 }
 
+/// The log names senders and recipients: not everybody's business.
+const MODE: u32 = 0o640;
+
 /// Opens a file for the log.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    // The log names senders and recipients: not everybody's business.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+}
+
+/// Makes a file for the log; none where there is anything of this name, be it a link to nothing.
+pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
-        .create(true)
-        .mode(0o640)
+        .create_new(true)
+        .mode(MODE)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)
 }

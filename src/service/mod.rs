@@ -11,20 +11,24 @@ pub mod manager;
 pub mod owner;
 pub mod pid_file;
 pub mod ports;
+pub mod way;
 
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
+use signal_hook::iterator::Signals;
 
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
+use crate::log_book;
 use confinement::Confinement;
 use owner::Owner;
 use pid_file::PidFile;
@@ -51,6 +55,8 @@ pub enum ServiceError {
     File(PathBuf, io::Error),
     /// The process ID stands in this file, and that process runs.
     Running(PathBuf),
+    /// This is no file for the process ID: what was expected there.
+    PidFile(PathBuf, &'static str),
     /// The system refused this.
     System(&'static str, io::Error),
 }
@@ -60,9 +66,10 @@ impl ServiceError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            ServiceError::StaysRoot(_) | ServiceError::Owner(_) | ServiceError::Passed(_) => {
-                Exit::Configuration
-            }
+            ServiceError::StaysRoot(_)
+            | ServiceError::Owner(_)
+            | ServiceError::Passed(_)
+            | ServiceError::PidFile(..) => Exit::Configuration,
             _ => Exit::TryLater,
         }
     }
@@ -81,6 +88,9 @@ impl fmt::Display for ServiceError {
             ServiceError::Running(path) => {
                 write!(f, "pid-file: {}: the process that it names runs", path.display())
             }
+            ServiceError::PidFile(path, what) => {
+                write!(f, "pid-file: {}: expected {what}", path.display())
+            }
             ServiceError::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -93,8 +103,10 @@ impl std::error::Error for ServiceError {}
 pub struct Service {
     /// The sockets that it was given, or has opened while it might.
     pub ports: Ports,
-    /// `--pid-file`.
+    /// `--pid-file`, which tells nothing yet.
     pub pid_file: Option<PidFile>,
+    /// SIGHUP and SIGUSR1 end nobody any more, and wait here to be heeded.
+    pub signals: Signals,
     /// What it can not do any more.
     pub confinement: Confinement,
 }
@@ -116,18 +128,28 @@ impl Service {
         umask(UMASK);
         // What was in memory is mail, and passwords.
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        let signals = Signals::new([SIGHUP, SIGUSR1]);
+        let signals = signals.map_err(|error| ServiceError::System("signals", error))?;
         let mut ports = Ports::passed(config)?;
+        // Root writes nowhere where somebody else may say what is written to.
+        let (of_root, of_owner) = match config.pid_file.as_deref() {
+            Some(file) if becomes.is_some() && !way::is_to_roots_folder(folder_of(file)) => {
+                (None, Some(file))
+            }
+            file => (file, None),
+        };
         if let Some(owner) = becomes {
             ports.open(config)?;
             hand_over(config, owner)?;
         }
-        let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-        if let (Some(owner), Some(file)) = (becomes, &pid_file) {
-            file.give_to(owner)?;
-        }
+        let of_root = of_root.map(PidFile::claim).transpose()?;
         if let Some(owner) = becomes {
             owner.become_for_good()?;
+            // What is told of below may be there.
+            make_spool(&config.spool)?;
         }
+        let pid_file = of_root.map(Ok).or_else(|| of_owner.map(PidFile::claim));
+        let pid_file = pid_file.transpose()?;
         let confinement = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
             Confinement::enter(&confinement::places(invocation))
@@ -137,6 +159,7 @@ impl Service {
         Ok(Service {
             ports,
             pid_file,
+            signals,
             confinement,
         })
     }
@@ -160,20 +183,56 @@ fn reason_not_to_stay_root(config: &Config, is_root: bool) -> Option<&'static st
     }
 }
 
-/// What the MTA will write to has to be the user's: the spool, where it is not there yet, and the log.
+/// What the MTA will write to has to be the user's: the spool, where it is not there yet, and the log. Root makes them where
+/// nobody else has a say in what is made; elsewhere it is left to the user, who has the say.
 fn hand_over(config: &Config, owner: &Owner) -> Result<(), ServiceError> {
     let wrong = |path: &Path| {
         let path = path.to_owned();
         move |error| ServiceError::File(path, error)
     };
-    if make_spool(&config.spool)? {
+    let made = make_place(folder_of(&config.spool)).map_err(wrong(&config.spool))?;
+    if made && make_spool(&config.spool)? {
         chown(&config.spool, Some(owner.uid()), Some(owner.gid())).map_err(wrong(&config.spool))?;
     }
-    if let Some(log) = config.log_file.as_deref().filter(|log| !log.exists()) {
-        let file = crate::log_book::create(log).map_err(wrong(log))?;
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(wrong(log))?;
+    if let Some(log) = config
+        .log_file
+        .as_deref()
+        .filter(|log| way::is_to_roots_folder(folder_of(log)))
+    {
+        match log_book::create(log) {
+            // Whatever it is, the user opens it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                fchown(made.map_err(wrong(log))?, Some(owner.uid()), Some(owner.gid())).map_err(wrong(log))?
+            }
+        }
     }
     Ok(())
+}
+
+/// Makes what is missing of a folder, where nobody but root has a say in it; whether it is a place where root may make
+/// something. Everybody gets through what was made: the user has to.
+fn make_place(folder: &Path) -> io::Result<bool> {
+    if !folder.exists() {
+        if !make_place(folder_of(folder))? {
+            return Ok(false);
+        }
+        match DirBuilder::new().create(folder) {
+            Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(way::is_to_roots_place(folder))
+}
+
+/// The folder in which a file is; before a relative name that is where we are.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(nothing) if nothing.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => file,
+    }
 }
 
 /// Makes the spool where there is none; whether it did. Only its owner gets in.

@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
 use nix::unistd::{Pid, Uid, chown};
 
 use crate::support::client::{Client, letter};
@@ -38,9 +40,14 @@ impl Drop for Guard {
 
 /// The call of the program on the spool of `world` and with these words.
 fn program(world: &World, words: &[&str]) -> Command {
+    program_on(world, "spool", words)
+}
+
+/// The same on another spool.
+fn program_on(world: &World, spool: &str, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smtpmta"));
     command
-        .args(["-c", &world.path("smtpmta.conf"), "-s", &world.path("spool")])
+        .args(["-c", &world.path("smtpmta.conf"), "-s", &world.path(spool)])
         .args(words)
         .stdin(Stdio::null());
     command
@@ -129,12 +136,11 @@ fn a_daemon_that_can_not_be_says_why_where_it_was_started() {
     let world = World::without_mta(&[]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let log = world.path("log");
-    let said = program(&world, &["-d", "--log-file", &log, "-l", &address])
-        .args(itself())
-        .output()
-        .unwrap();
+    let (log, pid) = (world.path("log"), world.path("pid"));
+    let words = ["-d", "--log-file", &log, "--pid-file", &pid, "-l", &address];
+    let said = program(&world, &words).args(itself()).output().unwrap();
     assert_eq!(said.status.code(), Some(75), "{said:?}");
+    assert!(!Path::new(&pid).exists(), "it names nobody");
     let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(
         complaint.contains(&format!("can not listen on {address}")),
@@ -233,36 +239,196 @@ fn the_service_manager_hears_that_it_is_ready_reads_again_lives_and_stops() {
     hears("STOPPING=1");
 }
 
+/// Makes a folder of this user in `world`.
+fn folder(world: &World, name: &str, mode: u32, owner: u32) {
+    fs::create_dir_all(world.path(name)).unwrap();
+    fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    chown(Path::new(&world.path(name)), Some(owner.into()), None).unwrap();
+}
+
+/// Whose a file is, and its mode.
+fn belongs(world: &World, name: &str) -> (u32, u32) {
+    let found = fs::symlink_metadata(world.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    (found.uid(), found.mode() & 0o7777)
+}
+
+fn hears_that_the_log_was_moved(world: &World, daemon: &Guard, log: &str) {
+    kill(daemon.0, Signal::SIGUSR1).unwrap();
+    eventually("a log that was opened again", || {
+        let log = fs::read_to_string(world.path(log)).unwrap_or_default();
+        match log.contains("the log has been opened again") {
+            true => Ok(()),
+            false => Err(log),
+        }
+    });
+}
+
+#[test]
+fn what_is_missing_in_folders_of_root_is_made_and_the_user_gets_the_spool_and_the_log_but_not_the_pid_file() {
+    if !Uid::effective().is_root() {
+        eprintln!("only root can become somebody else");
+        return;
+    }
+    let world = World::without_mta(&[]);
+    folder(&world, "", 0o755, 0);
+    let (log, pid) = (world.path("log"), world.path("pid"));
+    let words = ["-d", "--user", "nobody", "--log-file", &log, "--pid-file", &pid];
+    let said = program_on(&world, "new/deeper/spool", &words).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let daemon = Guard(Pid::from_raw(
+        fs::read_to_string(&pid).unwrap().trim().parse().unwrap(),
+    ));
+    for (name, owner, mode) in [
+        ("new", 0, 0o755),
+        ("new/deeper", 0, 0o755),
+        ("new/deeper/spool", NOBODY, 0o711),
+        ("log", NOBODY, 0o640),
+        ("pid", 0, 0o644),
+    ] {
+        assert_eq!(belongs(&world, name), (owner, mode), "{name}");
+    }
+    // As logrotate's "create" does; nobody else could make it here.
+    fs::rename(&log, world.path("log.1")).unwrap();
+    fs::write(&log, "").unwrap();
+    chown(Path::new(&log), Some(NOBODY.into()), None).unwrap();
+    hears_that_the_log_was_moved(&world, &daemon, "log");
+    ends(&daemon);
+    assert_eq!(fs::read_to_string(&pid).unwrap(), "");
+    assert_eq!(belongs(&world, "pid"), (0, 0o644));
+}
+
+#[test]
+fn in_folders_of_the_user_root_makes_nothing_and_needs_no_right_to() {
+    if !Uid::effective().is_root() {
+        eprintln!("only root can become somebody else");
+        return;
+    }
+    let world = World::without_mta(&[]);
+    folder(&world, "", 0o755, 0);
+    folder(&world, "roots", 0o755, 0);
+    folder(&world, "users", 0o755, NOBODY);
+    symlink(world.path("roots/made"), world.path("users/link")).unwrap();
+    symlink(world.path("roots"), world.path("users/away")).unwrap();
+    let [log, away, pid] = ["users/link", "users/away/made", "users/pid"].map(|name| world.path(name));
+    for (spool, words) in [
+        ("users/spool", ["--log-file", &log]),
+        ("users/spool", ["--log-file", &away]),
+        ("users/spool", ["--pid-file", &away]),
+        ("users/away/made", ["--pid-file", &pid]),
+    ] {
+        let words = [&["--user", "nobody"][..], &words[..]].concat();
+        let said = program_on(&world, spool, &words).output().unwrap();
+        assert!(!said.status.success(), "{spool} {words:?}");
+        let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(complaint.contains("Permission denied"), "{complaint}");
+        assert_eq!(
+            fs::read_dir(world.path("roots")).unwrap().count(),
+            0,
+            "{spool} {words:?}"
+        );
+    }
+
+    // With what a unit of systemd leaves to root it comes to the same.
+    let log = world.path("users/log");
+    let rights = "-all,+net_bind_service,+setuid,+setgid,+chown,+dac_read_search";
+    let words = ["-d", "--user", "nobody", "--log-file", &log, "--pid-file", &pid];
+    let direct = program_on(&world, "users/spool", &words);
+    let said = Command::new("setpriv")
+        .args(["--bounding-set", rights])
+        .arg(direct.get_program())
+        .args(direct.get_args())
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let daemon = Guard(Pid::from_raw(
+        fs::read_to_string(&pid).unwrap().trim().parse().unwrap(),
+    ));
+    for (name, mode) in [("users/log", 0o640), ("users/pid", 0o644), ("users/spool", 0o711)] {
+        assert_eq!(belongs(&world, name), (NOBODY, mode), "{name}");
+    }
+    fs::rename(&log, world.path("users/log.1")).unwrap();
+    hears_that_the_log_was_moved(&world, &daemon, "users/log");
+    ends(&daemon);
+    assert!(!Path::new(&pid).exists());
+}
+
+#[test]
+fn the_pid_file_names_nobody_who_would_not_heed_a_signal() {
+    let world = World::without_mta(&[]);
+    let pid = world.path("pid");
+    // The queue can not be opened yet.
+    fs::create_dir(world.spool()).unwrap();
+    let other = rusqlite::Connection::open(world.spool().join("queue.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut child = program(&world, &["--pid-file", &pid])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let daemon = Guard(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+    eventually("a PID file", || fs::metadata(&pid));
+    kill(daemon.0, Signal::SIGHUP).unwrap();
+    kill(daemon.0, Signal::SIGUSR1).unwrap();
+    eventually("an MTA that looks at its queue", || {
+        fs::metadata(world.spool().join("smtpmta.pid"))
+    });
+    assert_eq!(fs::read_to_string(&pid).unwrap(), "");
+    other.execute_batch("ROLLBACK").unwrap();
+    let named = format!("{}\n", child.id());
+    eventually("a PID file that names it", || match fs::read_to_string(&pid) {
+        Ok(text) if text == named => Ok(()),
+        _ if child.try_wait().unwrap().is_some() => panic!("it has ended"),
+        other => Err(other),
+    });
+    kill(daemon.0, Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!Path::new(&pid).exists());
+}
+
+/// Starts the MTA with this socket, as the service manager does: the first one is descriptor 3.
+fn passing(world: &World, socket: OwnedFd, words: &[&str]) -> Child {
+    let script =
+        "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec \"$@\"";
+    let direct = program(world, words);
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", script, "sh"])
+        .arg(direct.get_program())
+        .args(direct.get_args())
+        .stdin(Stdio::from(socket))
+        .stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
 #[test]
 fn sockets_that_were_passed_are_listened_at_and_others_are_refused() {
     let world = World::without_mta(&[]);
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let passing = |listen: &str| {
-        // As the service manager does: the first one is descriptor 3.
-        let script =
-            "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec \"$@\"";
-        let direct = program(&world, &["-l", listen]);
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", script, "sh"])
-            .arg(direct.get_program())
-            .args(direct.get_args());
-        let passed = socket.try_clone().unwrap();
-        command
-            .stdin(Stdio::from(OwnedFd::from(passed)))
-            .stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let refused = passing("127.0.0.1:0").wait_with_output().unwrap();
-    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
-    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        complaint.contains(&format!("\"{address}\": expected listen")),
-        "{complaint}"
-    );
+    let deaf = socket_without_listen();
+    let deaf_at = TcpListener::from(deaf.try_clone().unwrap()).local_addr().unwrap();
+    for (passed, listen, expected) in [
+        (
+            OwnedFd::from(socket.try_clone().unwrap()),
+            "127.0.0.1:0".to_owned(),
+            format!("\"{address}\": expected listen"),
+        ),
+        (
+            deaf,
+            deaf_at.to_string(),
+            format!("\"{deaf_at}\": expected one that listens"),
+        ),
+    ] {
+        let refused = passing(&world, passed, &["-l", &listen])
+            .wait_with_output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+        let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(complaint.contains(&expected), "{complaint}");
+    }
 
-    let child = passing(&address.to_string());
+    let passed = OwnedFd::from(socket.try_clone().unwrap());
+    let child = passing(&world, passed, &["-l", &address.to_string()]);
     let daemon = Guard(Pid::from_raw(i32::try_from(child.id()).unwrap()));
     // Who comes too early waits.
     let mut client = greet(address);
@@ -271,6 +437,41 @@ fn sockets_that_were_passed_are_listened_at_and_others_are_refused() {
     world.tell("stop inbound transport");
     world.tell("start inbound transport");
     assert!(greet(address).say("QUIT").starts_with("221"));
+    kill(daemon.0, Signal::SIGTERM).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+/// A socket that has its address and no more.
+fn socket_without_listen() -> OwnedFd {
+    let made = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    bind(made.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    made
+}
+
+#[test]
+fn a_socket_for_both_families_that_was_passed_stands_for_both() {
+    let Ok(socket) = TcpListener::bind("[::]:0") else {
+        eprintln!("this machine has no IPv6");
+        return;
+    };
+    let world = World::without_mta(&[]);
+    let port = socket.local_addr().unwrap().port();
+    let [v4, v6] = ["0.0.0.0", "[::]"].map(|all| format!("{all}:{port}"));
+    let passed = OwnedFd::from(socket.try_clone().unwrap());
+    let child = passing(&world, passed, &["-l", &v4, "-l", &v6]);
+    let daemon = Guard(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+    // Both would wait here for an MTA that ends.
+    drop(socket);
+    for address in ["127.0.0.1", "[::1]", "127.0.0.1"] {
+        let address = format!("{address}:{port}").parse().unwrap();
+        assert!(greet(address).say("QUIT").starts_with("221"));
+    }
     kill(daemon.0, Signal::SIGTERM).unwrap();
     assert!(child.wait_with_output().unwrap().status.success());
 }
