@@ -419,9 +419,10 @@ fn sockets_that_were_passed_are_listened_at_and_others_are_refused() {
             format!("\"{deaf_at}\": expected one that listens"),
         ),
     ] {
-        let refused = passing(&world, passed, &["-l", &listen])
-            .wait_with_output()
-            .unwrap();
+        let mut child = passing(&world, passed, &["-l", &listen]);
+        let _guard = Guard(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+        eventually("its end", || child.try_wait().unwrap().ok_or("it runs"));
+        let refused = child.wait_with_output().unwrap();
         assert_eq!(refused.status.code(), Some(78), "{refused:?}");
         let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(complaint.contains(&expected), "{complaint}");
