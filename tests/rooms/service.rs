@@ -87,6 +87,13 @@ fn greet(address: SocketAddr) -> Client {
     Client::try_greet(address).unwrap()
 }
 
+/// What a process has said that is to end by itself.
+fn ended(mut child: Child) -> Output {
+    let _guard = Guard(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+    eventually("its end", || child.try_wait().unwrap().ok_or("it runs"));
+    child.wait_with_output().unwrap()
+}
+
 fn ends(daemon: &Guard) {
     kill(daemon.0, Signal::SIGTERM).unwrap();
     eventually("the end of the daemon", || match kill(daemon.0, None) {
@@ -317,7 +324,8 @@ fn in_folders_of_the_user_root_makes_nothing_and_needs_no_right_to() {
         ("users/away/made", ["--pid-file", &pid]),
     ] {
         let words = [&["--user", "nobody"][..], &words[..]].concat();
-        let said = program_on(&world, spool, &words).output().unwrap();
+        let mut command = program_on(&world, spool, &words);
+        let said = ended(command.stderr(Stdio::piped()).spawn().unwrap());
         assert!(!said.status.success(), "{spool} {words:?}");
         let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(complaint.contains("Permission denied"), "{complaint}");
@@ -419,10 +427,7 @@ fn sockets_that_were_passed_are_listened_at_and_others_are_refused() {
             format!("\"{deaf_at}\": expected one that listens"),
         ),
     ] {
-        let mut child = passing(&world, passed, &["-l", &listen]);
-        let _guard = Guard(Pid::from_raw(i32::try_from(child.id()).unwrap()));
-        eventually("its end", || child.try_wait().unwrap().ok_or("it runs"));
-        let refused = child.wait_with_output().unwrap();
+        let refused = ended(passing(&world, passed, &["-l", &listen]));
         assert_eq!(refused.status.code(), Some(78), "{refused:?}");
         let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(complaint.contains(&expected), "{complaint}");
