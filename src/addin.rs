@@ -156,6 +156,8 @@ struct Addin {
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PidFile>,
+    /// What this process can not do.
+    confinement: Confinement,
     /// What has started us, if it wants to know how we are.
     manager: Manager,
     /// Makes up for a clock that was set back.
@@ -225,6 +227,7 @@ impl Addin {
             requests,
             signals,
             pid_file: service.pid_file,
+            confinement: service.confinement,
             manager,
             making_up: None,
         })

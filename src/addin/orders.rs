@@ -154,7 +154,7 @@ impl Addin {
                 self.aside("show-stat", request, counters);
                 return None;
             }
-            What::Version => screen::version(),
+            What::Version => screen::version(&self.confinement),
             What::Queue => {
                 self.aside("show-queue", request, move |queue| {
                     let (rows, hops) = queue.queue_rows(limit)?;

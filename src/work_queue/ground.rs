@@ -100,6 +100,18 @@ impl Ground {
         })
     }
 
+    /// What the first start makes on a file system of this kind.
+    #[must_use]
+    pub fn made_on(file_system: u32) -> Ground {
+        Ground {
+            file_system,
+            mode: 0o700,
+            owner: 0,
+            database: None,
+            user: 0,
+        }
+    }
+
     /// What is wrong with it, the heaviest first.
     #[must_use]
     pub fn objections(&self) -> Vec<Objection> {

@@ -11,7 +11,7 @@ use crate::console::server;
 use crate::doctor::finding::Finding;
 use crate::doctor::spool::{self, Look, Mta};
 use crate::work_queue;
-use crate::work_queue::ground::Ground;
+use crate::work_queue::ground::{Ground, kind_at};
 
 /// How long the queue is looked through.
 const LOOKING: Duration = Duration::from_secs(5);
@@ -40,7 +40,16 @@ pub(super) fn ground(patient: &Patient) -> Vec<Finding> {
             }
             spool::ground(Ok(Some(&ground)), path)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => spool::ground(Ok(None), path),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut findings = spool::ground(Ok(None), path);
+            let there = path.ancestors().filter(|place| place.exists());
+            let kind = there
+                .map(kind_at)
+                .next()
+                .unwrap_or_else(|| kind_at(Path::new(".")));
+            findings.extend(kind.into_iter().flat_map(spool::future));
+            findings
+        }
         Err(error) => spool::ground(Err(&error.to_string()), path),
     }
 }
