@@ -79,6 +79,7 @@ mod rooms {
     mod passwd;
     mod power;
     mod readme;
+    mod readme_walk;
     mod relaying;
     mod reports;
     mod route;
