@@ -80,6 +80,7 @@ mod rooms {
     mod power;
     mod readme;
     mod readme_walk;
+    mod refresh;
     mod relaying;
     mod reports;
     mod route;

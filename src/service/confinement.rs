@@ -21,6 +21,9 @@ pub enum Access {
     Write,
 }
 
+/// A file or folder, and what may be done there.
+pub type Place = (PathBuf, Access);
+
 /// What is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confinement {
@@ -51,7 +54,7 @@ const DEVICES: [&str; 5] = [
 
 /// The files of the MTA that `invocation` speaks of, and those of the system that it needs.
 #[must_use]
-pub fn places(invocation: &Invocation) -> Vec<(PathBuf, Access)> {
+pub fn places(invocation: &Invocation) -> Vec<Place> {
     let config = &invocation.config;
     let folder = |file: &Path| match file.parent() {
         Some(above) if above != Path::new("") => above.to_owned(),
@@ -94,6 +97,16 @@ pub fn places(invocation: &Invocation) -> Vec<(PathBuf, Access)> {
     all
 }
 
+/// The folder of the mail of a configuration, where an MTA that has left itself only these places can not write into it.
+#[must_use]
+pub fn mail_beyond(places: &[Place], mail_dir: &str) -> Option<PathBuf> {
+    let absolute = |place: &Path| std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+    let mail = absolute(&fixed_part(mail_dir));
+    let holds = |(place, access): &Place| *access == Access::Write && mail.starts_with(absolute(place));
+    let is_reached = places.is_empty() || places.iter().any(holds);
+    (!is_reached).then(|| mail.components().collect())
+}
+
 /// The folder below which all that a template names lies: the last that is there before its first sign.
 fn fixed_part(template: &str) -> PathBuf {
     let before = &template[..template.find(['%']).unwrap_or(template.len())];
@@ -120,7 +133,7 @@ impl Confinement {
     /// Enters it, as far as the system can: this thread, and those that it starts from now on.
     #[must_use]
     #[cfg(target_os = "linux")]
-    pub fn enter(places: &[(PathBuf, Access)]) -> Confinement {
+    pub fn enter(places: &[Place]) -> Confinement {
         let no_new_privileges = nix::sys::prctl::set_no_new_privs().map_err(|error| error.to_string());
         Confinement {
             no_new_privileges,
@@ -132,7 +145,7 @@ impl Confinement {
     /// There is nothing that it could enter.
     #[must_use]
     #[cfg(not(target_os = "linux"))]
-    pub fn enter(_: &[(PathBuf, Access)]) -> Confinement {
+    pub fn enter(_: &[Place]) -> Confinement {
         let unknown = || Err("not on this system".to_owned());
         Confinement {
             no_new_privileges: unknown(),
@@ -189,7 +202,7 @@ impl Confinement {
 }
 
 #[cfg(target_os = "linux")]
-fn files_alone(places: &[(PathBuf, Access)]) -> Result<(), String> {
+fn files_alone(places: &[Place]) -> Result<(), String> {
     use landlock::{
         ABI, Access as _, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
         RulesetStatus,
@@ -298,6 +311,19 @@ mod tests {
         for place in [live, archive.canonicalize().unwrap()] {
             assert!(places.contains(&(place, Access::Read)), "{places:?}");
         }
+    }
+
+    #[test]
+    fn mail_that_goes_elsewhere_after_the_start_is_beyond_what_can_be_reached() {
+        let places = [("/srv/mail".into(), Access::Write), ("/tmp".into(), Access::Read)];
+        // Of which only those that are there count.
+        assert_eq!(mail_beyond(&places, "/tmp/%u"), Some("/tmp".into()));
+        let places = [("/".into(), Access::Read), ("/tmp".into(), Access::Write)];
+        assert_eq!(mail_beyond(&places, "/tmp/mail/%d/%u"), None);
+        assert_eq!(mail_beyond(&places, "/usr/%u"), Some("/usr".into()));
+        let here = [(".".into(), Access::Write)];
+        assert_eq!(mail_beyond(&here, "spool/mail/%u"), None);
+        assert_eq!(mail_beyond(&[], "/usr/%u"), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use nix::unistd::Uid;
 
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
-use confinement::Confinement;
+use confinement::{Confinement, Place};
 use owner::Owner;
 use pid_file::PidFile;
 use ports::Ports;
@@ -97,6 +97,8 @@ pub struct Service {
     pub pid_file: Option<PidFile>,
     /// What it can not do any more.
     pub confinement: Confinement,
+    /// The places that it has left itself; none where that is all that its user has.
+    pub places: Vec<Place>,
 }
 
 impl Service {
@@ -128,16 +130,22 @@ impl Service {
         if let Some(owner) = becomes {
             owner.become_for_good()?;
         }
-        let confinement = if config.sandbox.is_on(config) {
+        let (confinement, places) = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
-            Confinement::enter(&confinement::places(invocation))
+            let places = confinement::places(invocation);
+            (Confinement::enter(&places), places)
         } else {
-            Confinement::none()
+            (Confinement::none(), Vec::new())
         };
+        let places = confinement
+            .files
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |()| places);
         Ok(Service {
             ports,
             pid_file,
             confinement,
+            places,
         })
     }
 }
