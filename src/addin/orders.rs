@@ -361,7 +361,7 @@ impl Addin {
             // Somebody else may have decided the same.
             self.invocation = fresh;
             let text = "the configuration has not changed; the files that it names have been read again\n";
-            return done(text.to_owned() + &self.from_next_start());
+            return done(text.to_owned() + &self.holds_later());
         }
         if let Some(wrong) = self.objection(&fresh.config) {
             return stays(Exit::Configuration, &format!("{wrong}; "));
@@ -384,7 +384,7 @@ impl Addin {
         self.crew.take_files(files);
         self.crew.guide_by(&self.invocation.config);
         self.maildrop.replace(Arc::new((&self.invocation.config).into()));
-        let mut text = "the configuration has been read again\n".to_owned() + &self.from_next_start();
+        let mut text = "the configuration has been read again\n".to_owned() + &self.holds_later();
         let mut status = Exit::Done.status();
         if let Err(error) = self.onlookers.follow(&self.invocation.config, socket) {
             status = Exit::TryLater.status();
@@ -428,7 +428,7 @@ impl Addin {
     }
 
     /// A line for each option that differs from what the start has made of it for good.
-    fn from_next_start(&self) -> String {
+    fn holds_later(&self) -> String {
         let differs = |option: &&Opt| option.differs(&self.at_start, &self.invocation.config);
         flags::options()
             .filter(|option| option.at_refresh == AtRefresh::NextStart)
