@@ -99,6 +99,7 @@ impl Machine {
         let how_far = &self.memory.exports[&export];
         match (how_far.is_sealed, &how_far.file, how_far.has_ended) {
             (false, ..) => self.seal(export, dice.one_in(3)),
+            (true, None, _) if dice.one_in(4) => self.seal(export, false),
             (true, None, _) => self.pack(export),
             (true, Some(_), false) if dice.one_in(4) => self.pack(export),
             (true, Some(_), false) => self.end_export(export),
