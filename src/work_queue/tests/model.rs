@@ -367,6 +367,8 @@ impl Machine {
     fn step(&mut self, deed: Deed, dice: &mut Dice) {
         self.act(deed, dice);
         self.audit.look(&self.memory);
+        let any_recalled = self.world.queue.any_recalled();
+        assert_eq!(any_recalled, self.memory.any_recalled(), "whether handlers look");
     }
 }
 

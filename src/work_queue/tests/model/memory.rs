@@ -643,6 +643,11 @@ impl Memory {
         done
     }
 
+    /// Whether an operator wants something done to what a handler has in hand.
+    pub(super) fn any_recalled(&self) -> bool {
+        !self.recalls.is_empty()
+    }
+
     /// Nothing is put aside for an export any more, unless a handler has some of it in hand, and may not keep it. What an
     /// operator wanted done to what handlers have in hand no longer is done before.
     pub(super) fn seal(
