@@ -215,6 +215,17 @@ fn what_the_running_mta_can_not_do_it_says_itself_and_so_is_what_a_refresh_can_n
             "{said}"
         );
     }
+    // Its user may write what he likes there.
+    let pid = fs::read_to_string(world.spool().join("smtpmta.pid")).unwrap();
+    for lie in ["1", ""] {
+        fs::remove_file(world.spool().join("smtpmta.pid")).unwrap();
+        match lie {
+            "" => nix::unistd::mkfifo(&world.spool().join("smtpmta.pid"), nix::sys::stat::Mode::S_IRWXU)
+                .unwrap(),
+            lie => fs::write(world.spool().join("smtpmta.pid"), lie).unwrap(),
+        }
+        Diagnosis::of(&world, "", "").says("mta", "ok", &format!("process {} runs", pid.trim()));
+    }
     if is_root {
         runs.says(
             "tls-key",
@@ -228,6 +239,23 @@ fn what_the_running_mta_can_not_do_it_says_itself_and_so_is_what_a_refresh_can_n
         Diagnosis::of(&world, "", "").says("tls-key", "ok", "(mode 0600)");
         assert_eq!(world.ask("tell refresh").status, 0);
     }
+}
+
+#[test]
+fn a_spool_that_the_user_of_the_service_can_not_use_is_an_error() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    // A trial by root has made it.
+    let mut world = World::load(&[]);
+    world.terminate();
+    let ours = Diagnosis::of(&world, "", "");
+    assert!(
+        ours.checks["spool"].iter().all(|(status, _)| status != "error"),
+        "{:?}",
+        ours.checks
+    );
+    Diagnosis::of(&world, "--user nobody", "").says("spool", "error", "queue.db");
 }
 
 #[test]
