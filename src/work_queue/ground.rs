@@ -161,13 +161,18 @@ pub fn kind_at(path: &Path) -> io::Result<u32> {
 }
 
 impl Objection {
-    /// Whether mail may be lost, read or forged by it, and not only in some places.
+    /// Whether mail may be lost, read or forged by it, and not only in some places, or none is taken at all.
     #[must_use]
     pub fn is_grave(self) -> bool {
-        matches!(
-            self,
-            Objection::Writable(_) | Objection::Changeable(_) | Objection::Readable(_)
-        )
+        match self {
+            Objection::Writable(_) | Objection::Changeable(_) | Objection::Readable(_) => true,
+            // Root may do it all.
+            Objection::Foreign { user, .. } => user != 0,
+            Objection::InMemory(_)
+            | Objection::OfContainer
+            | Objection::OfNetwork(_)
+            | Objection::Listable(_) => false,
+        }
     }
 
     /// What to do.
