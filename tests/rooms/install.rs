@@ -62,6 +62,10 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
             "{page}"
         );
     }
+    for page in ["man8/sendmail.8", "man1/mailq.1", "man1/newaliases.1"] {
+        let shown = fs::canonicalize(at("usr/local/share/man").join(page)).unwrap();
+        assert!(shown.ends_with("man8/smtpmta-sendmail.8"), "{page}: {shown:?}");
+    }
     let settings = at("etc/smtpmta/smtpmta.conf");
     let words = ["-c", settings.to_str().unwrap()].map(str::to_owned);
     let asked =
@@ -87,4 +91,13 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
     );
     assert!(fs::symlink_metadata(at("usr/sbin/sendmail")).is_err());
     assert!(fs::symlink_metadata(at("usr/local/bin/mailq")).is_err());
+    // What every machine has is left, and no folder in it.
+    for folder in ["share/man", "share", "lib", "bin", "sbin"] {
+        let inside: Vec<_> = fs::read_dir(at("usr/local").join(folder)).unwrap().collect();
+        assert_eq!(
+            inside.len(),
+            usize::from(folder == "share"),
+            "{folder}: {inside:?}"
+        );
+    }
 }
