@@ -35,7 +35,7 @@ complete -c smtpmta -l relay-from -r -d 'Clients that may send to any domain wit
 complete -c smtpmta -l accounts -r -d 'Who may log in and who has a mailbox: a file with lines address:hash, as Dovecot reads them; see smtpmta-accounts(5)'
 complete -c smtpmta -l aliases -r -d 'Names that stand for others, here or elsewhere, in the usual format of aliases; see smtpmta-accounts(5)'
 complete -c smtpmta -l any-sender -d 'Let users who have logged in send from any address, not only from their own'
-complete -c smtpmta -l mail-dir -r -d 'The Maildir of a local recipient: %d is the domain, %u the local part, SPOOL at the start is the value of --spool'
+complete -c smtpmta -l mail-dir -r -d 'The Maildir of a local recipient: %d is the domain, %u the local part, %% a %, SPOOL at the start the value of --spool'
 complete -c smtpmta -l lmtp -r -d 'The LMTP server, such as Dovecot, that keeps the mailboxes in place of --mail-dir: its socket, or its host and port'
 complete -c smtpmta -s O -l max-outbound-handlers -r -d 'How many outbound session handlers there may be'
 complete -c smtpmta -l relay-host -r -d 'The host that everything is sent to, unless a route says otherwise'

@@ -344,8 +344,8 @@ pub static SECTIONS: &[Section] = &[
                 "TEMPLATE",
                 Is(&["SPOOL/mail/%d/%u"]),
                 Kind::MailDir(|c| &mut c.mail_dir),
-                "The Maildir of a local recipient: %d is the domain, %u the local part, SPOOL at the start \
-                 is the value of --spool.",
+                "The Maildir of a local recipient: %d is the domain, %u the local part, %% a %, SPOOL \
+                 at the start the value of --spool.",
             ),
             Opt::new(
                 "lmtp",

@@ -230,16 +230,22 @@ fn path(text: &str, what: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
-/// Without `%u` all users would share one mailbox; another `%` would be a folder that nobody meant.
+/// Without `%u` all users would share one mailbox; `%%` is a sign; another `%` would be a folder that nobody meant.
 fn mail_dir(text: &str) -> Parsed<String> {
-    let mut rest = text.split('%');
-    let known = rest.by_ref().skip(1).all(|part| part.starts_with(['d', 'u']));
-    if known && text.contains("%u") {
+    let wrong =
+        || Expected("a path with %u (the local part) and, if wanted, %d (the domain); %% is a %".into());
+    let (mut rest, mut has_user) = (text, false);
+    while let Some((_, after)) = rest.split_once('%') {
+        if !after.starts_with(['d', 'u', '%']) {
+            return Err(wrong());
+        }
+        has_user |= after.starts_with('u');
+        rest = &after[1..];
+    }
+    if has_user {
         Ok(text.to_owned())
     } else {
-        Err(Expected(
-            "a path with %u (the local part) and, if wanted, %d (the domain)".into(),
-        ))
+        Err(wrong())
     }
 }
 
@@ -271,6 +277,7 @@ mod tests {
     fn a_mail_dir_names_the_user() {
         assert!(mail_dir("SPOOL/mail/%d/%u").is_ok());
         assert!(mail_dir("/home/%u/Maildir").is_ok());
+        assert!(mail_dir("%%d/%%/%u%%").is_ok());
         for wrong in [
             "",
             "/var/mail",
@@ -278,6 +285,7 @@ mod tests {
             "/var/mail/%u/%x",
             "/var/mail/%u%",
             "%%u",
+            "%u%%%",
         ] {
             assert!(mail_dir(wrong).is_err(), "{wrong:?}");
         }

@@ -32,12 +32,19 @@ pub(super) enum Body {
 #[derive(Debug)]
 struct Intake {
     header: HeaderWatch,
-    /// None when it is of no use any more.
-    content: Option<ContentWriter>,
-    kept: Result<(), StoreRefusal>,
+    kept: Kept,
     size: u64,
     /// `--max-message-size`.
     most: u64,
+}
+
+/// What is kept of it, and whether that went well.
+#[derive(Debug)]
+struct Kept {
+    id: MessageId,
+    /// None when it is of no use any more.
+    content: Option<ContentWriter>,
+    so_far: Result<(), StoreRefusal>,
 }
 
 impl Incoming {
@@ -47,20 +54,22 @@ impl Incoming {
         protocol: &'static str,
         body: Body,
         header: HeaderWatch,
-        mut content: ContentWriter,
+        content: ContentWriter,
         received: &str,
         most: u64,
     ) -> Incoming {
-        let kept = content
-            .write(received.as_bytes())
-            .map_err(|error| refusal(&error));
+        let mut kept = Kept {
+            id,
+            content: Some(content),
+            so_far: Ok(()),
+        };
+        kept.write(received.as_bytes());
         Incoming {
             id,
             protocol,
             body,
             intake: Intake {
                 header,
-                content: Some(content),
                 kept,
                 size: 0,
                 most,
@@ -76,8 +85,11 @@ impl Incoming {
             body,
             intake: Intake {
                 header,
-                content: None,
-                kept: Ok(()),
+                kept: Kept {
+                    id,
+                    content: None,
+                    so_far: Ok(()),
+                },
                 size: 0,
                 most,
             },
@@ -116,7 +128,7 @@ impl Incoming {
             size: self.intake.size,
             fault,
             hops: self.intake.header.received_fields(),
-            kept: self.intake.kept,
+            kept: self.intake.kept.so_far,
         }
     }
 
@@ -127,7 +139,7 @@ impl Incoming {
 
     /// Its content, on the disk if it is large; `None` if it is too big or could not be kept.
     pub(super) fn finish(self) -> Option<Result<Content, QueueError>> {
-        self.intake.content.map(ContentWriter::finish)
+        self.intake.kept.content.map(ContentWriter::finish)
     }
 }
 
@@ -136,27 +148,32 @@ impl Intake {
         let goes_on = self.size == 0 && matches!(piece.first(), Some(b' ' | b'\t'));
         if goes_on && !self.header.completes() {
             // It would be more of our Received line: there is no header, and here the body begins.
-            write(&mut self.content, &mut self.kept, b"\r\n");
+            self.kept.write(b"\r\n");
         }
         self.size += piece.len() as u64;
-        if self.size > self.most || self.kept.is_err() {
+        if self.size > self.most || self.kept.so_far.is_err() {
             // What is on the disk of it goes at once.
-            self.content = None;
+            self.kept.content = None;
             return;
         }
-        let (content, kept) = (&mut self.content, &mut self.kept);
-        self.header.feed(piece, &mut |piece| write(content, kept, piece));
+        let kept = &mut self.kept;
+        self.header.feed(piece, &mut |piece| kept.write(piece));
     }
 
     fn finish(&mut self) {
-        let (content, kept) = (&mut self.content, &mut self.kept);
-        self.header.finish(&mut |piece| write(content, kept, piece));
+        let kept = &mut self.kept;
+        self.header.finish(&mut |piece| kept.write(piece));
     }
 }
 
-fn write(content: &mut Option<ContentWriter>, kept: &mut Result<(), StoreRefusal>, piece: &[u8]) {
-    if let (Some(content), Ok(())) = (content, *kept) {
-        *kept = content.write(piece).map_err(|error| refusal(&error));
+impl Kept {
+    fn write(&mut self, piece: &[u8]) {
+        if let (Some(content), Ok(())) = (&mut self.content, self.so_far)
+            && let Err(error) = content.write(piece)
+        {
+            log::error!("id={} its content can not be kept: {error}", self.id);
+            self.so_far = Err(refusal(&error));
+        }
     }
 }
 

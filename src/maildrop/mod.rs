@@ -14,6 +14,7 @@ mod slip;
 mod telling;
 mod turns;
 mod undeliverable;
+mod users;
 
 pub use collector::{Collector, Settings};
 pub use folder::{Draft, FOLDER, TAKEN};

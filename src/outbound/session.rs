@@ -13,7 +13,7 @@ use crate::outbound::outcome::{Outcome, Peer, Reason, Stage, Trouble, Verdict, j
 use crate::outbound::security::Security;
 use crate::outbound::transaction::{Envelope, Next, Recipient, RecipientKey, Transaction};
 use crate::sasl::client::ClientExchange;
-use crate::smtp::reply::Reply;
+use crate::smtp::reply::{Reply, ReplyClass};
 use crate::work_queue::id::MessageId;
 
 /// How long a block of content may take to be written (RFC 5321 4.5.3.2.5).
@@ -199,7 +199,13 @@ pub struct Session {
     no_more: bool,
     /// A MAIL was out of sequence, for this reason: the session ends with what is on the wire.
     confused: Option<Reason>,
+    /// The peer has said what is no answer to what it was asked: perhaps one reply too many, and then each one that follows
+    /// is taken for that to another command. What messages seem to have come to since then, until it is known.
+    doubted: Option<Vec<SettledMessage>>,
 }
+
+/// A message that is through, and what became of each of its recipients.
+type SettledMessage = (MessageId, Vec<(RecipientKey, Outcome)>);
 
 impl Session {
     /// A session for a connection that was just made to `peer`; `hostname` is what EHLO says. The peer speaks
@@ -227,6 +233,7 @@ impl Session {
             asked: false,
             no_more: false,
             confused: None,
+            doubted: None,
         }
     }
 
@@ -277,7 +284,7 @@ impl Session {
             Some((Due::Data, _)) => 2 * 60,
             Some((Due::Content | Due::ContentFor(_) | Due::Dot, _)) => 10 * 60,
             // Not in the RFC. All is settled: nobody shall wait for a good-bye.
-            Some((Due::Quit, _)) => 10,
+            Some((Due::Quit, _)) if self.doubted().is_empty() => 10,
             _ => 5 * 60,
         })
     }
@@ -294,11 +301,20 @@ impl Session {
         matches!(self.due.front(), Some((Due::Content | Due::ContentFor(_), _)))
     }
 
-    /// The messages of which the peer was sent all and has answered nothing: it may have taken them.
+    /// The messages of which the peer was sent all and has answered nothing, as far as is known: it may have taken them.
     #[must_use]
     pub fn unanswered(&self) -> Vec<MessageId> {
         let sent = self.flight.iter().filter(|message| message.next == Next::Nothing);
-        sent.map(|message| message.envelope.message).collect()
+        let sent = sent.map(|message| message.envelope.message);
+        self.doubted()
+            .iter()
+            .map(|(message, _)| *message)
+            .chain(sent)
+            .collect()
+    }
+
+    fn doubted(&self) -> &[SettledMessage] {
+        self.doubted.as_deref().unwrap_or_default()
     }
 
     /// The messages that have been taken, and of which the peer has not been sent all.
@@ -354,7 +370,11 @@ impl Session {
             // What stands behind it is on the wire, and the peer goes on with it: whoever left now would send all of
             // that again. RSET may not have been needed; if it was, MAIL is refused.
             Verdict::Ends(reason) if reply.code != 421 && self.goes_on_behind(due) => {
-                if due != Due::Reset {
+                let is_no_answer = matches!(reply.class(), ReplyClass::Positive | ReplyClass::Intermediate);
+                if is_no_answer {
+                    self.doubted.get_or_insert_default();
+                }
+                if due != Due::Reset || is_no_answer {
                     self.confused.get_or_insert_with(|| reason.clone());
                 }
                 Some(Outcome::TryLater(reason))
@@ -374,6 +394,11 @@ impl Session {
         self.due.pop_front();
         self.unanswered -= octets;
         let too_early = more_at_hand && self.due.is_empty();
+        // This is the answer to nothing but QUIT (RFC 5321 4.2.3): so each one before was to what it was taken for.
+        if due == Due::Quit && reply.code == 221 && !too_early {
+            let settled = self.doubted.take().into_iter().flatten();
+            steps.extend(settled.map(|(message, outcomes)| Step::Settle { message, outcomes }));
+        }
         if !(too_early && self.phase == Phase::Opening) {
             self.note(due, refusal, reply, steps);
         }
@@ -529,9 +554,12 @@ impl Session {
             }
         }
         if let Some(reason) = &self.confused {
-            if self.due.is_empty() {
+            if self.due.is_empty() && self.doubted().is_empty() {
                 let reason = reason.clone();
                 self.end(&reason, steps);
+            } else if self.due.is_empty() {
+                self.give_back(steps);
+                self.take_leave(steps);
             }
             return;
         }
@@ -543,12 +571,16 @@ impl Session {
             return;
         }
         if self.no_more {
-            self.phase = Phase::Leaving;
-            self.command(Due::Quit, "QUIT\r\n", steps);
+            self.take_leave(steps);
         } else if !self.asked && self.has_room() {
             self.asked = true;
             steps.push(Step::WantMessage);
         }
+    }
+
+    fn take_leave(&mut self, steps: &mut Vec<Step>) {
+        self.phase = Phase::Leaving;
+        self.command(Due::Quit, "QUIT\r\n", steps);
     }
 
     /// Sends the next command of the last message in flight, or its content; false where it has to wait.
@@ -652,7 +684,10 @@ impl Session {
                 self.content_in_flight = self.content_in_flight.saturating_sub(front.envelope.size);
             }
             let (message, outcomes) = front.settle(rest);
-            steps.push(Step::Settle { message, outcomes });
+            match &mut self.doubted {
+                Some(doubted) => doubted.push((message, outcomes)),
+                None => steps.push(Step::Settle { message, outcomes }),
+            }
         }
     }
 
@@ -715,9 +750,28 @@ impl Session {
     fn close(&mut self, end: End, steps: &mut Vec<Step>) {
         self.phase = Phase::Closed;
         self.due.clear();
+        let doubted = self.doubted.take().unwrap_or_default();
         let end = match self.confused.take() {
-            Some(reason) if end == End::Done => End::Broken(reason),
-            _ => end,
+            // What one message was told another one may have been meant with. Without chunks there is an answer to wait for
+            // before each content.
+            Some(reason) if !doubted.is_empty() && self.offered.chunking => {
+                let untold = doubted.into_iter().rev();
+                steps.extend(untold.map(|(message, _)| Step::GiveBack(message)));
+                End::WithoutChunks(reason)
+            }
+            Some(reason) => {
+                for (message, mut outcomes) in doubted {
+                    for (_, outcome) in &mut outcomes {
+                        *outcome = Outcome::TryLater(reason.clone());
+                    }
+                    steps.push(Step::Settle { message, outcomes });
+                }
+                match end {
+                    End::Done => End::Broken(reason),
+                    end => end,
+                }
+            }
+            None => end,
         };
         steps.push(Step::Close(end));
     }

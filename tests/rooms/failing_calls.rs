@@ -387,11 +387,18 @@ fn whatever_fails(mut trial: Trial, rows: &[Row]) {
                 (true, Errno::EINTR) => fault.times(20),
                 (true, _) => fault,
             }]);
+            let told = trial.errors("");
             let replies = [trial.send(&[HERE, THERE]), trial.send_large(&[HERE, THERE])];
             assert!(
                 replies.iter().all(|reply| trial.may_say(reply)),
                 "{what}: {replies:?}"
             );
+            if replies.iter().any(|reply| reply.starts_with('4')) {
+                eventually("what the operator is told", || match trial.errors("") - told {
+                    0 => Err(what.clone()),
+                    _ => Ok(()),
+                });
+            }
             trial.wait_until_struck(&what);
             if lasts && error != Errno::EINTR {
                 trial.watch(&what);
