@@ -124,9 +124,6 @@ impl Service {
             hand_over(config, owner)?;
         }
         let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-        if let (Some(owner), Some(file)) = (becomes, &pid_file) {
-            file.give_to(owner)?;
-        }
         if let Some(owner) = becomes {
             owner.become_for_good()?;
         }

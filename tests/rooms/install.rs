@@ -50,10 +50,14 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
         PathBuf::from("/usr/local/sbin/smtpmta")
     );
     let unit = fs::read_to_string(at("usr/local/lib/systemd/system/smtpmta.service")).unwrap();
-    assert!(
-        unit.contains("ExecStart=/usr/local/sbin/smtpmta --config"),
-        "{unit}"
-    );
+    // With what it needs of the system to take rights from itself.
+    for words in [
+        "ExecStart=/usr/local/sbin/smtpmta --config",
+        "ExecReload=+/usr/local/sbin/smtpmta --config",
+        "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp\n",
+    ] {
+        assert!(unit.contains(words), "{words}: {unit}");
+    }
     let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap();
     for page in pages.map(|page| page.unwrap().file_name().into_string().unwrap()) {
         let section = page.rsplit('.').next().unwrap();
@@ -61,6 +65,10 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
             at(&format!("usr/local/share/man/man{section}/{page}")).exists(),
             "{page}"
         );
+    }
+    for page in ["man8/sendmail.8", "man1/mailq.1", "man1/newaliases.1"] {
+        let shown = fs::canonicalize(at("usr/local/share/man").join(page)).unwrap();
+        assert!(shown.ends_with("man8/smtpmta-sendmail.8"), "{page}: {shown:?}");
     }
     let settings = at("etc/smtpmta/smtpmta.conf");
     let words = ["-c", settings.to_str().unwrap()].map(str::to_owned);
@@ -87,4 +95,13 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
     );
     assert!(fs::symlink_metadata(at("usr/sbin/sendmail")).is_err());
     assert!(fs::symlink_metadata(at("usr/local/bin/mailq")).is_err());
+    // What every machine has is left, and no folder in it.
+    for folder in ["share/man", "share", "lib", "bin", "sbin"] {
+        let inside: Vec<_> = fs::read_dir(at("usr/local").join(folder)).unwrap().collect();
+        assert_eq!(
+            inside.len(),
+            usize::from(folder == "share"),
+            "{folder}: {inside:?}"
+        );
+    }
 }
