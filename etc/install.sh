@@ -22,6 +22,9 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 # CARGO_TARGET_DIR is where cargo builds, if it is set.
 binary=${BINARY:-${CARGO_TARGET_DIR:-$here/target}/release/smtpmta}
 
+# What is installed is for everybody to read, whoever installs it.
+umask 022
+
 say() {
     printf '%s\n' "$*"
 }
@@ -30,6 +33,11 @@ fail() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
 }
+
+# Units, links and scripts would have to quote anything else.
+case $PREFIX$SBINDIR$BINDIR$MANDIR in
+*[!A-Za-z0-9_./+-]*) fail "PREFIX, SBINDIR, BINDIR, MANDIR: expected letters, digits and _ . / + - only" ;;
+esac
 
 # put MODE FROM TO: a file, with the path of the program put in.
 put() {
@@ -197,6 +205,8 @@ install_all() {
 }
 
 uninstall_all() {
+    # Another PREFIX, or a package, may be what the rest belongs to.
+    [ -e "$DESTDIR$SBINDIR/smtpmta" ] || fail "nothing is installed in $SBINDIR: is PREFIX another one?"
     if [ -z "$DESTDIR" ]; then
         if [ -d /run/systemd/system ]; then
             systemctl disable --now smtpmta.service smtpmta.socket 2>/dev/null || true

@@ -1,20 +1,27 @@
 //! `etc/install.sh`: what it lays down, what it lets be, and that it takes all of its own away again.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use smtpmta::config;
 
-/// Does this with everything below `folder`, and gives what was said.
-fn install(folder: &Path, verb: &str) -> String {
-    let run = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/install.sh"))
-        .arg(verb)
-        .env("DESTDIR", folder)
+/// Does this with everything below `folder`, as somebody does whose files are nobody else's.
+fn run(folder: &Path, prefix: &str, verb: &str) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/install.sh");
+    Command::new("sh")
+        .args(["-c", "umask 077 && exec \"$0\" \"$1\""])
+        .args([script.as_os_str(), verb.as_ref()])
+        .envs([("DESTDIR", folder.as_os_str()), ("PREFIX", prefix.as_ref())])
         .env("BINARY", env!("CARGO_BIN_EXE_smtpmta"))
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// Does it in the usual place, and gives what was said.
+fn install(folder: &Path, verb: &str) -> String {
+    let run = run(folder, "/usr/local", verb);
     assert!(run.status.success(), "{run:?}");
     assert_eq!(String::from_utf8_lossy(&run.stderr), "");
     String::from_utf8(run.stdout).unwrap()
@@ -58,6 +65,17 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
     ] {
         assert!(unit.contains(words), "{words}: {unit}");
     }
+    // Cron's sendmail reads its configuration as anybody.
+    for (path, mode) in [
+        ("etc/smtpmta", 0o755),
+        ("etc/smtpmta/smtpmta.conf", 0o644),
+        ("usr/local/sbin", 0o755),
+        ("usr/local/sbin/smtpmta", 0o755),
+        ("usr/local/share/man/man8", 0o755),
+    ] {
+        let found = fs::metadata(at(path)).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{path}");
+    }
     let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap();
     for page in pages.map(|page| page.unwrap().file_name().into_string().unwrap()) {
         let section = page.rsplit('.').next().unwrap();
@@ -83,6 +101,9 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
     assert!(said.contains("/etc/smtpmta/smtpmta.conf was changed"), "{said}");
     assert_eq!(fs::read_to_string(&settings).unwrap(), changed);
 
+    // Another one's is let be.
+    let refused = run(folder.path(), "/opt/smtpmta", "uninstall");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let said = install(folder.path(), "uninstall");
     assert!(
         said.contains("/etc/smtpmta/smtpmta.conf was changed, and is left"),
@@ -104,4 +125,14 @@ fn what_was_changed_is_kept_and_all_else_is_taken_away_again() {
             "{folder}: {inside:?}"
         );
     }
+}
+
+#[test]
+fn a_place_that_scripts_would_have_to_quote_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for prefix in ["/opt/my mta", "/opt/a&b", "/opt/$x"] {
+        let refused = run(folder.path(), prefix, "install");
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    }
+    assert_eq!(below(folder.path()), [""; 0].map(PathBuf::from));
 }
