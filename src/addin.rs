@@ -25,8 +25,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
-use crate::config::Invocation;
 use crate::config::exit::Exit;
+use crate::config::{Config, Invocation};
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
@@ -36,7 +36,7 @@ use crate::latest::Latest;
 use crate::log_book;
 use crate::maildrop::{self, Collector};
 use crate::service::Service;
-use crate::service::confinement::Confinement;
+use crate::service::confinement::{Confinement, Place};
 use crate::service::daemon::Readiness;
 use crate::service::manager::Manager;
 use crate::service::pid_file::PidFile;
@@ -156,6 +156,12 @@ struct Addin {
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PidFile>,
+    /// What this process can not do.
+    confinement: Confinement,
+    /// The places that it has left itself; none where that is all that its user has.
+    places: Vec<Place>,
+    /// By what it was started: of some options that holds whatever a refresh reads.
+    at_start: Config,
     /// What has started us, if it wants to know how we are.
     manager: Manager,
     /// Makes up for a clock that was set back.
@@ -174,10 +180,11 @@ impl Addin {
         let queue = WorkQueue::open(&config.spool, Clock::System)?;
         let started = queue.message_id();
         let signals = hear_signals(service.signals, queue.clone()).map_err(StartError::System)?;
-        if let Some(file) = &service.pid_file {
+        let mut pid_file = service.pid_file;
+        if let Some(file) = &mut pid_file {
             // Whoever reads it may send any of them now.
-            let broken = |error| StartError::File(file.path().to_owned(), error);
-            file.tell().map_err(broken)?;
+            let told = file.tell();
+            told.map_err(|error| StartError::File(file.path().to_owned(), error))?;
         }
         let (to_addin, requests) = unbounded();
         let broken = |e| StartError::File(config.spool.join(server::SOCKET), e);
@@ -217,6 +224,7 @@ impl Addin {
         if service.confinement != Confinement::none() {
             log::info!("in force: {}", service.confinement.text());
         }
+        let at_start = config.clone();
         let manager = Manager::find();
         manager.ready();
         Ok(Addin {
@@ -229,7 +237,10 @@ impl Addin {
             maildrop,
             requests,
             signals,
-            pid_file: service.pid_file,
+            pid_file,
+            confinement: service.confinement,
+            places: service.places,
+            at_start,
             manager,
             making_up: None,
         })

@@ -8,8 +8,8 @@ use smtpmta::console::command::{Command, MOST_ROWS, Refusal};
 use smtpmta::console::server::{Asked, line_of};
 use smtpmta::work_queue::Retry;
 
-/// The most octets of a refusal: what is not understood is shown shortened.
-const LONGEST_REFUSAL: usize = 600;
+/// The most octets of a refusal: of what is not understood 80 characters are shown, each by ten octets at most.
+const LONGEST_REFUSAL: usize = 1100;
 
 fuzz_target!(|data: &[u8]| {
     let line = String::from_utf8_lossy(data);
@@ -18,9 +18,11 @@ fuzz_target!(|data: &[u8]| {
     let understood = Command::parse(&asked.words);
     check(&understood);
 
-    // In any case, and as TELL SMTPMTA says it.
+    // In any case, but for paths, and as TELL SMTPMTA says it.
     let louder: Vec<String> = asked.words.iter().map(|word| word.to_ascii_uppercase()).collect();
-    assert_eq!(understood, Command::parse(&louder));
+    if !louder.iter().any(|word| word.contains("LMTP:/")) {
+        assert_eq!(understood, Command::parse(&louder));
+    }
     let is_plain = |word: &String| !["tell", "load"].contains(&word.to_ascii_lowercase().as_str());
     if asked.words.first().is_some_and(is_plain) {
         let mut told = vec!["tell".to_owned(), "smtpmta".to_owned()];

@@ -121,7 +121,10 @@ impl Play {
                     let text = String::from_utf8(octets).expect("commands are text");
                     let text = text.strip_suffix("\r\n").expect("commands are whole lines");
                     for line in text.split("\r\n") {
-                        assert!(!self.is_plain || !line.starts_with("AUTH"), "a login in the clear");
+                        assert!(
+                            !self.is_plain || !line.starts_with("AUTH"),
+                            "a login in the clear"
+                        );
                         assert!(!line.contains(char::is_control) && line.len() <= 2046, "{line:?}");
                     }
                 }

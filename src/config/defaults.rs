@@ -56,7 +56,10 @@ impl Config {
         if let Some(below) = self.mail_dir.strip_prefix("SPOOL/") {
             // A sign in the spool's own name is no sign of the template.
             let spool = self.spool.display().to_string().replace('%', "%%");
-            self.mail_dir = Path::new(&spool).join(below).display().to_string();
+            let place = Path::new(&spool).join(below).display().to_string();
+            // A folder of that name is not the word.
+            let is_word = place.starts_with("SPOOL/");
+            self.mail_dir = if is_word { format!("./{place}") } else { place };
         }
     }
 

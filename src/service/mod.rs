@@ -29,7 +29,7 @@ use signal_hook::iterator::Signals;
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
 use crate::log_book;
-use confinement::Confinement;
+use confinement::{Confinement, Place};
 use owner::Owner;
 use pid_file::PidFile;
 use ports::Ports;
@@ -109,6 +109,8 @@ pub struct Service {
     pub signals: Signals,
     /// What it can not do any more.
     pub confinement: Confinement,
+    /// The places that it has left itself; none where that is all that its user has.
+    pub places: Vec<Place>,
 }
 
 impl Service {
@@ -150,17 +152,23 @@ impl Service {
         }
         let pid_file = of_root.map(Ok).or_else(|| of_owner.map(PidFile::claim));
         let pid_file = pid_file.transpose()?;
-        let confinement = if config.sandbox.is_on(config) {
+        let (confinement, places) = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
-            Confinement::enter(&confinement::places(invocation))
+            let places = confinement::places(invocation);
+            (Confinement::enter(&places), places)
         } else {
-            Confinement::none()
+            (Confinement::none(), Vec::new())
         };
+        let places = confinement
+            .files
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |()| places);
         Ok(Service {
             ports,
             pid_file,
             signals,
             confinement,
+            places,
         })
     }
 }

@@ -299,8 +299,11 @@ fn what_is_missing_in_folders_of_root_is_made_and_the_user_gets_the_spool_and_th
     fs::write(&log, "").unwrap();
     chown(Path::new(&log), Some(NOBODY.into()), None).unwrap();
     hears_that_the_log_was_moved(&world, &daemon, "log");
+    let named = fs::File::open(&pid).unwrap();
+    assert!(named.try_lock().is_err(), "it runs");
     ends(&daemon);
-    assert_eq!(fs::read_to_string(&pid).unwrap(), "");
+    // The user could not remove it, nor change it.
+    named.try_lock().unwrap();
     assert_eq!(belongs(&world, "pid"), (0, 0o644));
 }
 
@@ -514,6 +517,20 @@ fn confined_it_does_what_it_does_otherwise_and_reaches_nothing_else() {
     let answer = world.ask("tell refresh");
     assert_eq!(answer.status, 78, "{answer:?}");
     assert!(answer.complaint.contains("Permission denied"), "{answer:?}");
+    world.configure("mail-dir /usr/%u\n");
+    let answer = world.ask("tell refresh");
+    assert_eq!(answer.status, 78, "{answer:?}");
+    let elsewhere = "mail-dir: /usr is none of the places that the MTA has left itself";
+    assert!(answer.complaint.contains(elsewhere), "{answer:?}");
+    // Who is named is looked for all the same.
+    world.configure("user nobody\n");
+    assert!(
+        world
+            .tell("refresh")
+            .contains("user holds from the next start on")
+    );
+    world.configure("user no-such-user\n");
+    assert!(world.ask("tell refresh").complaint.contains("no such user"));
     let (status, took) = world.terminate();
     assert_eq!(status, Some(0));
     assert!(took < Duration::from_secs(10));
