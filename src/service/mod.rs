@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, setgroups};
 
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
@@ -127,6 +127,11 @@ impl Service {
         }
         if let Some(owner) = becomes {
             owner.become_for_good()?;
+        }
+        if Uid::effective().is_root() {
+            // What the groups of whoever started it may do is not what those may whose mail it delivers. Where it can not
+            // leave them, that is found out then: see `mailbox::owner`.
+            let _ = setgroups(&[]);
         }
         let confinement = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
