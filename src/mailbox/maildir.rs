@@ -18,7 +18,7 @@ use memchr::memchr;
 
 use crate::crash_point::{CrashPoint, reach};
 use crate::mailbox::owner::Owner;
-use crate::mailbox::place::place;
+use crate::mailbox::place::{common_folder, place};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::work_queue::id::MessageId;
 
@@ -273,6 +273,21 @@ fn create_directory(path: &Path) -> Result<(), MaildirError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(refused("create", path)(error)),
     }
+}
+
+/// Makes the folder below which all Maildirs of `template` lie, where it is missing, as they are made themselves.
+///
+/// # Errors
+/// What the system says.
+pub fn make_folder(template: &str) -> Result<(), MaildirError> {
+    let folder = common_folder(template);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let owner = Owner::of(&folder).map_err(refused("look up the owner of", &folder))?;
+    let acting = owner.map(Owner::act).transpose();
+    let _acting = acting.map_err(refused("act for the owner of", &folder))?;
+    create_directory(&folder)
 }
 
 /// Never waits for anybody: its owner may have put something else in the place of a directory, such as a FIFO.

@@ -25,6 +25,8 @@ use nix::unistd::{Uid, setgroups};
 
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
+use crate::mailbox::maildir::make_folder;
+use crate::mailbox::place::common_folder;
 use confinement::Confinement;
 use owner::Owner;
 use pid_file::PidFile;
@@ -135,6 +137,7 @@ impl Service {
         }
         let confinement = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
+            make_mail_folder(config)?;
             Confinement::enter(&confinement::places(invocation))
         } else {
             Confinement::none()
@@ -195,6 +198,16 @@ fn make_spool(spool: &Path) -> Result<bool, ServiceError> {
         }
         Err(error) => Err(ServiceError::File(spool.to_owned(), error)),
     }
+}
+
+/// Makes the folder of all Maildirs, where it is not in the spool: it has to be there to be left to the MTA.
+fn make_mail_folder(config: &Config) -> Result<(), ServiceError> {
+    if config.lmtp.is_some() || common_folder(&config.mail_dir).starts_with(&config.spool) {
+        return Ok(());
+    }
+    make_folder(&config.mail_dir).map_err(|wrong| {
+        ServiceError::System("mail-dir", io::Error::new(wrong.error.kind(), wrong.to_string()))
+    })
 }
 
 #[cfg(test)]
