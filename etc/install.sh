@@ -22,6 +22,9 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 # CARGO_TARGET_DIR is where cargo builds, if it is set.
 binary=${BINARY:-${CARGO_TARGET_DIR:-$here/target}/release/smtpmta}
 
+# What is installed is for everybody to read, whoever installs it.
+umask 022
+
 say() {
     printf '%s\n' "$*"
 }
@@ -30,6 +33,11 @@ fail() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
 }
+
+# Units, links and scripts would have to quote anything else.
+case $PREFIX$SBINDIR$BINDIR$MANDIR in
+*[!A-Za-z0-9_./+-]*) fail "PREFIX, SBINDIR, BINDIR, MANDIR: expected letters, digits and _ . / + - only" ;;
+esac
 
 # put MODE FROM TO: a file, with the path of the program put in.
 put() {
@@ -40,12 +48,15 @@ put() {
     mv -f "$to.new" "$to"
 }
 
-# link TARGET NAME: a name of the program. Somebody else's program is left alone.
+# link TARGET NAME: a name of the program, or of its manual page. What is somebody else's is left alone.
 link() {
     name=$DESTDIR$2
     mkdir -p "$(dirname "$name")"
     if { [ -e "$name" ] || [ -L "$name" ]; } && [ "$(readlink "$name" || true)" != "$1" ]; then
-        say "$2 is somebody else's and stays as it is; smtpmta's own is \`smtpmta ${2##*/}\`"
+        case $2 in
+        *.[0-9]) say "$2 is somebody else's and stays as it is" ;;
+        *) say "$2 is somebody else's and stays as it is; smtpmta's own is \`smtpmta ${2##*/}\`" ;;
+        esac
         return
     fi
     ln -sfn "$1" "$name"
@@ -55,15 +66,32 @@ link() {
 unlink_ours() {
     if [ "$(readlink "$DESTDIR$2" || true)" = "$1" ]; then
         rm -f "$DESTDIR$2"
+        prune "$2"
     fi
 }
 
-# All names of the program: TARGET NAME, a line each. Cron and others look for sendmail in /usr.
+# prune NAME: the folders that this was the last one in, but for those that every machine has.
+prune() {
+    folder=$(dirname "$1")
+    while :; do
+        case $folder in
+        / | /usr/sbin | /usr/lib | "$SYSCONFDIR" | "$SYSCONFDIR/init.d" | "$SYSCONFDIR/logrotate.d") break ;;
+        "$PREFIX" | "$PREFIX/share" | "$PREFIX/lib" | "$PREFIX/etc" | "$SBINDIR" | "$BINDIR" | "$MANDIR") break ;;
+        esac
+        rmdir "$DESTDIR$folder" 2>/dev/null || break
+        folder=$(dirname "$folder")
+    done
+}
+
+# All names of the program, and of its manual page: TARGET NAME, a line each. Cron and others look for sendmail in /usr.
 links() {
     cat <<END
 smtpmta $SBINDIR/sendmail
 $SBINDIR/smtpmta $BINDIR/mailq
 $SBINDIR/smtpmta $BINDIR/newaliases
+smtpmta-sendmail.8 $MANDIR/man8/sendmail.8
+../man8/smtpmta-sendmail.8 $MANDIR/man1/mailq.1
+../man8/smtpmta-sendmail.8 $MANDIR/man1/newaliases.1
 END
     for name in /usr/sbin/sendmail /usr/lib/sendmail; do
         if [ "$name" != "$SBINDIR/sendmail" ]; then
@@ -125,10 +153,12 @@ prepare_machine() {
         say "made the user $USER_NAME"
     fi
     if [ ! -d "$SPOOL" ]; then
-        mkdir -p "$SPOOL"
-        chmod 700 "$SPOOL"
-        chown "$USER_NAME" "$SPOOL"
-        chgrp "$(id -gn "$USER_NAME")" "$SPOOL"
+        # With the place where programs leave mail, as the MTA makes it at its first start, so that they need not wait.
+        mkdir -p "$SPOOL/maildrop"
+        chown "$USER_NAME" "$SPOOL" "$SPOOL/maildrop"
+        chgrp "$(id -gn "$USER_NAME")" "$SPOOL" "$SPOOL/maildrop"
+        chmod 3733 "$SPOOL/maildrop"
+        chmod 711 "$SPOOL"
         say "made the spool $SPOOL"
     fi
     if [ -d /run/systemd/system ]; then
@@ -175,12 +205,20 @@ install_all() {
 }
 
 uninstall_all() {
+    # Another PREFIX, or a package, may be what the rest belongs to.
+    [ -e "$DESTDIR$SBINDIR/smtpmta" ] || fail "nothing is installed in $SBINDIR: is PREFIX another one?"
     if [ -z "$DESTDIR" ]; then
         if [ -d /run/systemd/system ]; then
             systemctl disable --now smtpmta.service smtpmta.socket 2>/dev/null || true
-        elif [ -S "$SPOOL/control.sock" ] && [ -x "$SBINDIR/smtpmta" ]; then
-            "$SBINDIR/smtpmta" --spool "$SPOOL" tell quit || true
+        elif [ -x /sbin/openrc-run ] && [ -x "$SYSCONFDIR/init.d/smtpmta" ]; then
+            rc-service --ifstarted smtpmta stop || true
+            rc-update --all del smtpmta 2>/dev/null || true
         fi
+        if [ -S "$SPOOL/control.sock" ] && [ -x "$SBINDIR/smtpmta" ]; then
+            "$SBINDIR/smtpmta" --spool "$SPOOL" tell quit 2>/dev/null || true
+        fi
+        # The MTA itself may not, for the folder is root's.
+        rm -f /run/smtpmta.pid
     fi
     links | while read -r target name; do
         unlink_ours "$target" "$name"
@@ -188,15 +226,16 @@ uninstall_all() {
     rm -f "$DESTDIR$SBINDIR/smtpmta"
     files | while read -r from mode to; do
         rm -f "$DESTDIR$to"
+        prune "$to"
     done
     settings | while read -r from to; do
         if cmp -s "$here/$from" "$DESTDIR$to"; then
             rm -f "$DESTDIR$to"
+            prune "$to"
         elif [ -e "$DESTDIR$to" ]; then
             say "$to was changed, and is left"
         fi
     done
-    rmdir "$DESTDIR$SYSCONFDIR/smtpmta" 2>/dev/null || true
     if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
         systemctl daemon-reload
     fi

@@ -25,8 +25,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
-use crate::config::Invocation;
 use crate::config::exit::Exit;
+use crate::config::{Config, Invocation};
 use crate::console::command::Part;
 use crate::console::screen;
 use crate::console::server::{self, Request};
@@ -36,7 +36,7 @@ use crate::latest::Latest;
 use crate::log_book;
 use crate::maildrop::{self, Collector};
 use crate::service::Service;
-use crate::service::confinement::Confinement;
+use crate::service::confinement::{Confinement, Place};
 use crate::service::daemon::Readiness;
 use crate::service::manager::Manager;
 use crate::service::pid_file::PidFile;
@@ -156,6 +156,12 @@ struct Addin {
     requests: Receiver<Request>,
     signals: Receiver<i32>,
     pid_file: Option<PidFile>,
+    /// What this process can not do.
+    confinement: Confinement,
+    /// The places that it has left itself; none where that is all that its user has.
+    places: Vec<Place>,
+    /// By what it was started: of some options that holds whatever a refresh reads.
+    at_start: Config,
     /// What has started us, if it wants to know how we are.
     manager: Manager,
     /// Makes up for a clock that was set back.
@@ -212,6 +218,7 @@ impl Addin {
         if service.confinement != Confinement::none() {
             log::info!("in force: {}", service.confinement.text());
         }
+        let at_start = config.clone();
         let manager = Manager::find();
         manager.ready();
         Ok(Addin {
@@ -225,6 +232,9 @@ impl Addin {
             requests,
             signals,
             pid_file: service.pid_file,
+            confinement: service.confinement,
+            places: service.places,
+            at_start,
             manager,
             making_up: None,
         })

@@ -124,12 +124,30 @@ pub fn set_level(level: LogLevel) {
 /// # Errors
 /// The file cannot be opened; the log goes on where it was.
 pub fn reopen(destination: Destination) -> io::Result<()> {
+    ready(destination).map(turn_to)
+}
+
+/// A place for the log that has been opened, and that nothing goes to yet.
+pub struct Ready {
+    destination: Destination,
+    sink: Sink,
+}
+
+/// Opens it there, for [`turn_to`]: when it shall be known first whether that can be.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn ready(destination: Destination) -> io::Result<Ready> {
     let sink = destination.open()?;
-    *DESTINATION.lock() = destination;
+    Ok(Ready { destination, sink })
+}
+
+/// Goes on there.
+pub fn turn_to(ready: Ready) {
+    *DESTINATION.lock() = ready.destination;
     if let Some(scribe) = LOG.get() {
-        scribe.turn_to(sink);
+        scribe.turn_to(ready.sink);
     }
-    Ok(())
 }
 
 /// Goes on where it is, opened anew: after the file was moved away. It would be seen, but later.

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             );
             ended("session", done)
         }
-        Command::Doctor(asked) => match doctor::run(&invocation.config, asked, &mut io::stdout().lock()) {
+        Command::Doctor(asked) => match doctor::run(&invocation, asked, &mut io::stdout().lock()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 complain(Exit::TryLater, &format!("smtpmta: standard output: {error}"))
             }

@@ -79,6 +79,8 @@ mod rooms {
     mod passwd;
     mod power;
     mod readme;
+    mod readme_walk;
+    mod refresh;
     mod relaying;
     mod reports;
     mod route;

@@ -8,8 +8,8 @@ use smtpmta::console::command::{Command, MOST_ROWS, Refusal};
 use smtpmta::console::server::{Asked, line_of};
 use smtpmta::work_queue::Retry;
 
-/// The most octets of a refusal: what is not understood is shown shortened.
-const LONGEST_REFUSAL: usize = 600;
+/// The most octets of a refusal: of what is not understood 80 characters are shown, each by ten octets at most.
+const LONGEST_REFUSAL: usize = 1100;
 
 fuzz_target!(|data: &[u8]| {
     let line = String::from_utf8_lossy(data);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::io;
 use std::sync::Arc;
 
 use super::files::Files;
@@ -9,6 +10,7 @@ use super::roster::STOPPED;
 use super::{Addin, StartError};
 use crate::config::Config;
 use crate::config::exit::Exit;
+use crate::config::flags::{self, AtRefresh, Opt};
 use crate::console::command::{Command, Part, What};
 use crate::console::hop;
 use crate::console::screen::{self, Screen};
@@ -17,7 +19,9 @@ use crate::console::trace;
 use crate::console::why::{self, Surroundings};
 use crate::domain_list::next_hop::NextHop;
 use crate::domain_list::pace::Pace;
-use crate::log_book::{self, Destination};
+use crate::log_book::{self, Destination, Ready};
+use crate::service::confinement;
+use crate::service::owner::Owner;
 use crate::tasks::Task;
 use crate::transfer;
 use crate::work_queue::id::MessageId;
@@ -154,7 +158,7 @@ impl Addin {
                 self.aside("show-stat", request, counters);
                 return None;
             }
-            What::Version => screen::version(),
+            What::Version => screen::version(&self.confinement),
             What::Queue => {
                 self.aside("show-queue", request, move |queue| {
                     let (rows, hops) = queue.queue_rows(limit)?;
@@ -344,64 +348,43 @@ impl Addin {
     pub(super) fn refresh(&mut self) -> Answer {
         let fresh = match self.invocation.reread() {
             Ok(fresh) => fresh,
-            Err(wrong) => {
-                let text = format!("{wrong}\nthe configuration stays as it was\n");
-                return Answer {
-                    status: Exit::Configuration.status(),
-                    text,
-                };
-            }
+            Err(wrong) => return stays(Exit::Configuration, &format!("{wrong}\n")),
         };
         let files = match Files::read(&fresh.config) {
             Ok(files) => files,
-            Err(wrong) => {
-                let text = format!("{wrong}\nthe configuration stays as it was\n");
-                return Answer {
-                    status: Exit::Configuration.status(),
-                    text,
-                };
-            }
+            Err(wrong) => return stays(Exit::Configuration, &format!("{wrong}\n")),
         };
-        let reopen = |config: &Config| {
-            if let Err(error) = log_book::reopen(Destination::of(config)) {
-                log::warn!("the log file could not be opened again: {error}");
-            }
-        };
+        let log = || log_book::ready(Destination::of(&fresh.config));
         if fresh.config == self.invocation.config {
-            reopen(&fresh.config);
+            turn_log(log());
             self.crew.take_files(files);
+            // Somebody else may have decided the same.
+            self.invocation = fresh;
             let text = "the configuration has not changed; the files that it names have been read again\n";
-            return done(text.to_owned());
+            return done(text.to_owned() + &self.holds_later());
         }
-        if fresh.config.spool != self.invocation.config.spool {
-            let text = "the spool can not be changed while the MTA runs; the configuration stays as it was\n";
-            return Answer {
-                status: Exit::Configuration.status(),
-                text: text.to_owned(),
-            };
+        if let Some(wrong) = self.objection(&fresh.config) {
+            return stays(Exit::Configuration, &format!("{wrong}; "));
         }
         let could_listen = self.crew.try_listen(&fresh.config);
         let socket = match could_listen.and_then(|()| self.onlookers.try_listen(&fresh.config)) {
             Ok(socket) => socket,
-            Err(error) => {
-                let text = format!("{error}; the configuration stays as it was\n");
-                return Answer {
-                    status: Exit::TryLater.status(),
-                    text,
-                };
-            }
+            Err(error) => return stays(Exit::TryLater, &format!("{error}; ")),
         };
-        reopen(&fresh.config);
+        let goes_elsewhere = Destination::of(&fresh.config) != Destination::of(&self.invocation.config);
+        match (log(), &fresh.config.log_file) {
+            (Err(error), Some(file)) if goes_elsewhere => {
+                let wrong = format!("log-file: {}: {error}; ", file.display());
+                return stays(Exit::Configuration, &wrong);
+            }
+            (log, _) => turn_log(log),
+        }
         log_book::set_level(fresh.config.log_level);
-        let later = only_at_the_start(&self.invocation.config, &fresh.config);
         self.invocation = fresh;
         self.crew.take_files(files);
         self.crew.guide_by(&self.invocation.config);
         self.maildrop.replace(Arc::new((&self.invocation.config).into()));
-        let mut text = "the configuration has been read again\n".to_owned();
-        for option in later {
-            text.push_str(&format!("{option} holds from the next start on\n"));
-        }
+        let mut text = "the configuration has been read again\n".to_owned() + &self.holds_later();
         let mut status = Exit::Done.status();
         if let Err(error) = self.onlookers.follow(&self.invocation.config, socket) {
             status = Exit::TryLater.status();
@@ -418,19 +401,57 @@ impl Addin {
         }
         Answer { status, text }
     }
+
+    /// Why this process can not go on by `fresh`, although it is in order for one that starts, or would be but for who runs
+    /// it.
+    fn objection(&self, fresh: &Config) -> Option<String> {
+        let mut fixed = flags::options().filter(|option| option.at_refresh == AtRefresh::Refused);
+        if let Some(option) = fixed.find(|option| option.differs(&self.at_start, fresh)) {
+            return Some(format!(
+                "the {} can not be changed while the MTA runs",
+                option.name
+            ));
+        }
+        let before = &self.invocation.config;
+        let mail = Some(&fresh.mail_dir).filter(|mail| **mail != before.mail_dir);
+        if let Some(folder) = mail.and_then(|mail| confinement::mail_beyond(&self.places, mail)) {
+            return Some(format!(
+                "mail-dir: {} is none of the places that the MTA has left itself at its start (sandbox): it takes a \
+                 restart",
+                folder.display()
+            ));
+        }
+        let owner = |of: &Config| (of.user.clone(), of.group.clone());
+        let (user, group) = Some(owner(fresh)).filter(|new| *new != owner(before))?;
+        let found = Owner::find(user.as_deref(), group.as_deref());
+        found.err().map(|wrong| wrong.to_string())
+    }
+
+    /// A line for each option that differs from what the start has made of it for good.
+    fn holds_later(&self) -> String {
+        let differs = |option: &&Opt| option.differs(&self.at_start, &self.invocation.config);
+        flags::options()
+            .filter(|option| option.at_refresh == AtRefresh::NextStart)
+            .filter(differs)
+            .map(|option| format!("{} holds from the next start on\n", option.name))
+            .collect()
+    }
 }
 
-/// The options that differ between the two and that are obeyed but once.
-fn only_at_the_start(before: &Config, after: &Config) -> Vec<&'static str> {
-    let differs = [
-        ("pid-file", before.pid_file != after.pid_file),
-        ("daemon", before.daemon != after.daemon),
-        ("user", before.user != after.user),
-        ("group", before.group != after.group),
-        ("sandbox", before.sandbox != after.sandbox),
-    ];
-    let differs = differs.into_iter().filter(|(_, differs)| *differs);
-    differs.map(|(option, _)| option).collect()
+/// The answer to a refresh that has changed nothing, with why.
+fn stays(exit: Exit, why: &str) -> Answer {
+    Answer {
+        status: exit.status(),
+        text: format!("{why}the configuration stays as it was\n"),
+    }
+}
+
+/// The log goes on there, if that can be.
+fn turn_log(log: io::Result<Ready>) {
+    match log {
+        Ok(log) => log_book::turn_to(log),
+        Err(error) => log::warn!("the log file could not be opened again: {error}"),
+    }
 }
 
 /// The exit status of a command that matched something, or nothing.

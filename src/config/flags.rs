@@ -33,6 +33,19 @@ pub struct Opt {
     pub help: &'static str,
     /// Whether the word `none` is a value.
     none: bool,
+    /// What a refresh makes of another value.
+    pub at_refresh: AtRefresh,
+}
+
+/// What a refresh makes of another value of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtRefresh {
+    /// It holds from now on.
+    Holds,
+    /// It holds from the next start on, and that is said.
+    NextStart,
+    /// The refresh is refused as a whole.
+    Refused,
 }
 
 /// What holds when nobody decides an option.
@@ -45,6 +58,7 @@ pub enum Standard {
     Follows(&'static str, &'static str),
 }
 
+use AtRefresh::{NextStart, Refused};
 use Standard::{Follows, Is, Nothing};
 
 impl Standard {
@@ -84,6 +98,7 @@ impl Opt {
             kind,
             help,
             none: false,
+            at_refresh: AtRefresh::Holds,
         }
     }
 
@@ -95,6 +110,17 @@ impl Opt {
     const fn or_none(mut self) -> Opt {
         self.none = true;
         self
+    }
+
+    const fn at_refresh(mut self, what: AtRefresh) -> Opt {
+        self.at_refresh = what;
+        self
+    }
+
+    /// Whether two configurations differ in it.
+    #[must_use]
+    pub fn differs(&self, one: &Config, other: &Config) -> bool {
+        self.texts(&mut one.clone()) != self.texts(&mut other.clone())
     }
 
     /// Whether it stands on the command line only.
@@ -211,7 +237,8 @@ pub static SECTIONS: &[Section] = &[
                 "The folder of the work queues: queue.db, content, control.sock and smtpmta.pid. It also \
                  says which running MTA the commands speak to.",
             )
-            .short('s'),
+            .short('s')
+            .at_refresh(Refused),
             Opt::new(
                 "hostname",
                 "NAME",
@@ -575,7 +602,8 @@ pub static SECTIONS: &[Section] = &[
                 Nothing("none"),
                 Kind::File(|c| &mut c.pid_file),
                 "A file that tells the process ID, besides smtpmta.pid in the spool.",
-            ),
+            )
+            .at_refresh(NextStart),
             Opt::new(
                 "daemon",
                 "",
@@ -584,7 +612,8 @@ pub static SECTIONS: &[Section] = &[
                 "Go to the background once mail is accepted: the command ends then, or says why it can not be. Without \
                  log-file the log goes to the system's.",
             )
-            .short('d'),
+            .short('d')
+            .at_refresh(NextStart),
             Opt::new(
                 "user",
                 "NAME",
@@ -592,14 +621,16 @@ pub static SECTIONS: &[Section] = &[
                 Kind::Owner(|c| &mut c.user),
                 "Become this user, by name or number, once root's ports are open and what only root can read is read. \
                  Root needs it with daemon and at ports below 1024.",
-            ),
+            )
+            .at_refresh(NextStart),
             Opt::new(
                 "group",
                 "NAME",
                 Nothing("none"),
                 Kind::Owner(|c| &mut c.group),
                 "Become this group, and be in no other, in place of the user's own.",
-            ),
+            )
+            .at_refresh(NextStart),
             Opt::new(
                 "sandbox",
                 "WORD",
@@ -607,7 +638,8 @@ pub static SECTIONS: &[Section] = &[
                 Kind::Sandbox(|c| &mut c.sandbox),
                 "Reach no files but the MTA's own, start nothing, and call nothing of the system that is not needed, as \
                  far as the system knows how (Landlock, seccomp): on, off, or auto, with daemon and with user.",
-            ),
+            )
+            .at_refresh(NextStart),
         ],
     },
 ];

@@ -2,7 +2,7 @@
 //!
 //! Pure: gives text. A test compares the text with the files and writes it when `UPDATE_GENERATED=1`.
 
-use super::flags::{Opt, SECTIONS, SUBCOMMANDS, Standard};
+use super::flags::{AtRefresh, Opt, SECTIONS, SUBCOMMANDS, Standard};
 
 /// What stands before the generated part of a file, behind that file's own comment sign.
 pub const BEGIN: &str = "BEGIN GENERATED from src/config/flags.rs: UPDATE_GENERATED=1 cargo test --test all";
@@ -157,6 +157,11 @@ fn described(option: &Opt) -> String {
     match &option.default {
         Standard::Nothing(_) if option.kind.bare() => {}
         default => besides.push(format!("default: {}", default.words())),
+    }
+    match option.at_refresh {
+        AtRefresh::Holds => {}
+        AtRefresh::NextStart => besides.push("a refresh leaves it to the next start".to_owned()),
+        AtRefresh::Refused => besides.push("not to be changed by a refresh".to_owned()),
     }
     match besides.join("; ").as_str() {
         "" => option.help.to_owned(),

@@ -19,13 +19,22 @@ const PATIENCE_WITH_THE_QUEUE: Duration = Duration::from_secs(600);
 /// # Errors
 /// When none runs there, or it does not answer.
 pub fn ask(spool: &Path, words: &[String], json: bool) -> io::Result<Answer> {
-    let (path, _folder) = reachable(spool)?;
-    let mut stream = UnixStream::connect(path)?;
     let is_about_the_queue = words.first().is_some_and(|word| word == "queue");
-    stream.set_read_timeout(Some(match is_about_the_queue {
+    let patience = match is_about_the_queue {
         true => PATIENCE_WITH_THE_QUEUE,
         false => PATIENCE,
-    }))?;
+    };
+    ask_within(spool, words, json, patience)
+}
+
+/// The same, for as long as who asks wants to wait.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_within(spool: &Path, words: &[String], json: bool, patience: Duration) -> io::Result<Answer> {
+    let (path, _folder) = reachable(spool)?;
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(patience))?;
     let json = if json { "--json " } else { "" };
     let words: Vec<String> = words
         .iter()

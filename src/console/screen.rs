@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::clock::Stamp;
 use crate::config::values::rate;
 use crate::domain_list::pace::Pace;
+use crate::service::confinement::Confinement;
 use crate::tasks::Task;
 use crate::tasks::table::HandlerRow;
 use crate::work_queue::{
@@ -101,14 +102,20 @@ pub fn goes_on() -> String {
     addin_says("goes on; quit stops it")
 }
 
-/// `show version`.
+/// `show version`: what runs, and what it can not do.
 #[must_use]
-pub fn version() -> Screen {
+pub fn version(confinement: &Confinement) -> Screen {
     let version = env!("CARGO_PKG_VERSION");
     Screen {
-        text: format!("smtpmta {version}\n"),
-        json: json!({ "name": "smtpmta", "version": version }),
+        text: format!("smtpmta {version}\nin force: {}\n", confinement.text()),
+        json: json!({ "name": "smtpmta", "version": version, "in_force": confinement.facts() }),
     }
+}
+
+/// What the facts of `show version` say of that; `None` where they say nothing of it.
+#[must_use]
+pub fn in_force(facts: &Value) -> Option<Confinement> {
+    Confinement::of_facts(facts.get("in_force")?)
 }
 
 /// `show tasks`: one line for each primary task, then one for each handler that has been started.

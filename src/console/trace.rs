@@ -159,6 +159,7 @@ pub(super) mod tests {
             attempted: Some(Stamp(50 * SECOND)),
             last_error: Some("450 4.2.0 greylisted".to_owned()),
             back_off: None,
+            export: None,
         }
     }
 

@@ -85,22 +85,7 @@ fn reason(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> Stri
             );
             told + &stopped(around, Task::DeliveryReport, "drtask").unwrap_or_default()
         }
-        State::Held => {
-            let history = last(trace, recipient, "held");
-            // Where history could not be written its row says why.
-            let why = match (history.as_str(), &recipient.last_error) {
-                ("", Some(error)) => format!(": {error}"),
-                _ => history,
-            };
-            format!(
-                "put aside{}{why}; smtpmta queue release {id} lets it go on{}, smtpmta queue delete {id} removes \
-                 it{}",
-                since(trace, recipient, "held"),
-                led_to(recipient),
-                until_over(around),
-                id = trace.id,
-            )
-        }
+        State::Held => held(trace, recipient, around),
         State::Dead => format!(
             "dead{}{}: it could not be delivered, and there is no sender to be told; it stays until smtpmta queue \
              delete {} removes it",
@@ -268,6 +253,29 @@ fn until_over(around: &Surroundings) -> String {
         true => format!("; its time is over {}", around.expires),
         false => "; its time is over, and drt is about to give it up".to_owned(),
     }
+}
+
+/// Why a recipient is put aside.
+fn held(trace: &Trace, recipient: &Whereabouts, around: &Surroundings) -> String {
+    let since = since(trace, recipient, "held");
+    if let Some(file) = &recipient.export {
+        return format!(
+            "put aside{since} to be exported to {file}, which is not finished; the same smtpmta queue export again \
+             finishes it, smtpmta queue export --cancel {file} lets it go on"
+        );
+    }
+    let history = last(trace, recipient, "held");
+    // Where history could not be written its row says why.
+    let why = match (history.as_str(), &recipient.last_error) {
+        ("", Some(error)) => format!(": {error}"),
+        _ => history,
+    };
+    format!(
+        "put aside{since}{why}; smtpmta queue release {id} lets it go on{}, smtpmta queue delete {id} removes it{}",
+        led_to(recipient),
+        until_over(around),
+        id = trace.id,
+    )
 }
 
 /// What would help where a task does not run.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::finding::{Finding, Status};
 use crate::clock::{Clock, Stamp, TOLERANCE};
 use crate::config::Config;
+use crate::service::confinement::Confinement;
 use crate::work_queue::ground::file_system;
 
 /// No clock of a machine that runs this is right before then: 2026-01-01.
@@ -190,53 +191,111 @@ pub fn field<'t>(status: &'t str, name: &str) -> Option<&'t str> {
     line.split_whitespace().next()
 }
 
-/// How the process of an MTA is guarded, by its /proc/PID/status and limits; `user` names who runs it.
+/// The numbers in a field of /proc/PID/status.
 #[must_use]
-pub fn process(pid: u32, status: &str, limits: &str, user: impl Fn(u32) -> String) -> Vec<Finding> {
+pub fn numbers(status: &str, name: &str) -> Vec<u32> {
+    let mut fields = status
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let words = fields.next().unwrap_or_default().split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// How the process of an MTA is guarded, by its /proc/PID/status and limits, and by what it says of itself, or why that is not
+/// known; `user` names who runs it.
+#[must_use]
+pub fn process(
+    pid: Option<u32>,
+    (status, limits): (&str, &str),
+    told: Result<&Confinement, &str>,
+    user: impl Fn(u32) -> String,
+) -> Vec<Finding> {
     let number = |name| field(status, name).and_then(|word| word.parse::<u32>().ok());
     let mut found = Vec::new();
-    match number("Uid") {
-        Some(0) => found.push(Finding::warning(
-            "process",
-            format!("{pid} runs as root: whoever takes it over has the machine"),
-            "give it a user of its own: --user",
-        )),
-        Some(uid) => found.push(Finding::ok("process", format!("{pid} runs as {}", user(uid)))),
-        None => found.push(Finding::unknown(
-            "process",
-            format!("{pid}: nobody tells as whom it runs"),
-            "",
-        )),
+    if let Some(pid) = pid {
+        found.push(match number("Uid") {
+            Some(0) => Finding::warning(
+                "process",
+                format!("{pid} runs as root: whoever takes it over has the machine"),
+                "give it a user of its own: --user",
+            ),
+            Some(uid) => Finding::ok("process", format!("{pid} runs as {}", user(uid))),
+            None => Finding::unknown("process", format!("{pid}: nobody tells as whom it runs"), ""),
+        });
     }
-    found.push(match number("NoNewPrivs") {
-        Some(1) => Finding::ok("no_new_privs", "on: it gains no rights from any program"),
-        Some(_) => Finding::warning(
+    // Whoever has started it may have taken its rights, so that the system knows best; of a filter of calls it says only
+    // that there is one, which may be that of a container.
+    let rights = match number("NoNewPrivs") {
+        Some(1) => Ok(Ok(())),
+        Some(_) => Ok(Err("off".to_owned())),
+        None => told.map(|told| told.no_new_privileges.clone()),
+    };
+    let calls = match (told, number("Seccomp")) {
+        (Ok(told), _) => Ok(told.calls.clone()),
+        (Err(_), Some(1 | 2)) => Ok(Ok(())),
+        (Err(_), Some(_)) => Ok(Err("off".to_owned())),
+        (Err(why), None) => Err(why),
+    };
+    found.extend([
+        in_force(
             "no_new_privs",
-            "off: a program that it were made to start could gain rights",
-            "start it with --sandbox on",
+            rights,
+            "it gains no rights from any program",
+            "a program that it were made to start could gain rights",
         ),
-        None => Finding::unknown("no_new_privs", "the system does not tell", ""),
-    });
-    found.push(match number("Seccomp") {
-        Some(2) => Finding::ok("seccomp", "on: it may call of the system what it needs"),
-        Some(1) => Finding::ok("seccomp", "strict"),
-        Some(_) => Finding::warning(
+        in_force(
+            "landlock",
+            told.map(|told| told.files.clone()),
+            "it reaches its own files alone",
+            "it may reach any file that its user may",
+        ),
+        in_force(
             "seccomp",
-            "off: it may call anything of the system",
-            "start it with --sandbox on",
+            calls,
+            "it may call of the system what it needs",
+            "it may call anything of the system",
         ),
-        None => Finding::unknown("seccomp", "the system does not tell", ""),
-    });
-    found.push(match limit(limits, "Max core file size") {
-        Some(Some(0)) => Finding::ok("core dumps", "off"),
-        Some(_) => Finding::warning(
-            "core dumps",
-            "on: a crash would write mail and passwords to a file",
-            "turn them off: `ulimit -c 0`, LimitCORE=0",
-        ),
-        None => Finding::unknown("core dumps", "the system does not tell", ""),
-    });
+    ]);
+    if pid.is_some() {
+        found.push(match limit(limits, "Max core file size") {
+            Some(Some(0)) => Finding::ok("core dumps", "off"),
+            Some(_) => Finding::warning(
+                "core dumps",
+                "on: a crash would write mail and passwords to a file",
+                "turn them off: `ulimit -c 0`, LimitCORE=0",
+            ),
+            None => Finding::unknown("core dumps", "the system does not tell", ""),
+        });
+    }
     found
+}
+
+/// What is to be said of a part of the confinement: what it keeps the MTA from, or lets it do.
+fn in_force(
+    check: &'static str,
+    state: Result<Result<(), String>, &str>,
+    with: &str,
+    without: &str,
+) -> Finding {
+    match state {
+        Ok(Ok(())) => Finding::ok(check, format!("on: {with}")),
+        Ok(Err(off)) if off == "off" => Finding::warning(
+            check,
+            format!("off: {without}"),
+            "start it with --sandbox on, or with a --user of its own",
+        ),
+        Ok(Err(why)) => Finding::warning(
+            check,
+            format!("not in force ({why}): {without}"),
+            "it is Linux that does this, from version 5.13 on with all of it turned on: use such a kernel, or \
+             let the service manager confine it",
+        ),
+        Err(why) => Finding::unknown(
+            check,
+            format!("the MTA does not tell: {why}"),
+            "ask as root, or as the user of the MTA; the log says it at the start, too",
+        ),
+    }
 }
 
 /// What the clock of this machine shows.
@@ -332,23 +391,62 @@ mod tests {
         assert_eq!(limit(&limits("0"), "Max open files"), Some(Some(1024)));
         assert_eq!(limit(&limits("unlimited"), "Max core file size"), Some(None));
         assert_eq!(limit(&limits("0"), "Max nice priority"), None);
-        let judge = |status: &str, limits: &str| {
-            let found = process(7, status, limits, |uid| format!("user {uid}"));
+        let all = Confinement {
+            no_new_privileges: Ok(()),
+            files: Ok(()),
+            calls: Ok(()),
+        };
+        let (none, silent) = (Confinement::none(), Err("it is busy"));
+        let judge = |status: &str, limits: &str, told| {
+            let found = process(Some(7), (status, limits), told, |uid| format!("user {uid}"));
             found
                 .iter()
                 .map(|finding| (finding.check, finding.status))
                 .collect::<Vec<_>>()
         };
-        let told = |statuses: [Status; 4]| {
-            let checks = ["process", "no_new_privs", "seccomp", "core dumps"];
+        let told = |statuses: [Status; 5]| {
+            let checks = ["process", "no_new_privs", "landlock", "seccomp", "core dumps"];
             checks.into_iter().zip(statuses).collect::<Vec<_>>()
         };
-        use Status::{Unknown, Warning};
+        use Status::{Ok as Well, Unknown, Warning};
+        for (status, core, confinement, expected) in [
+            (status(8, 1, 2), "0", Ok(&all), [Well; 5]),
+            (status(0, 0, 0), "unlimited", Ok(&none), [Warning; 5]),
+            (String::new(), "", silent, [Unknown; 5]),
+            // A container's filter is not ours, and a service manager's flag is as good as ours.
+            (
+                status(8, 1, 2),
+                "0",
+                Ok(&none),
+                [Well, Well, Warning, Warning, Well],
+            ),
+            (status(8, 1, 2), "0", silent, [Well, Well, Unknown, Well, Well]),
+            (String::new(), "0", Ok(&all), [Unknown, Well, Well, Well, Well]),
+        ] {
+            let limits = match core {
+                "" => String::new(),
+                core => limits(core),
+            };
+            assert_eq!(
+                judge(&status, &limits, confinement),
+                told(expected),
+                "{status} {confinement:?}"
+            );
+        }
+        let old = Confinement {
+            files: Err("this kernel has none of it".to_owned()),
+            ..all
+        };
+        // Without /proc there is still what it says of itself.
+        let found = process(None, ("", ""), Ok(&old), |_| String::new());
+        let told: Vec<(&str, Status)> = found
+            .iter()
+            .map(|finding| (finding.check, finding.status))
+            .collect();
         assert_eq!(
-            judge(&status(8, 1, 2), &limits("0")),
-            told([Status::Ok, Status::Ok, Status::Ok, Status::Ok])
+            told,
+            [("no_new_privs", Well), ("landlock", Warning), ("seccomp", Well)]
         );
-        assert_eq!(judge(&status(0, 0, 0), &limits("unlimited")), told([Warning; 4]));
-        assert_eq!(judge("", ""), told([Unknown; 4]));
+        assert!(found[1].what.contains("this kernel has none of it"), "{found:?}");
     }
 }

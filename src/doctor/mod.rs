@@ -12,6 +12,7 @@ pub mod machine;
 pub mod names;
 pub mod network;
 pub mod papers;
+pub mod reader;
 pub mod relaying;
 pub mod spool;
 
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::Invocation;
 use crate::config::exit::Exit;
 use crate::console::diagnosis::diagnosis;
 use crate::dns::client::Patience;
@@ -55,8 +56,8 @@ pub struct Asked {
 ///
 /// # Errors
 /// When `out` takes nothing.
-pub fn run(config: &Config, asked: &Asked, out: &mut dyn Write) -> io::Result<Exit> {
-    let findings = examine(config, asked, IN_ALL);
+pub fn run(invocation: &Invocation, asked: &Asked, out: &mut dyn Write) -> io::Result<Exit> {
+    let findings = examine(invocation, asked, IN_ALL);
     let screen = diagnosis(&findings);
     match asked.json {
         true => writeln!(out, "{}", screen.json)?,
@@ -72,13 +73,17 @@ pub fn run(config: &Config, asked: &Asked, out: &mut dyn Write) -> io::Result<Ex
 }
 
 /// All that was found within this time, in the order of the looks.
-fn examine(config: &Config, asked: &Asked, patience: Duration) -> Vec<Finding> {
+fn examine(invocation: &Invocation, asked: &Asked, patience: Duration) -> Vec<Finding> {
+    let config = &invocation.config;
     let until = Instant::now() + patience;
+    let mta = look::mta(&config.spool);
     let patient = Arc::new(Patient {
         config: config.clone(),
+        file: invocation.file.clone(),
+        reader: look::reader(&mta, config),
         to: asked.to.clone(),
         exposure: Exposure::of(config),
-        mta: look::mta(&config.spool),
+        mta,
         resolver: Resolver::with_patience(&config.dns, Clock::System, DNS),
     });
     let begun: Vec<(&'static str, Receiver<Vec<Finding>>)> = look::LOOKS

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::exposure::Exposure;
 use super::finding::{Finding, Status};
+use super::reader::{Reader, Step, unreadable};
 use crate::clock::Stamp;
 
 /// A certificate with less than this left should have been replaced: those that are renewed by themselves are then.
@@ -103,6 +104,8 @@ pub struct Paper {
     pub mode: Option<u32>,
     /// What came of reading it.
     pub read: Reading,
+    /// What keeps the user of the MTA from it, if something does, and who that is.
+    pub barrier: Option<(Reader, Step)>,
 }
 
 /// What came of reading a file.
@@ -124,11 +127,16 @@ const SECRETS: [&str; 2] = ["tls-key", "relay-auth"];
 pub fn paper(paper: &Paper) -> Vec<Finding> {
     let (option, path) = (paper.option, paper.path.display());
     let mut findings = Vec::new();
+    if let Some((reader, barrier)) = &paper.barrier {
+        findings.push(unreadable(option, &path.to_string(), reader, barrier));
+    }
     match &paper.read {
         Reading::Wrong(wrong) => {
             let advice = "put it right: the MTA does not start with it, and a refresh keeps the old one";
             findings.push(Finding::error(option, wrong, advice));
         }
+        // Of the user who asks that has been said.
+        Reading::Forbidden if paper.barrier.is_some() => {}
         Reading::Forbidden => findings.push(Finding::unknown(
             option,
             format!("{path}: this user may not read it"),
@@ -230,6 +238,7 @@ mod tests {
             path: "/etc/it".into(),
             mode: Some(mode),
             read: Reading::Sound,
+            barrier: None,
         };
         let read = |read| Paper {
             read,

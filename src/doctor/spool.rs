@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Status};
 use crate::work_queue::Verdict;
-use crate::work_queue::ground::Ground;
+use crate::work_queue::ground::{Ground, Objection};
 
 /// The MTA that runs on the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,17 +58,28 @@ pub fn ground(ground: Result<Option<&Ground>, &str>, spool: &Path) -> Vec<Findin
                     format!("{spool} (mode {:04o})", ground.mode),
                 )];
             }
-            let told = objections.into_iter().map(|objection| {
-                let status = if objection.is_grave() {
-                    Status::Error
-                } else {
-                    Status::Warning
-                };
-                Finding::of(status, "spool", objection.to_string(), objection.advice())
-            });
-            told.collect()
+            objections.into_iter().map(objected).collect()
         }
     }
+}
+
+/// What is to be said of a spool that is still to be made, on a file system of this kind.
+#[must_use]
+pub fn future(kind: u32) -> Vec<Finding> {
+    Ground::made_on(kind)
+        .objections()
+        .into_iter()
+        .map(objected)
+        .collect()
+}
+
+fn objected(objection: Objection) -> Finding {
+    let status = if objection.is_grave() {
+        Status::Error
+    } else {
+        Status::Warning
+    };
+    Finding::of(status, "spool", objection.to_string(), objection.advice())
 }
 
 /// What came of looking the queue through.

@@ -122,7 +122,7 @@ struct Dialogue<'d> {
 
 /// What the next octets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Receiving {
+pub(crate) enum Receiving {
     /// Commands.
     Lines,
     /// Content, up to the line with only a dot.
@@ -656,7 +656,7 @@ pub(super) fn is_text(octet: u8) -> bool {
 }
 
 /// Takes the first octets off `input`, at most `most`.
-pub(super) fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
+pub(crate) fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
     let length = usize::try_from(most).map_or(input.len(), |most| most.min(input.len()));
     let (first, rest) = input.split_at(length);
     *input = rest;

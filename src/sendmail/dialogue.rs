@@ -9,6 +9,7 @@ use super::{Failure, directory};
 use crate::config::Config;
 use crate::config::exit::Exit;
 use crate::inbound::front::Front;
+use crate::inbound::handler::{Receiving, first};
 use crate::inbound::header::HeaderWatch;
 use crate::inbound::recipients::RecipientPolicy;
 use crate::inbound::replies;
@@ -80,15 +81,6 @@ struct Dialogue<'c> {
     incoming: Option<Incoming>,
     /// What is to be said.
     out: Vec<u8>,
-}
-
-/// What the next octets are.
-#[derive(Clone, Copy)]
-enum Receiving {
-    Lines,
-    Dotted,
-    Chunk(u64),
-    Skipped(u64),
 }
 
 /// The message that is coming in.
@@ -300,14 +292,6 @@ fn refusal(error: &io::Error) -> StoreRefusal {
         io::ErrorKind::StorageFull => StoreRefusal::OutOfSpace,
         _ => StoreRefusal::QueueTrouble,
     }
-}
-
-/// Takes the first octets off `input`, at most `most`.
-fn first<'i>(input: &mut &'i [u8], most: u64) -> &'i [u8] {
-    let length = usize::try_from(most).map_or(input.len(), |most| most.min(input.len()));
-    let (first, rest) = input.split_at(length);
-    *input = rest;
-    first
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ mod calls;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value, json};
+
 use crate::config::Invocation;
 use crate::mailbox::place::common_folder;
 
@@ -20,6 +22,9 @@ pub enum Access {
     Write,
 }
 
+/// A file or folder, and what may be done there.
+pub type Place = (PathBuf, Access);
+
 /// What is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confinement {
@@ -30,6 +35,9 @@ pub struct Confinement {
     /// The calls that it needs alone.
     pub calls: Result<(), String>,
 }
+
+/// The word for what is in force.
+const ON: &str = "on";
 
 /// Of the system's own files: names of users, hosts and time zones, certificates, libraries that look names up, what it is
 /// told of itself.
@@ -47,7 +55,7 @@ const DEVICES: [&str; 5] = [
 
 /// The files of the MTA that `invocation` speaks of, and those of the system that it needs.
 #[must_use]
-pub fn places(invocation: &Invocation) -> Vec<(PathBuf, Access)> {
+pub fn places(invocation: &Invocation) -> Vec<Place> {
     let config = &invocation.config;
     let folder = |file: &Path| match file.parent() {
         Some(above) if above != Path::new("") => above.to_owned(),
@@ -65,10 +73,13 @@ pub fn places(invocation: &Invocation) -> Vec<(PathBuf, Access)> {
         &config.tls_ca,
         &config.relay_auth,
     ];
+    // Where it is a link, as those to certificates are that are renewed, what it leads to has to be there, too.
+    let behind = |file: &Path| file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let read = read
         .into_iter()
         .flatten()
-        .map(|file| (folder(file), Access::Read));
+        .flat_map(|file| [folder(file), folder(&behind(file))])
+        .map(|folder| (folder, Access::Read));
     let written = [&config.log_file, &config.pid_file];
     let written = written
         .into_iter()
@@ -87,6 +98,16 @@ pub fn places(invocation: &Invocation) -> Vec<(PathBuf, Access)> {
     all
 }
 
+/// The folder of the mail of a configuration, where an MTA that has left itself only these places can not write into it.
+#[must_use]
+pub fn mail_beyond(places: &[Place], mail_dir: &str) -> Option<PathBuf> {
+    let absolute = |place: &Path| std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+    let mail = absolute(&common_folder(mail_dir));
+    let holds = |(place, access): &Place| *access == Access::Write && mail.starts_with(absolute(place));
+    let is_reached = places.is_empty() || places.iter().any(holds);
+    (!is_reached).then(|| mail.components().collect())
+}
+
 impl Confinement {
     /// Nothing is in force.
     #[must_use]
@@ -102,7 +123,7 @@ impl Confinement {
     /// Enters it, as far as the system can: this thread, and those that it starts from now on.
     #[must_use]
     #[cfg(target_os = "linux")]
-    pub fn enter(places: &[(PathBuf, Access)]) -> Confinement {
+    pub fn enter(places: &[Place]) -> Confinement {
         let no_new_privileges = nix::sys::prctl::set_no_new_privs().map_err(|error| error.to_string());
         Confinement {
             no_new_privileges,
@@ -114,7 +135,7 @@ impl Confinement {
     /// There is nothing that it could enter.
     #[must_use]
     #[cfg(not(target_os = "linux"))]
-    pub fn enter(_: &[(PathBuf, Access)]) -> Confinement {
+    pub fn enter(_: &[Place]) -> Confinement {
         let unknown = || Err("not on this system".to_owned());
         Confinement {
             no_new_privileges: unknown(),
@@ -123,24 +144,55 @@ impl Confinement {
         }
     }
 
+    /// Its parts: the word of each for programs and for people, and how it stands.
+    fn parts(&self) -> [(&'static str, &'static str, &Result<(), String>); 3] {
+        [
+            ("no_new_privs", "no new privileges", &self.no_new_privileges),
+            ("landlock", "own files alone (Landlock)", &self.files),
+            ("seccomp", "needed system calls alone (seccomp)", &self.calls),
+        ]
+    }
+
     /// What is in force, and what is not and why, in a line.
     #[must_use]
     pub fn text(&self) -> String {
-        let parts = [
-            ("no new privileges", &self.no_new_privileges),
-            ("own files alone (Landlock)", &self.files),
-            ("needed system calls alone (seccomp)", &self.calls),
-        ];
-        let part = |(name, state): &(&str, &Result<(), String>)| match state {
-            Ok(()) => (*name).to_owned(),
+        if *self == Confinement::none() {
+            return "nothing: --sandbox is off, or not for a run like this".to_owned();
+        }
+        let part = |(_, name, state): (_, &str, &Result<(), String>)| match state {
+            Ok(()) => name.to_owned(),
             Err(why) => format!("not {name}: {why}"),
         };
-        parts.iter().map(part).collect::<Vec<_>>().join("; ")
+        self.parts().map(part).join("; ")
+    }
+
+    /// The same for programs: of each part that it is on, or why it is not.
+    #[must_use]
+    pub fn facts(&self) -> Value {
+        let part = |(word, _, state): (&str, _, &Result<(), String>)| {
+            let told = state.as_ref().map_or_else(String::as_str, |()| ON);
+            (word.to_owned(), json!(told))
+        };
+        Value::Object(Map::from_iter(self.parts().map(part)))
+    }
+
+    /// What such facts say; `None` where they do not tell of every part.
+    #[must_use]
+    pub fn of_facts(facts: &Value) -> Option<Confinement> {
+        let part = |word: &str| match facts.get(word)?.as_str()? {
+            ON => Some(Ok(())),
+            why => Some(Err(why.to_owned())),
+        };
+        Some(Confinement {
+            no_new_privileges: part("no_new_privs")?,
+            files: part("landlock")?,
+            calls: part("seccomp")?,
+        })
     }
 }
 
 #[cfg(target_os = "linux")]
-fn files_alone(places: &[(PathBuf, Access)]) -> Result<(), String> {
+fn files_alone(places: &[Place]) -> Result<(), String> {
     use landlock::{
         ABI, Access as _, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
         RulesetStatus,
@@ -166,7 +218,7 @@ fn files_alone(places: &[(PathBuf, Access)]) -> Result<(), String> {
         }
         rules.restrict_self()
     })();
-    let is_all = |(place, access): &(PathBuf, Access)| {
+    let is_all = |(place, access): &Place| {
         *access == Access::Write && place.canonicalize().is_ok_and(|place| place == Path::new("/"))
     };
     match made {
@@ -214,6 +266,58 @@ mod tests {
         for beside in ["/", "/home", "/root", "/var", "/srv", "/boot"] {
             assert_eq!(access(beside), None, "{beside}");
         }
+    }
+
+    #[test]
+    fn what_is_in_force_is_told_in_a_line_and_in_facts_that_are_read_back() {
+        let some = Confinement {
+            no_new_privileges: Ok(()),
+            files: Err("this kernel has none of it".to_owned()),
+            calls: Ok(()),
+        };
+        assert_eq!(
+            some.text(),
+            "no new privileges; not own files alone (Landlock): this kernel has none of it; needed system calls \
+             alone (seccomp)"
+        );
+        assert_eq!(some.facts()["landlock"], "this kernel has none of it");
+        assert_eq!(some.facts()["seccomp"], "on");
+        for known in [some, Confinement::none()] {
+            assert_eq!(Confinement::of_facts(&known.facts()), Some(known));
+        }
+        assert_eq!(Confinement::of_facts(&json!({ "landlock": "on" })), None);
+        assert_eq!(Confinement::of_facts(&Value::Null), None);
+    }
+
+    #[test]
+    fn what_a_link_leads_to_can_be_reached_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (live, archive) = (folder.path().join("live"), folder.path().join("archive"));
+        for place in [&live, &archive] {
+            std::fs::create_dir(place).unwrap();
+        }
+        std::fs::write(archive.join("cert1.pem"), "").unwrap();
+        std::os::unix::fs::symlink("../archive/cert1.pem", live.join("cert.pem")).unwrap();
+        let cert = live.join("cert.pem").display().to_string();
+        let args = ["--tls-cert", &cert, "--tls-key", &cert].map(str::to_owned);
+        let invocation = config::read(&args, || "mail.example.org".to_owned()).unwrap();
+        let places = places(&invocation);
+        for place in [live, archive.canonicalize().unwrap()] {
+            assert!(places.contains(&(place, Access::Read)), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn mail_that_goes_elsewhere_after_the_start_is_beyond_what_can_be_reached() {
+        let places = [("/srv/mail".into(), Access::Write), ("/tmp".into(), Access::Read)];
+        // Of which only those that are there count.
+        assert_eq!(mail_beyond(&places, "/tmp/%u"), Some("/tmp".into()));
+        let places = [("/".into(), Access::Read), ("/tmp".into(), Access::Write)];
+        assert_eq!(mail_beyond(&places, "/tmp/mail/%d/%u"), None);
+        assert_eq!(mail_beyond(&places, "/usr/%u"), Some("/usr".into()));
+        let here = [(".".into(), Access::Write)];
+        assert_eq!(mail_beyond(&here, "spool/mail/%u"), None);
+        assert_eq!(mail_beyond(&[], "/usr/%u"), None);
     }
 
     #[test]

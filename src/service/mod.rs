@@ -27,7 +27,7 @@ use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
 use crate::mailbox::maildir::make_folder;
 use crate::mailbox::place::common_folder;
-use confinement::Confinement;
+use confinement::{Confinement, Place};
 use owner::Owner;
 use pid_file::PidFile;
 use ports::Ports;
@@ -99,6 +99,8 @@ pub struct Service {
     pub pid_file: Option<PidFile>,
     /// What it can not do any more.
     pub confinement: Confinement,
+    /// The places that it has left itself; none where that is all that its user has.
+    pub places: Vec<Place>,
 }
 
 impl Service {
@@ -124,9 +126,6 @@ impl Service {
             hand_over(config, owner)?;
         }
         let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
-        if let (Some(owner), Some(file)) = (becomes, &pid_file) {
-            file.give_to(owner)?;
-        }
         if let Some(owner) = becomes {
             owner.become_for_good()?;
         }
@@ -135,17 +134,23 @@ impl Service {
             // leave them, that is found out then: see `mailbox::owner`.
             let _ = setgroups(&[]);
         }
-        let confinement = if config.sandbox.is_on(config) {
+        let (confinement, places) = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
             make_mail_folder(config)?;
-            Confinement::enter(&confinement::places(invocation))
+            let places = confinement::places(invocation);
+            (Confinement::enter(&places), places)
         } else {
-            Confinement::none()
+            (Confinement::none(), Vec::new())
         };
+        let places = confinement
+            .files
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |()| places);
         Ok(Service {
             ports,
             pid_file,
             confinement,
+            places,
         })
     }
 }

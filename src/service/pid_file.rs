@@ -1,22 +1,23 @@
 //! The file that tells the process ID to others: `--pid-file`.
 //!
-//! It is locked as long as the process runs, so that an ID that somebody else has by now deceives nobody.
+//! It is locked as long as the process runs, so that an ID that somebody else has by now deceives nobody. Once written it
+//! can not be written by the process: root's scripts send signals to whom it names, and what root has made stays root's.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
 use super::ServiceError;
-use super::owner::Owner;
 
 /// The file, locked.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
-    file: File,
+    /// For nothing but its lock, and open for reading alone.
+    _lock: File,
 }
 
 impl PidFile {
@@ -26,43 +27,58 @@ impl PidFile {
     /// When it can not be written, or a process that runs has it locked.
     pub fn write(path: &Path) -> Result<PidFile, ServiceError> {
         let wrong = |error: io::Error| ServiceError::File(path.to_owned(), error);
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o644)
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+            .custom_flags(flags)
             .open(path)
             .map_err(wrong)?;
-        match file.try_lock() {
+        // Scripts of anybody read it.
+        let _ = file.set_permissions(Permissions::from_mode(0o644));
+        let lock = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(wrong)?;
+        match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(ServiceError::Running(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(wrong(error)),
         }
-        // Scripts of anybody read it.
-        let _ = file.set_permissions(Permissions::from_mode(0o644));
         file.set_len(0).map_err(wrong)?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes())
             .map_err(wrong)?;
         Ok(PidFile {
             path: path.to_owned(),
-            file,
+            _lock: lock,
         })
     }
 
-    /// From now on it is this user's.
-    ///
-    /// # Errors
-    /// When the system does not let us.
-    pub fn give_to(&self, owner: &Owner) -> Result<(), ServiceError> {
-        fchown(&self.file, Some(owner.uid()), Some(owner.gid()))
-            .map_err(|error| ServiceError::File(self.path.clone(), error))
-    }
-
-    /// Removes it; where its folder is somebody else's it is left behind empty.
+    /// Removes it. Where its folder is somebody else's it is left behind empty, and where it is so itself, unlocked.
     pub fn remove(self) {
         if std::fs::remove_file(&self.path).is_err() {
-            let _ = self.file.set_len(0);
+            let _ = OpenOptions::new().write(true).truncate(true).open(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_it_names_is_not_the_process_to_change_and_one_that_runs_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let mut held = PidFile::write(&path).unwrap();
+        assert!(held._lock.write_all(b"1\n").is_err());
+        assert!(matches!(PidFile::write(&path), Err(ServiceError::Running(_))));
+        let own = format!("{}\n", std::process::id());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), own);
+        held.remove();
+        assert!(!path.exists());
     }
 }

@@ -26,7 +26,7 @@ const LONGEST_FILE: u64 = 16 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     /// `--tls-ca`, and how we begin TLS by that; `None` is whom the system trusts.
-    roots: Option<(Arc<Known>, Arc<ClientConfig>)>,
+    roots: Option<(Known, Arc<ClientConfig>)>,
 }
 
 /// What would be said of the certificate of a host that had to prove its name; `None` as long as there was none.
@@ -85,11 +85,11 @@ impl Trust {
         let issuers = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|_| wrong(Fault::Text(PemFault::NoCertificate)))?;
-        let known = Arc::new(Known {
+        let known = Known {
             issuers,
-            certificates,
-        });
-        let config = calling(Arc::clone(&known) as Arc<dyn ServerCertVerifier>);
+            certificates: certificates.into(),
+        };
+        let config = calling(Arc::new(known.strictly()));
         Ok(Trust {
             roots: Some((known, config)),
         })
@@ -114,12 +114,14 @@ impl Trust {
     /// The same, with a note in `verdict` of what would be said of the certificate if the host had to prove its name.
     #[must_use]
     pub fn watching(&self, verdict: &Arc<Mutex<Verdict>>) -> Arc<ClientConfig> {
-        let strict: Arc<dyn ServerCertVerifier> = match &self.roots {
-            Some((known, _)) => Arc::clone(known) as Arc<dyn ServerCertVerifier>,
-            None => system_verifier(),
+        let known = match &self.roots {
+            Some((known, _)) => known.clone(),
+            None => Known::of_the_system(),
         };
-        let verdict = Arc::clone(verdict);
-        calling(Arc::new(Watching { strict, verdict }))
+        calling(Arc::new(Judge {
+            known,
+            noted: Some(Arc::clone(verdict)),
+        }))
     }
 }
 
@@ -134,13 +136,7 @@ fn calling(verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {
 }
 
 fn trusting_the_system() -> Arc<ClientConfig> {
-    calling(system_verifier())
-}
-
-fn system_verifier() -> Arc<WebPkiServerVerifier> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider())
-        .build()
-        .expect("there are roots, and no lists of what was revoked")
+    calling(Arc::new(Known::of_the_system().strictly()))
 }
 
 /// The certificates that the system trusts, and Mozilla's where it has none.
@@ -157,50 +153,30 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-/// Takes certificates of certain issuers for the host's name; and certain certificates themselves: who made one and
-/// signed it with its own key has no issuer to name.
-#[derive(Debug)]
+/// Certain issuers; and certain certificates themselves: who made one and signed it with its own key has no issuer to name.
+#[derive(Clone, Debug)]
 struct Known {
     issuers: Arc<WebPkiServerVerifier>,
-    certificates: Vec<CertificateDer<'static>>,
+    certificates: Arc<[CertificateDer<'static>]>,
 }
 
-impl ServerCertVerifier for Known {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.certificates.contains(end_entity) {
-            return Ok(ServerCertVerified::assertion());
+impl Known {
+    fn of_the_system() -> Known {
+        let issuers = WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider())
+            .build()
+            .expect("there are roots, and no lists of what was revoked");
+        Known {
+            issuers,
+            certificates: Arc::default(),
         }
-        self.issuers
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.issuers.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.issuers.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issuers.supported_verify_schemes()
+    /// Nobody else is let in.
+    fn strictly(&self) -> Judge {
+        Judge {
+            known: self.clone(),
+            noted: None,
+        }
     }
 }
 
@@ -250,24 +226,26 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Takes every certificate, as [`Anybody`] does, and notes what somebody strict says of it.
+/// Takes who is known, for the host's name; or everybody, as [`Anybody`] does, where it only notes what it would have said.
 #[derive(Debug)]
-struct Watching {
-    strict: Arc<dyn ServerCertVerifier>,
-    verdict: Arc<Mutex<Verdict>>,
+struct Judge {
+    known: Known,
+    noted: Option<Arc<Mutex<Verdict>>>,
 }
 
-impl Watching {
-    /// Notes this, unless the certificate has been found wanting before.
-    fn note<T>(&self, said: Result<T, rustls::Error>) {
-        let mut verdict = self.verdict.lock();
+impl Judge {
+    /// Says this; or notes it, unless the certificate has been found wanting before, and takes what there is.
+    fn say<T>(&self, said: Result<T, rustls::Error>, taken: fn() -> T) -> Result<T, rustls::Error> {
+        let Some(verdict) = &self.noted else { return said };
+        let mut verdict = verdict.lock();
         if !matches!(*verdict, Some(Err(_))) {
             *verdict = Some(said.map(|_| ()).map_err(|error| error.to_string()));
         }
+        Ok(taken())
     }
 }
 
-impl ServerCertVerifier for Watching {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -276,11 +254,15 @@ impl ServerCertVerifier for Watching {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.note(
-            self.strict
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
-        );
-        Ok(ServerCertVerified::assertion())
+        let Known {
+            issuers,
+            certificates,
+        } = &self.known;
+        let said = match certificates.contains(end_entity) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => issuers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+        };
+        self.say(said, ServerCertVerified::assertion)
     }
 
     fn verify_tls12_signature(
@@ -289,8 +271,11 @@ impl ServerCertVerifier for Watching {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.note(self.strict.verify_tls12_signature(message, certificate, signed));
-        Ok(HandshakeSignatureValid::assertion())
+        let said = self
+            .known
+            .issuers
+            .verify_tls12_signature(message, certificate, signed);
+        self.say(said, HandshakeSignatureValid::assertion)
     }
 
     fn verify_tls13_signature(
@@ -299,12 +284,18 @@ impl ServerCertVerifier for Watching {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.note(self.strict.verify_tls13_signature(message, certificate, signed));
-        Ok(HandshakeSignatureValid::assertion())
+        let said = self
+            .known
+            .issuers
+            .verify_tls13_signature(message, certificate, signed);
+        self.say(said, HandshakeSignatureValid::assertion)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Anybody.supported_verify_schemes()
+        match self.noted {
+            Some(_) => Anybody.supported_verify_schemes(),
+            None => self.known.issuers.supported_verify_schemes(),
+        }
     }
 }
 

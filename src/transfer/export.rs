@@ -17,8 +17,9 @@ use crate::config::Config;
 use crate::config::exit::Exit;
 use crate::console::command;
 use crate::crash_point::{CrashPoint, reach};
+use crate::named_file;
 use crate::work_queue::parcel::{Head, Parcel, ParcelError};
-use crate::work_queue::{ExportId, Packed, is_finished_export, pack, unfinished_export};
+use crate::work_queue::{ExportId, PackError, Packed, is_finished_export, pack, unfinished_export};
 
 /// How long session handlers have to let go of what they have in hand: a peer may hold one up for longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,17 +100,31 @@ pub fn export(config: &Config, asked: &Asked) -> Result<String, TransferError> {
     } else if asked.cancel {
         cancel(&hand, config, asked, &file)
     } else {
-        Export {
+        let export = Export {
             config,
             asked,
             hand: &hand,
             file: &file,
             kept: 0,
-        }
-        .run()
+        };
+        export
+            .run()
+            .map_err(|error| told_what_stays(error, config, &file))
     };
     hand.done();
     told
+}
+
+/// An export that has broken off leaves mail where it does not go on by itself.
+fn told_what_stays(error: TransferError, config: &Config, file: &Path) -> TransferError {
+    match unfinished_export(&config.spool, file) {
+        Ok(Some(begun)) if !begun.is_ending => error.and(&format!(
+            "; what was chosen is put aside for this export: ask for the same again to finish it, or let it go on with \
+             queue export --cancel {}",
+            shown(file)
+        )),
+        _ => error,
+    }
 }
 
 /// Lets what was put aside for this file go on.
@@ -215,10 +230,10 @@ impl Export<'_> {
             TransferError::of(Exit::Refused, what)
         };
         let unreadable = |error: std::io::Error| TransferError::file(file, &error);
-        let opened = File::open(file).map_err(unreadable)?;
-        if !opened.metadata().map_err(unreadable)?.is_file() {
-            return Err(taken());
-        }
+        let opened = match named_file::open(file) {
+            Err(error) if error.kind() == ErrorKind::Other => return Err(taken()),
+            opened => opened.map_err(unreadable)?,
+        };
         let mut parcel = Parcel::open(&opened).map_err(|_| taken())?;
         let id = parcel.head().export;
         let is_finished = is_finished_export(&self.config.spool, id)?;
@@ -276,7 +291,10 @@ impl Export<'_> {
         let broken = |error: std::io::Error| TransferError::file(&partial.path, &error);
         partial.file.set_len(0).map_err(broken)?;
         let out = BufWriter::with_capacity(PIECE, &partial.file);
-        let (_, packed) = pack(&self.config.spool, &head, out)?;
+        let (_, packed) = pack(&self.config.spool, &head, out).map_err(|error| match error {
+            PackError::File(ParcelError::Io(error)) => broken(error),
+            error => error.into(),
+        })?;
         partial.file.sync_all().map_err(broken)?;
         reach(CrashPoint::ExportWritten);
         Ok(packed)

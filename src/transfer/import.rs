@@ -4,8 +4,8 @@
 //! The spool gets a copy first, so that the MTA needs to read nothing else; it goes when all is done.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -15,6 +15,7 @@ use super::{Hand, TransferError, shown};
 use crate::config::Config;
 use crate::config::exit::Exit;
 use crate::crash_point::{CrashPoint, reach};
+use crate::named_file;
 use crate::work_queue::parcel::{Parcel, ParcelError};
 use crate::work_queue::{ExportId, staged};
 
@@ -72,31 +73,33 @@ pub fn import(config: &Config, asked: &Asked) -> Result<String, TransferError> {
 struct Copy {
     path: PathBuf,
     export: ExportId,
+    /// Open, and locked: nobody else may take it for one that was left.
+    _file: File,
 }
 
 impl Copy {
     /// Copies `file`, and looks it through meanwhile.
     fn stage(config: &Config, file: &Path) -> Result<Copy, TransferError> {
         let spool = &config.spool;
-        let mut copy = Copy {
-            path: spool.join(format!("import-{}.partial", process::id())),
-            export: ExportId::default(),
-        };
+        let partial = Partial(spool.join(format!("import-{}.partial", process::id())));
         let unreadable = |error: io::Error| TransferError::file(file, &error);
         let broken = |error: io::Error| TransferError::file(spool, &error);
-        let original = File::open(file).map_err(unreadable)?;
-        if !original.metadata().map_err(unreadable)?.is_file() {
-            let what = format!("{}: expected a file that queue export has made", shown(file));
-            return Err(TransferError::of(Exit::Damaged, what));
-        }
+        let original = named_file::open(file).map_err(|error| match error.kind() {
+            ErrorKind::Other => {
+                let what = format!("{}: expected a file that queue export has made", shown(file));
+                TransferError::of(Exit::Damaged, what)
+            }
+            _ => unreadable(error),
+        })?;
         // One that was killed may have left it.
-        let _ = fs::remove_file(&copy.path);
+        let _ = fs::remove_file(&partial.0);
         let out = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&copy.path)
+            .open(&partial.0)
             .map_err(broken)?;
+        out.lock().map_err(broken)?;
         let mut tee = Tee {
             from: original,
             to: BufWriter::new(out),
@@ -109,27 +112,61 @@ impl Copy {
         if let Some(error) = tee.trouble {
             return Err(broken(error));
         }
-        copy.export = looked.map_err(|error| match error {
+        let export = looked.map_err(|error| match error {
             ParcelError::Io(error) => unreadable(error),
             error => TransferError::of(Exit::Damaged, format!("{}: {error}", shown(file))),
         })?;
-        tee.to.flush().map_err(broken)?;
+        let out = tee.to.into_inner().map_err(|error| broken(error.into_error()))?;
         // Who does it for somebody else, as only root may, gives it to him.
         let owner = fs::metadata(spool.join("queue.db")).map_err(broken)?;
-        let made = fs::metadata(&copy.path).map_err(broken)?;
+        let made = out.metadata().map_err(broken)?;
         if (made.uid(), made.gid()) != (owner.uid(), owner.gid()) {
-            chown(&copy.path, Some(owner.uid()), Some(owner.gid())).map_err(broken)?;
+            fchown(&out, Some(owner.uid()), Some(owner.gid())).map_err(broken)?;
         }
-        let path = staged(spool, copy.export);
-        fs::rename(&copy.path, &path).map_err(broken)?;
-        copy.path = path;
-        Ok(copy)
+        let path = staged(spool, export);
+        remove_left(&path).map_err(broken)?;
+        match fs::hard_link(&partial.0, &path) {
+            Ok(()) => Ok(Copy {
+                path,
+                export,
+                _file: out,
+            }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let what = format!("{}: is being imported by somebody else just now", shown(file));
+                Err(TransferError::of(Exit::TryLater, what))
+            }
+            Err(error) => Err(broken(error)),
+        }
+    }
+}
+
+/// Removes a copy that somebody has left who was killed.
+fn remove_left(path: &Path) -> io::Result<()> {
+    let left = match named_file::open_no_link(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        left => left?,
+    };
+    // Nobody else removes it meanwhile, and what has taken its place is somebody's.
+    let is_left = left.try_lock().is_ok();
+    let (left, there) = (left.metadata()?, fs::symlink_metadata(path));
+    let is_it = there.is_ok_and(|there| (there.dev(), there.ino()) == (left.dev(), left.ino()));
+    if is_left && is_it {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// What is not whole. It goes when it is dropped; what is left of it says by its name what it is.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // What is left of it says by its name what it is.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -44,6 +44,12 @@ impl TransferError {
         TransferError { exit, what }
     }
 
+    /// With more behind it.
+    fn and(self, more: &str) -> TransferError {
+        let what = self.what + more;
+        TransferError { what, ..self }
+    }
+
     fn file(path: &Path, error: &io::Error) -> TransferError {
         let exit = match error.kind() {
             ErrorKind::NotFound => Exit::NoInput,

@@ -8,7 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::{fmt, process};
 
@@ -24,7 +24,7 @@ use super::ledger::{row, rows};
 use super::schema::VERSION;
 use super::stay::Stay;
 use super::verify::{open, unchanging};
-use crate::maildrop;
+use crate::{maildrop, named_file};
 
 /// Pages that are copied before it is looked whether to stop.
 const PAGES: i32 = 512;
@@ -150,10 +150,10 @@ pub fn backup(
         .map_err(|error| BackupError::target(&copy, error))?
         .len();
     let maildrop = Some(partial.path.join(maildrop::FOLDER)).filter(|folder| folder.exists());
-    for folder in [&partial.path, &copies.to].into_iter().chain(&maildrop) {
+    // What is in it first: nobody else can change that as long as it is ours.
+    for folder in maildrop.iter().chain([&copies.to, &partial.path]) {
         copies
-            .hand_over(folder)
-            .and_then(|()| sync(folder))
+            .finish(folder)
             .map_err(|error| BackupError::target(folder, error))?;
     }
     partial.finish()?;
@@ -241,15 +241,22 @@ impl Copies<'_> {
     }
 
     /// Who copies for somebody else, as only root may, gives it to him.
-    pub(super) fn hand_over(&self, made: &Path) -> io::Result<()> {
-        let (ours, theirs) = (fs::metadata(made)?, &self.belongs);
+    fn hand_over(&self, made: &File) -> io::Result<()> {
+        let (ours, theirs) = (made.metadata()?, &self.belongs);
         if (ours.uid(), ours.gid()) == (theirs.uid(), theirs.gid()) {
             return Ok(());
         }
-        match chown(made, Some(theirs.uid()), Some(theirs.gid())) {
+        match fchown(made, Some(theirs.uid()), Some(theirs.gid())) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
             done => done,
         }
+    }
+
+    /// The same with what is there, which is on the disk then.
+    pub(super) fn finish(&self, made: &Path) -> io::Result<()> {
+        let made = File::open(made)?;
+        self.hand_over(&made)?;
+        made.sync_all()
     }
 
     /// Copies the database as it is at one moment, at which it does what is to be done then.
@@ -287,9 +294,7 @@ impl Copies<'_> {
         }
         db.execute_batch("COMMIT")?;
         copy.close().map_err(|(_, error)| broken(error))?;
-        self.hand_over(to)
-            .and_then(|()| sync(to))
-            .map_err(|error| BackupError::target(to, error))
+        self.finish(to).map_err(|error| BackupError::target(to, error))
     }
 
     /// Brings the content files that the copy names, and counts what is in it.
@@ -346,21 +351,32 @@ impl Copies<'_> {
             return Ok(None);
         }
         let (from, to) = (self.from.join(name), self.to.join(name));
-        let found = match fs::metadata(&from) {
-            Ok(found) => found,
+        let unreadable = |error| QueueError::file(&from, error);
+        let original = match named_file::open_no_link(&from) {
+            Ok(original) => original,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(QueueError::file(&from, error).into()),
+            Err(error) => return Err(unreadable(error).into()),
         };
+        let found = original.metadata().map_err(unreadable)?;
+        // Whoever copies for somebody else may read what that one may not.
+        if found.uid() != self.belongs.uid() {
+            let whose = format!(
+                "it belongs to user {}, and not to whom queue.db belongs",
+                found.uid()
+            );
+            return Err(unreadable(io::Error::other(whose)).into());
+        }
         // Content is never written to again. On another file system, and where files have one name only, it is copied.
-        if fs::hard_link(&from, &to).is_err() {
-            self.copy(&from, &to)?;
+        let is_linked = fs::hard_link(&from, &to).is_ok();
+        let is_it = |linked: Metadata| (linked.dev(), linked.ino()) == (found.dev(), found.ino());
+        if is_linked && !fs::symlink_metadata(&to).is_ok_and(is_it) {
+            fs::remove_file(&to).map_err(|error| BackupError::target(&to, error))?;
+            return self.copy_of(original, &from, &to).map(|()| Some(found.len()));
+        }
+        if !is_linked {
+            self.copy_of(original, &from, &to)?;
         }
         Ok(Some(found.len()))
-    }
-
-    fn copy(&self, from: &Path, to: &Path) -> Result<(), BackupError> {
-        let original = File::open(from).map_err(|error| QueueError::file(from, error))?;
-        self.copy_of(original, from, to)
     }
 
     /// Copies an open file, which is called `from`.
@@ -379,7 +395,7 @@ impl Copies<'_> {
             }
         }
         copy.sync_all().map_err(broken)?;
-        self.hand_over(to).map_err(broken)
+        self.hand_over(&copy).map_err(broken)
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn copy(copies: &Copies<'_>, spool: &Path, to: &Path) -> Result<Vec<L
             let target = to.join(FOLDER);
             if lying.is_empty() {
                 let made = DirBuilder::new().mode(0o700).create(&target);
-                made.and_then(|()| copies.hand_over(&target))
+                made.and_then(|()| copies.finish(&target))
                     .map_err(|error| BackupError::target(&target, error))?;
             }
             let path = target.join(match id {

@@ -100,6 +100,18 @@ impl Ground {
         })
     }
 
+    /// What the first start makes on a file system of this kind.
+    #[must_use]
+    pub fn made_on(file_system: u32) -> Ground {
+        Ground {
+            file_system,
+            mode: 0o700,
+            owner: 0,
+            database: None,
+            user: 0,
+        }
+    }
+
     /// What is wrong with it, the heaviest first.
     #[must_use]
     pub fn objections(&self) -> Vec<Objection> {
@@ -149,13 +161,18 @@ pub fn kind_at(path: &Path) -> io::Result<u32> {
 }
 
 impl Objection {
-    /// Whether mail may be lost, read or forged by it, and not only in some places.
+    /// Whether mail may be lost, read or forged by it, and not only in some places, or none is taken at all.
     #[must_use]
     pub fn is_grave(self) -> bool {
-        matches!(
-            self,
-            Objection::Writable(_) | Objection::Changeable(_) | Objection::Readable(_)
-        )
+        match self {
+            Objection::Writable(_) | Objection::Changeable(_) | Objection::Readable(_) => true,
+            // Root may do it all.
+            Objection::Foreign { user, .. } => user != 0,
+            Objection::InMemory(_)
+            | Objection::OfContainer
+            | Objection::OfNetwork(_)
+            | Objection::Listable(_) => false,
+        }
     }
 
     /// What to do.

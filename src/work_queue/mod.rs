@@ -268,7 +268,7 @@ fn content_in(db: &Connection, folder: &Path, id: MessageId) -> Result<ContentRe
     match home {
         Some((Some(file), _)) => {
             let path = folder.join(file);
-            std::fs::File::open(&path)
+            crate::named_file::open_no_link(&path)
                 .map(ContentReader::File)
                 .map_err(|e| QueueError::file(&path, e))
         }

@@ -150,7 +150,7 @@ pub fn is_finished_export(spool: &Path, id: ExportId) -> Result<bool, QueueError
 }
 
 /// Whether the database was opened by a version that exports.
-fn has_tables(db: &Connection) -> Result<bool, QueueError> {
+pub(super) fn has_tables(db: &Connection) -> Result<bool, QueueError> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'put_aside'";
     Ok(ledger::row(db, sql, [], |_| Ok(()))?.is_some())
 }

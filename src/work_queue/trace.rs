@@ -11,6 +11,8 @@ use super::error::QueueError;
 use super::id::MessageId;
 use super::ledger;
 use super::listing::Standing;
+use super::moving::has_tables;
+use super::states::State;
 use crate::clock::Stamp;
 
 /// A message, in the queue or out of it for no longer than `--keep-history`.
@@ -73,6 +75,8 @@ pub struct Whereabouts {
     pub last_error: Option<String>,
     /// How its next hop backs off, if it does, and how the last attempt there ended.
     pub back_off: Option<(BackOff, String)>,
+    /// The file of the export that it is put aside for, and that is not finished.
+    pub export: Option<String>,
 }
 
 /// Something that happened to a message.
@@ -220,7 +224,7 @@ fn message(db: &Connection, id: MessageId) -> Result<Option<Trace>, QueueError> 
 }
 
 fn recipients(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Whereabouts>, QueueError> {
-    ledger::rows(
+    let mut recipients = ledger::rows(
         db,
         "SELECT r.n, r.path, r.state, r.in_box, ifnull(h.name, r.pin), r.list, l.handler, r.next_attempt, r.attempts, \
            r.attempted_at, r.last_error, h.failures, h.down_since, h.retry_at, h.last_error, r.pin \
@@ -248,9 +252,23 @@ fn recipients(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Whereab
                 attempted: stamp_in(row, 9),
                 last_error: text_in(row, 10),
                 back_off: back_off.map(|back_off| (back_off, text_in(row, 14).unwrap_or_default())),
+                export: None,
             })
         },
-    )
+    )?;
+    if recipients.iter().any(|r| r.state.known() == Some(State::Held)) && has_tables(db)? {
+        let sql = "SELECT p.n, e.file FROM put_aside p JOIN export e ON e.id = p.export \
+                   WHERE p.message = ? AND e.ended_at IS NULL";
+        let exports = ledger::rows(db, sql, [id.0], |row| {
+            Ok((number_in::<u32>(row, 0), text_in(row, 1)))
+        })?;
+        for (n, file) in exports {
+            if let Some(recipient) = recipients.iter_mut().find(|r| Some(r.n) == n) {
+                recipient.export = file;
+            }
+        }
+    }
+    Ok(recipients)
 }
 
 fn events(db: &Connection, id: MessageId, most: usize) -> Result<Vec<Event>, QueueError> {

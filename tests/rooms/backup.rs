@@ -406,3 +406,20 @@ fn content_that_the_original_lacks_is_told_of_and_all_else_is_copied() {
         "{verdict:?}"
     );
 }
+
+#[test]
+fn a_link_in_the_place_of_content_is_not_followed_and_one_who_copies_is_told() {
+    let (_sink, world) = world_that_waits();
+    let secret = world.write("secret", "of somebody who may read more");
+    let letter = content(&world.spool()).remove(0);
+    fs::remove_file(&letter).unwrap();
+    std::os::unix::fs::symlink(secret, &letter).unwrap();
+    let target = world.path("copy");
+    let refused = world.ask(&format!("backup {target}"));
+    let name = letter.file_name().unwrap().to_str().unwrap();
+    assert!(
+        refused.status != 0 && refused.complaint.contains(name),
+        "{refused:?}"
+    );
+    assert_eq!(copies_in(&world), [""; 0]);
+}

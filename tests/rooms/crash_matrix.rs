@@ -23,6 +23,7 @@ use serde_json::Value;
 use smtpmta::crash_point::CrashPoint;
 use smtpmta::work_queue::id::MessageId;
 
+use crate::rooms::lmtp;
 use crate::rooms::second_machine::cut_off;
 use crate::support::account::{Account, Crash, unfinished_letters};
 use crate::support::load::{self, ALIASES, Kind, Spoiled, USUAL, Verb};
@@ -61,8 +62,10 @@ enum Beside {
     Nothing,
     /// There is one outbound session handler, for short lists: they wait for it.
     Scarcity,
-    /// A next hop does not answer until the crash.
+    /// A next hop keeps silent while much is acknowledged, and then does not answer until the crash.
     Outage,
+    /// All mail is local, and an LMTP server takes it from one handler, as soon as much is acknowledged.
+    Lmtp,
     /// The same, and senders are told of it soon.
     Delay,
     /// A next hop never answers, and mail expires soon.
@@ -200,7 +203,9 @@ const EXPIRING: &[Kind] = &[
     Kind::Large,
     Kind::Confirmed,
 ];
-/// What goes on beside that.
+/// All of it is for mailboxes behind an LMTP server, and so are the bounces.
+const BY_LMTP: &[Kind] = &[Kind::Divided; 4];
+/// What goes on beside what expires.
 const GOING_ON: &[Kind] = &[
     Kind::Several,
     Kind::Local,
@@ -274,6 +279,25 @@ const CASES: &[Case] = {
         Case::at(OutcomeHeard, 10),
         Case::at(OutcomeWritten, 10),
         Case::at(OutcomeCommitted, 6),
+        // Of each letter there are three answers.
+        Case::at(ContentEndless, 3)
+            .with(BY_LMTP, "LMTP")
+            .beside(Beside::Lmtp),
+        Case::at(ContentSent, 1)
+            .with(BY_LMTP, "LMTP, before the answers")
+            .beside(Beside::Lmtp),
+        Case::at(ContentSent, 2)
+            .with(BY_LMTP, "LMTP, between them")
+            .beside(Beside::Lmtp),
+        Case::at(OutcomeHeard, 3)
+            .with(BY_LMTP, "LMTP")
+            .beside(Beside::Lmtp),
+        Case::at(OutcomeWritten, 3)
+            .with(BY_LMTP, "LMTP")
+            .beside(Beside::Lmtp),
+        Case::at(OutcomeCommitted, 3)
+            .with(BY_LMTP, "LMTP")
+            .beside(Beside::Lmtp),
         Case::at(ListEndWritten, 3),
         Case::at(ListEndCommitted, 3),
         Case::at(BackOffWritten, 1)
@@ -401,8 +425,8 @@ const CASES: &[Case] = {
 struct Trial<'c> {
     case: &'c Case,
     world: World,
-    /// near.test, far.test, down.test.
-    hops: [Sink; 3],
+    /// near.test, far.test, down.test, and the LMTP server where there is one.
+    hops: Vec<Sink>,
     letters: Mutex<Vec<load::Letter>>,
     crashes: Vec<Crash>,
     /// How the places begin at which `verify` may find something, for somebody has damaged them.
@@ -426,6 +450,9 @@ impl Trial<'_> {
         [near, far]
             .iter()
             .for_each(|hop| hop.order("rcpt[gone@*]=550 5.1.1 nobody"));
+        if case.beside == Beside::Outage {
+            down.hang_at(Stage::Greeting);
+        }
         down.drop_at(Stage::Greeting);
         let mut world = World::without_mta(&["--poll-interval", "1s", "--housekeeping", "never"]);
         let aliases = world.write("aliases", ALIASES);
@@ -435,6 +462,7 @@ impl Trial<'_> {
         }
         let more: &[(&str, &str)] = match case.beside {
             Beside::Scarcity => &[("-O", "1"), ("--list-messages", "2")],
+            Beside::Lmtp => &[("-O", "1")],
             Beside::Delay => &[("--delay-warning", "1s")],
             Beside::Expiry => &[("--expire", EXPIRE)],
             Beside::Housekeeping | Beside::QuietHousekeeping | Beside::Gaps => &[("--keep-history", "0s")],
@@ -446,6 +474,14 @@ impl Trial<'_> {
             _ => "1s",
         };
         world.flag("--retry-schedule", retries);
+        let mut hops = Vec::from(hops);
+        if case.beside == Beside::Lmtp {
+            let server = lmtp::server();
+            server.order("dot[full@*]=552 5.2.2 Quota exceeded");
+            server.hang_at(Stage::Greeting);
+            world.flag("--lmtp", &server.address().to_string());
+            hops.push(server);
+        }
         Trial {
             case,
             world,
@@ -501,6 +537,7 @@ impl Trial<'_> {
             beside => {
                 self.world.start_to_crash(point, times);
                 match beside {
+                    Beside::Outage | Beside::Lmtp => self.release_until_it_crashes(),
                     Beside::Expiry => self.expire_until_it_crashes(),
                     Beside::Retry(whom) => self.retry_until_it_crashes(whom),
                     Beside::Hands => self.lay_hands_on_until_it_crashes(),
@@ -570,6 +607,13 @@ impl Trial<'_> {
             }
         }
         panic!("it was not reached");
+    }
+
+    /// Lets the next hop that kept silent so far go on in the middle of the load, when the first half is acknowledged: only
+    /// then can the point be reached.
+    fn release_until_it_crashes(&mut self) {
+        self.send(0);
+        self.crash_beside(|trial| trial.hops.iter().for_each(Sink::release));
     }
 
     /// Lets some mail expire in the middle of the load.
@@ -996,9 +1040,10 @@ and next hops say: so many recipients accepted, so many of each end, nobody miss
 
 *Acknowledged* are the messages of which a client heard the 250 after the content, or whose sendmail ended with 0.
 *Lost* is what did not arrive of these, letters and reports; the test fails if it is not 0. *Doubled* are the recipients
-at other hosts to whom a letter came twice: it had been sent, and the crash came before that was on the disk. Nothing
-else comes twice; the test fails if a letter goes out again that had been settled, if one is in a mailbox twice, or if a
-sender is told twice. The figures in *acknowledged* and *doubled* are those of one run.
+at other hosts, or behind an LMTP server, to whom a letter came twice: it had been sent, and the crash came before that
+was on the disk. Nothing else comes twice; the test fails if a letter goes out again that had been settled, if one is in
+a Maildir twice, or if a sender is told twice (whose mailbox is behind an LMTP server gets a report like any letter). The
+figures in *acknowledged* and *doubled* are those of one run.
 
 | point | | what has happened by then, and what has not | acknowledged | lost | doubled |
 |---|---|---|---:|---:|---:|

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::thread;
 
+use nix::unistd::{Uid, chown};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::Value;
+use smtpmta::work_queue::ground::{file_system, kind_at};
 
 use crate::support::dns_server::DnsServer;
 use crate::support::sink::Sink;
@@ -113,11 +115,18 @@ fn a_running_mta_is_called_and_its_relay_host_tried_and_nothing_is_an_error() {
         "threads",
         "process",
         "no_new_privs",
+        "landlock",
         "seccomp",
         "core dumps",
     ] {
         assert!(well.checks.contains_key(check), "{check}");
     }
+    well.says(
+        "landlock",
+        "warning",
+        "off: it may reach any file that its user may",
+    );
+    well.says("config", "ok", "smtpmta.conf");
     assert_eq!(well.status, 0, "{:?}", well.checks);
     // The start has said it, too.
     let logged = world.said_of("others may see which files are in the spool");
@@ -170,4 +179,105 @@ fn what_is_wrong_is_an_error_each_and_nothing_is_made_for_the_asking() {
     worse.says("relaying", "unknown", "not rehearsed");
     worse.says("spool", "error", "others may write into the spool");
     worse.says("queue", "error", "not in order: queue.db: ");
+}
+
+#[test]
+fn what_the_running_mta_can_not_do_it_says_itself_and_so_is_what_a_refresh_can_not_read() {
+    let mut world = World::without_mta(&["--sandbox", "on"]);
+    let key = certificate(&mut world, 2020, 2100);
+    set_mode(&key, 0o600);
+    let is_root = Uid::effective().is_root();
+    if is_root {
+        world.flag("--user", "nobody");
+        chown(Path::new(&world.path("")), Some(65534.into()), None).unwrap();
+        // None runs yet, and the configuration says who will.
+        let before = Diagnosis::of(&world, "", "");
+        before.says("tls-key", "warning", "nobody may not read it (mode 0600)");
+        assert!(!before.checks.contains_key("landlock"), "{:?}", before.checks);
+    }
+    world.start();
+    let runs = Diagnosis::of(&world, "", "");
+    let version: Value = serde_json::from_str(&world.ask("show version --json").text).unwrap();
+    let said = world.show("version");
+    for (check, word) in [
+        ("no_new_privs", "no new privileges"),
+        ("landlock", "Landlock"),
+        ("seccomp", "seccomp"),
+    ] {
+        // As far as the kernel has it.
+        match version["in_force"][check].as_str().unwrap() {
+            "on" => runs.says(check, "ok", "on: "),
+            why => runs.says(check, "warning", why),
+        }
+        assert!(
+            said.lines()
+                .any(|line| line.starts_with("in force: ") && line.contains(word)),
+            "{said}"
+        );
+    }
+    // Its user may write what he likes there.
+    let pid = fs::read_to_string(world.spool().join("smtpmta.pid")).unwrap();
+    for lie in ["1", ""] {
+        fs::remove_file(world.spool().join("smtpmta.pid")).unwrap();
+        match lie {
+            "" => nix::unistd::mkfifo(&world.spool().join("smtpmta.pid"), nix::sys::stat::Mode::S_IRWXU)
+                .unwrap(),
+            lie => fs::write(world.spool().join("smtpmta.pid"), lie).unwrap(),
+        }
+        Diagnosis::of(&world, "", "").says("mta", "ok", &format!("process {} runs", pid.trim()));
+    }
+    if is_root {
+        runs.says(
+            "tls-key",
+            "warning",
+            "a refresh (SIGHUP) will not be able to read it again",
+        );
+        runs.says("tls-cert", "ok", "cert.pem");
+        assert_eq!(world.ask("tell refresh").status, 78);
+        // What doctor says is what is true.
+        chown(Path::new(&key), Some(65534.into()), None).unwrap();
+        Diagnosis::of(&world, "", "").says("tls-key", "ok", "(mode 0600)");
+        assert_eq!(world.ask("tell refresh").status, 0);
+    }
+}
+
+#[test]
+fn a_spool_that_the_user_of_the_service_can_not_use_is_an_error() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    // A trial by root has made it.
+    let mut world = World::load(&[]);
+    world.terminate();
+    let ours = Diagnosis::of(&world, "", "");
+    assert!(
+        ours.checks["spool"].iter().all(|(status, _)| status != "error"),
+        "{:?}",
+        ours.checks
+    );
+    Diagnosis::of(&world, "--user nobody", "").says("spool", "error", "queue.db");
+}
+
+#[test]
+fn a_spool_that_does_not_last_is_warned_of() {
+    let here = std::env::temp_dir();
+    for place in [here.as_path(), Path::new("/dev/shm")] {
+        let Ok(folder) = tempfile::tempdir_in(place) else {
+            continue;
+        };
+        let words = match file_system(kind_at(folder.path()).unwrap()) {
+            Some("tmpfs") => "the spool is in memory (tmpfs)",
+            Some("overlay") => "the spool is on the overlay of a container",
+            _ => continue,
+        };
+        let world = World::without_mta(&[]);
+        if place == here {
+            // Before the first start makes it, too.
+            let before = Diagnosis::of(&world, "", "");
+            before.says("spool", "ok", "is not there yet");
+            before.says("spool", "warning", words);
+        }
+        symlink(folder.path(), world.spool()).unwrap();
+        Diagnosis::of(&world, "", "").says("spool", "warning", words);
+    }
 }

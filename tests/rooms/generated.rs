@@ -6,10 +6,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use smtpmta::config::flags::{QUEUE_VERBS, SUBCOMMANDS};
 use smtpmta::config::{Config, manual};
+use smtpmta::console::command::{Command as Told, What};
 
 const EXAMPLE: &str = "etc/smtpmta.conf";
 const MAN_PAGE: &str = "man/smtpmta.8";
+const CONSOLE: &str = "man/smtpmta-console.8";
 
 #[test]
 fn the_man_page_has_the_options_of_the_table() {
@@ -31,6 +34,53 @@ fn the_shells_complete_the_options_and_commands_of_the_table() {
         );
     }
     compare("etc/completions/smtpmta.fish", "# ", &manual::fish());
+}
+
+/// The words of each `.It Cm` of a manual page, without those of options.
+fn commands(page: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let items = text.lines().filter_map(|line| {
+        line.strip_prefix(".It Cm ")
+            .or_else(|| line.strip_prefix(".It Xo Cm "))
+    });
+    let words = |item: &str| -> Vec<String> {
+        let words = item
+            .split([' ', '|'])
+            .take_while(|word| !matches!(*word, "Oo" | "Op" | "Ar"));
+        let is_word = |word: &&str| word.starts_with(|first: char| first.is_ascii_lowercase());
+        words.filter(is_word).map(str::to_owned).collect()
+    };
+    items.map(words).collect()
+}
+
+#[test]
+fn the_manual_has_every_command_and_the_console_knows_each_that_it_has() {
+    let (console, others) = (commands(CONSOLE), commands(MAN_PAGE));
+    let begins = |page: &[Vec<String>], words: &[&str]| {
+        page.iter()
+            .any(|item| item.starts_with(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()))
+    };
+    for verb in QUEUE_VERBS {
+        assert!(begins(&console, &["queue", verb]), "queue {verb}");
+    }
+    for word in SUBCOMMANDS {
+        let among = |item: &Vec<String>| item.iter().any(|known| known == word.name);
+        assert!(others.iter().any(among), "{MAN_PAGE}: {}", word.name);
+    }
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(CONSOLE)).unwrap();
+    for (what, _) in What::ALL {
+        assert!(
+            text.contains(&format!("\n.Cm {what}\n")) || text.contains(&format!("\n.Cm {what} ,\n")),
+            "show {what}"
+        );
+    }
+    for item in &console {
+        let refused = Told::parse(&item[..1]).err().map(|refusal| refusal.to_string());
+        assert!(
+            !refused.is_some_and(|told| told.contains("not a command")),
+            "{item:?}"
+        );
+    }
 }
 
 /// The part of the file between the two marks must be this text; it is written anew on demand.

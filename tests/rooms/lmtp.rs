@@ -18,7 +18,7 @@ const NOBODY_WAITS: &str = "SELECT (SELECT count(*) FROM inbound_work_queue) + (
        + (SELECT count(*) FROM outbound_work_queue)";
 
 /// A server that speaks LMTP, and offers what Dovecot does.
-fn server() -> Sink {
+pub fn server() -> Sink {
     let offers = ["8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "PIPELINING"];
     let settings = Settings {
         lmtp: true,

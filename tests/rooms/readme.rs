@@ -18,12 +18,12 @@ const PROGRAMS: [&str; 3] = [
 /// Options of other programs that the text speaks of.
 const OF_OTHERS: [&str; 1] = ["--crlf"];
 
-fn page() -> String {
+pub(super) fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
 /// The blocks that begin with this fence.
-fn blocks<'p>(page: &'p str, fence: &str) -> Vec<&'p str> {
+pub(super) fn blocks<'p>(page: &'p str, fence: &str) -> Vec<&'p str> {
     let mut blocks = Vec::new();
     let mut rest = page;
     while let Some((_, begun)) = rest.split_once("```") {

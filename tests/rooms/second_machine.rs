@@ -303,6 +303,75 @@ fn an_export_may_be_given_up_as_long_as_its_file_is_not_there() {
 }
 
 #[test]
+fn an_export_that_breaks_off_says_what_it_has_put_aside_and_so_does_why() {
+    let (first, one) = world_that_waits();
+    let file = one.path("moved");
+    let id = Client::of(&one).mail(SENDER, &["x@far.test"], &big_letter("is cut", LARGE));
+    one.wait_for_sql(
+        "SELECT count(*) FROM recipient WHERE attempts = 1 AND list IS NULL",
+        "1",
+    );
+    let content = files(&one.spool().join("content"))
+        .into_iter()
+        .find(|path| path.is_file());
+    let content = content.unwrap();
+    let whole = fs::read(&content).unwrap();
+    fs::write(&content, &whole[1..]).unwrap();
+    let broken = one.ask(&format!("queue export --all {file}"));
+    let advice = format!("queue export --cancel {file}");
+    assert!(
+        broken.status == 65 && broken.complaint.contains(&advice),
+        "{broken:?}"
+    );
+    let why = does(&one, &format!("why {id}")).text;
+    assert!(
+        why.contains(&format!("to be exported to {file}"))
+            && why.contains(&advice)
+            && !why.contains("release"),
+        "{why}"
+    );
+    fs::write(&content, whole).unwrap();
+    first.behave();
+    does(&one, &advice);
+    first.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    is_in_order(&one);
+}
+
+#[test]
+fn an_import_waits_for_no_pipe_and_takes_away_no_copy_that_another_one_needs() {
+    let (_first, one) = world_that_waits();
+    let second = Sink::start();
+    let mut two = world_to(&second);
+    two.start();
+    let pipe = one.path("pipe");
+    nix::unistd::mkfifo(pipe.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(two.ask(&format!("queue import {pipe}")).status, 65);
+    assert_eq!(one.ask(&format!("queue export --all {pipe}")).status, 1);
+    Client::of(&one).mail(SENDER, &["x@far.test"], &letter("moves"));
+    one.wait_for_sql(
+        "SELECT count(*) FROM recipient WHERE attempts = 1 AND list IS NULL",
+        "1",
+    );
+    let file = one.path("moved");
+    does(&one, &format!("queue export --all {file}"));
+    let id = one.sql("SELECT id FROM export");
+    let copy = two.spool().join(format!("import-{id}"));
+    let other = fs::File::create(&copy).unwrap();
+    other.lock().unwrap();
+    let refused = two.ask(&format!("queue import {file}"));
+    assert!(
+        refused.status == 75 && refused.complaint.contains("by somebody else"),
+        "{refused:?}"
+    );
+    assert!(copy.exists());
+    // It was killed.
+    drop(other);
+    does(&two, &format!("queue import {file}"));
+    second.wait_for(|seen| seen.accepted().count() == 1, PATIENCE);
+    assert_eq!(leftovers(&two), [""; 0]);
+}
+
+#[test]
 fn a_file_that_is_damaged_is_refused_with_its_place_and_leaves_nothing_behind() {
     let (_first, one) = world_that_waits();
     let file = one.path("moved");

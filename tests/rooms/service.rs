@@ -309,6 +309,20 @@ fn confined_it_does_what_it_does_otherwise_and_reaches_nothing_else() {
     let answer = world.ask("tell refresh");
     assert_eq!(answer.status, 78, "{answer:?}");
     assert!(answer.complaint.contains("Permission denied"), "{answer:?}");
+    world.configure("mail-dir /usr/%u\n");
+    let answer = world.ask("tell refresh");
+    assert_eq!(answer.status, 78, "{answer:?}");
+    let elsewhere = "mail-dir: /usr is none of the places that the MTA has left itself";
+    assert!(answer.complaint.contains(elsewhere), "{answer:?}");
+    // Who is named is looked for all the same.
+    world.configure("user nobody\n");
+    assert!(
+        world
+            .tell("refresh")
+            .contains("user holds from the next start on")
+    );
+    world.configure("user no-such-user\n");
+    assert!(world.ask("tell refresh").complaint.contains("no such user"));
     let (status, took) = world.terminate();
     assert_eq!(status, Some(0));
     assert!(took < Duration::from_secs(10));

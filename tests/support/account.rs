@@ -1,7 +1,8 @@
 //! What became of a load, by what lies in the Maildirs and what the next hops were given: what was lost, what came twice,
 //! and whether it might; and what the account of the work queue has to say of it.
 //!
-//! Only what was sent before a crash and was not settled then may come again.
+//! Only what was sent before a crash and was not settled then may come again. An LMTP server is a next hop, too: what it
+//! takes is in a mailbox, and letters as well as reports may come to it again like to any other.
 
 #![allow(dead_code)] // each test uses what it needs
 
@@ -20,6 +21,13 @@ const MAILBOXES: [&str; 2] = ["jdoe@mta.test", "amy@mta.test"];
 
 /// A recipient of a letter: its sender, which is a name for it, and whom it is for.
 pub type Errand = (String, String);
+
+/// The sender of all our reports, where an LMTP server is given them.
+const REPORTER: &str = HERE;
+
+/// What came to the mailboxes behind LMTP servers: for whom, and the octets of a report, or nothing but the errand of a
+/// letter.
+type Post = HashSet<(Errand, Vec<u8>)>;
 
 /// What stood in the queue when the MTA died.
 pub struct Crash {
@@ -73,7 +81,7 @@ pub struct Account {
     pub acknowledged: usize,
     /// What is missing of these.
     pub lost: Vec<String>,
-    /// Recipients to whom a letter came more than once, as it may.
+    /// Recipients to whom a letter, or by LMTP a report, came more than once, as it may.
     pub doubled: usize,
     /// What came, and may not have come; or came otherwise than it was sent.
     pub wrong: Vec<String>,
@@ -89,7 +97,7 @@ pub struct Sums {
     pub accepted: usize,
     /// For whom aliases in these stand.
     pub of_aliases: usize,
-    /// Files in the Maildirs.
+    /// Files in the Maildirs, and what LMTP servers have for each mailbox, however often it came.
     pub delivered: usize,
     /// Those at other hosts to whom a letter came, however often.
     pub transmitted: usize,
@@ -176,16 +184,18 @@ impl Account {
         let known: HashMap<&str, &Letter> = letters.iter().map(|l| (l.token.as_str(), l)).collect();
         let mut copies: HashMap<Errand, usize> = HashMap::new();
         account.mailboxes(world, &known, &mut copies);
+        let mut post = Post::new();
         for (number, hop) in hops.iter().enumerate() {
-            account.hop((number, hop), &known, (crashes, excused), &mut copies);
+            let came = (&mut copies, &mut post);
+            account.hop((number, hop), &known, (crashes, excused), came);
         }
         for letter in letters {
-            let told = account.reports(letter, world);
+            let told = account.reports(letter, world, &post);
             account.letter(letter, &copies, told > 0);
             account.aside(letter, &copies, world);
             account.sums.accepted += told;
         }
-        account.sums.delivered = letters_in(world, "new");
+        account.sums.delivered = letters_in(world, "new") + post.len();
         account.sums.transmitted = copies.keys().filter(|(_, to)| !to.ends_with(HERE)).count();
         account
     }
@@ -218,30 +228,42 @@ impl Account {
         (number, hop): (usize, &Sink),
         known: &HashMap<&str, &Letter>,
         (crashes, excused): (&[Crash], &HashSet<Errand>),
-        copies: &mut HashMap<Errand, usize>,
+        (copies, post): (&mut HashMap<Errand, usize>, &mut Post),
     ) {
-        let mut before: HashSet<(usize, Errand)> = HashSet::new();
+        let mut before: HashSet<(usize, Errand, Vec<u8>)> = HashSet::new();
         hop.look(|seen| {
-            let messages = seen.messages.iter().enumerate();
-            for (place, message) in messages.filter(|(_, message)| message.is_accepted()) {
-                let Some(letter) = self.is_whole(&message.content, known, false) else {
+            for (place, message) in seen.messages.iter().enumerate() {
+                let (takers, is_lmtp) = (message.taken_for(), !message.delivered.is_empty());
+                if takers.is_empty() {
+                    continue;
+                }
+                // One sender may be told of several things.
+                let (sender, told) = if is_lmtp && message.reverse_path.is_empty() {
+                    (REPORTER.to_owned(), message.content.clone())
+                } else if let Some(letter) = self.is_whole(&message.content, known, false) {
+                    (letter.sender(), Vec::new())
+                } else {
                     continue;
                 };
                 let life = life(crashes, number, place);
-                for to in &message.recipients {
-                    let errand = (letter.sender(), to.clone());
-                    let is_first = before.insert((life, errand.clone()));
+                for to in takers {
+                    let errand = (sender.clone(), to.clone());
+                    let is_first = before.insert((life, errand.clone(), told.clone()));
                     if !is_first && !excused.contains(&errand) {
                         self.wrong
                             .push(format!("{errand:?} was sent twice without a crash"));
                     }
-                    let was_sent = is_first && copies.contains_key(&errand);
+                    let was_posted = is_lmtp && !post.insert((errand.clone(), told.clone()));
+                    let was_sent = is_first && (was_posted || copies.contains_key(&errand));
                     if was_sent && life > 0 && !crashes[life - 1].allows(&errand) {
                         self.wrong.push(format!(
                             "{errand:?} was sent again, and had been settled before the crash"
                         ));
                     }
-                    *copies.entry(errand).or_default() += 1;
+                    match told.is_empty() {
+                        true => *copies.entry(errand).or_default() += 1,
+                        false => self.doubled += usize::from(was_posted),
+                    }
                 }
             }
         });
@@ -324,9 +346,12 @@ impl Account {
     }
 
     /// Whether the sender has heard what it has to hear, once; how many reports it got.
-    fn reports(&mut self, letter: &Letter, world: &World) -> usize {
+    fn reports(&mut self, letter: &Letter, world: &World, post: &Post) -> usize {
         let mut told: HashMap<(String, News), usize> = HashMap::new();
-        let reports = world.letters(&letter.sender());
+        let mut reports = world.letters(&letter.sender());
+        let to_sender = (REPORTER.to_owned(), letter.sender());
+        let by_lmtp = post.iter().filter(|(errand, _)| *errand == to_sender);
+        reports.extend(by_lmtp.map(|(_, report)| report.clone()));
         for octets in &reports {
             let text = String::from_utf8_lossy(octets);
             let mut to = "";

@@ -105,7 +105,8 @@ impl Daemon {
         Daemon::run(trace::with_late_threads(PROGRAM, by).args(arguments))
     }
 
-    fn run(command: &mut Command) -> Daemon {
+    /// Runs this command, which the program or a shell for it is.
+    pub fn run(command: &mut Command) -> Daemon {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

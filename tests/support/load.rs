@@ -50,6 +50,8 @@ pub enum Kind {
     Expiring,
     /// For a host that is down: an operator removes it.
     Removed,
+    /// For several mailboxes behind an LMTP server, which answers for each: one of them is full.
+    Divided,
 }
 
 /// Those that need no host to be down.
@@ -166,6 +168,7 @@ impl Letter {
             Kind::Confirmed => self.confirmed(),
             Kind::Alias => vec!["amy@mta.test", "amy@far.test"],
             Kind::Waiting => vec!["jdoe@down.test"],
+            Kind::Divided => vec!["amy@mta.test", "jdoe@mta.test"],
             Kind::Expiring | Kind::Removed => vec![],
         }
     }
@@ -175,6 +178,7 @@ impl Letter {
         match self.kind {
             Kind::Refused => vec!["gone@near.test", "gone@far.test"],
             Kind::Expiring => vec!["jdoe@down.test"],
+            Kind::Divided => vec!["full@mta.test"],
             _ => vec![],
         }
     }

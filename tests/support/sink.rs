@@ -108,6 +108,14 @@ impl Message {
     pub fn is_accepted(&self) -> bool {
         self.accepted
     }
+
+    /// For whom: in LMTP those whose mailboxes have it, also where it broke off between two answers.
+    pub fn taken_for(&self) -> &[String] {
+        match self.accepted && self.delivered.is_empty() {
+            true => &self.recipients,
+            false => &self.delivered,
+        }
+    }
 }
 
 /// What the sink has seen.

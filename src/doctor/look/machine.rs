@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, User};
 use rustix::fs::statvfs;
 
 use super::Patient;
+use crate::console::{client, screen};
 use crate::doctor::finding::Finding;
 use crate::doctor::machine::{self, Disk, Limit, Timekeeper};
 use crate::doctor::spool::{self, Mta};
+use crate::service::confinement::Confinement;
 use crate::work_queue;
 use crate::work_queue::ground::kind_at;
 
@@ -26,6 +29,9 @@ const TIMEKEEPERS: [&str; 6] = [
 
 /// What systemd-timesyncd makes when the clock is right.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+
+/// How long the MTA may take to answer: it may be stopping a transport.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// What says that this is a container.
 const OF_CONTAINERS: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
@@ -149,17 +155,38 @@ fn of_group(process: &str) -> Limit {
     limits.min()
 }
 
-/// The process of the MTA.
+/// The process of the MTA, as the system shows it and as it says itself.
 pub(super) fn process(patient: &Patient) -> Vec<Finding> {
-    let mut findings = vec![spool::mta(&patient.mta, &patient.config.spool)];
-    let Mta::Runs(Some(pid)) = patient.mta else {
+    let spool = &patient.config.spool;
+    let mut findings = vec![spool::mta(&patient.mta, spool)];
+    let Mta::Runs(pid) = patient.mta else {
         return findings;
     };
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let read = |name: &str| {
+        let read = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/{name}")).ok());
+        read.unwrap_or_default()
+    };
     let named = |uid: u32| {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         user.map_or_else(|| format!("the user of number {uid}"), |user| user.name)
     };
-    findings.extend(machine::process(pid, &read("status"), &read("limits"), named));
+    let told = confinement(spool);
+    findings.extend(machine::process(
+        pid,
+        (&read("status"), &read("limits")),
+        told.as_ref().map_err(String::as_str),
+        named,
+    ));
     findings
+}
+
+/// What the MTA says that it can not do; or why it does not say it.
+fn confinement(spool: &Path) -> Result<Confinement, String> {
+    let words = ["show".to_owned(), "version".to_owned()];
+    let answer = client::ask_within(spool, &words, true, ASKING).map_err(|error| error.to_string())?;
+    if answer.status != 0 {
+        return Err(answer.text.trim_end().to_owned());
+    }
+    let facts = serde_json::from_str(&answer.text).unwrap_or_default();
+    screen::in_force(&facts).ok_or_else(|| "it is of an older version".to_owned())
 }

@@ -5,21 +5,30 @@
 mod machine;
 mod network;
 mod papers;
+mod reader;
 mod relaying;
 mod spool;
 
+use std::path::PathBuf;
+
 use super::exposure::Exposure;
 use super::finding::Finding;
+use super::reader::Reader;
 use super::spool::Mta;
 use crate::config::Config;
 use crate::dns::resolver::Resolver;
 
+pub(super) use reader::reader;
 pub(super) use spool::mta;
 
 /// Whom doctor looks at.
 pub(super) struct Patient {
     /// By this configuration.
     pub config: Config,
+    /// The file that it was read from, if it was.
+    pub file: Option<PathBuf>,
+    /// As whom the MTA reads files once it runs, where that is known.
+    pub reader: Option<Reader>,
     /// `--to`.
     pub to: Option<String>,
     /// Whom it meets.

@@ -1,30 +1,49 @@
 //! Looks at the spool, and through its queue, and asks whether an MTA runs there.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::Patient;
 use crate::console::server;
 use crate::doctor::finding::Finding;
 use crate::doctor::spool::{self, Look, Mta};
 use crate::work_queue;
-use crate::work_queue::ground::Ground;
+use crate::work_queue::ground::{Ground, kind_at};
 
 /// How long the queue is looked through.
 const LOOKING: Duration = Duration::from_secs(5);
 
-/// The MTA that runs on this spool: whether it takes a connection at its console.
-pub(in crate::doctor) fn mta(spool: &Path) -> Mta {
+/// The MTA that runs on this spool: whether it takes a connection at its console. Which process that is says the system,
+/// and no file, into which its user may write any number.
+fn mta_now(spool: &Path) -> Mta {
     let reached = server::reachable(spool).and_then(|(path, _folder)| UnixStream::connect(path));
     match reached {
-        Ok(_) => {
-            let pid = fs::read_to_string(spool.join("smtpmta.pid")).ok();
-            Mta::Runs(pid.and_then(|pid| pid.trim().parse().ok()))
+        Ok(console) => {
+            let peer = getsockopt(&console, PeerCredentials).ok();
+            Mta::Runs(peer.and_then(|peer| u32::try_from(peer.pid()).ok()))
         }
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Mta::None,
+        Err(error) => Mta::Unknown(error.to_string()),
+    }
+}
+
+/// The same, within a time: whoever does not answer is waited for by a thread that ends with the command.
+pub(in crate::doctor) fn mta(spool: &Path) -> Mta {
+    let (to_us, answer) = bounded(1);
+    let spool = spool.to_owned();
+    let asking = thread::Builder::new().name("mta".to_owned()).spawn(move || {
+        let _ = to_us.send(mta_now(&spool));
+    });
+    let silent = |_| Mta::Unknown(format!("no answer within {} s", LOOKING.as_secs()));
+    match asking {
+        Ok(_) => answer.recv_timeout(LOOKING).unwrap_or_else(silent),
         Err(error) => Mta::Unknown(error.to_string()),
     }
 }
@@ -35,20 +54,25 @@ pub(super) fn ground(patient: &Patient) -> Vec<Finding> {
     match Ground::of(path) {
         Ok(mut ground) => {
             // Whose it should be is known by who runs there, and not by who asks, if that is root, or may not know.
-            if ground.user == 0 || patient.mta != Mta::None {
-                ground.user = user_of(&patient.mta).unwrap_or(ground.owner);
+            if let Some(reader) = &patient.reader {
+                ground.user = reader.uid;
+            } else if ground.user == 0 || patient.mta != Mta::None {
+                ground.user = ground.owner;
             }
             spool::ground(Ok(Some(&ground)), path)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => spool::ground(Ok(None), path),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut findings = spool::ground(Ok(None), path);
+            let there = path.ancestors().filter(|place| place.exists());
+            let kind = there
+                .map(kind_at)
+                .next()
+                .unwrap_or_else(|| kind_at(Path::new(".")));
+            findings.extend(kind.into_iter().flat_map(spool::future));
+            findings
+        }
         Err(error) => spool::ground(Err(&error.to_string()), path),
     }
-}
-
-fn user_of(mta: &Mta) -> Option<u32> {
-    let Mta::Runs(Some(pid)) = mta else { return None };
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    crate::doctor::machine::field(&status, "Uid")?.parse().ok()
 }
 
 /// What is in the queue, as far as there is time.

@@ -13,13 +13,14 @@ use crate::work_queue::id::MessageId;
 use crate::work_queue::states::State;
 use crate::work_queue::structure::Structure;
 use audit::Audit;
-use memory::Memory;
+use memory::{Member, Memory};
 
 mod adversity;
 mod arriving;
 mod audit;
 mod listing;
 mod memory;
+mod moving;
 mod reporting;
 mod settling;
 
@@ -103,6 +104,10 @@ enum Deed {
     Undelete,
     RouteByHand,
     Reroute,
+    /// One who moves mail to another spool.
+    PutAside,
+    MoveOn,
+    GiveUpExport,
     /// drt.
     Expire,
     TellDelays,
@@ -143,6 +148,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => Just(Undelete),
         3 => Just(RouteByHand),
         1 => Just(Reroute),
+        4 => Just(PutAside),
+        7 => Just(MoveOn),
+        1 => Just(GiveUpExport),
         2 => Just(Expire),
         2 => Just(TellDelays),
         3 => Just(ReportFailures),
@@ -196,6 +204,9 @@ struct Machine {
     relay: Arc<AtomicBool>,
     /// What was recorded last.
     settled: Option<Arc<Settlement>>,
+    /// The spool to which mail moves, and who has to be in it, in which state.
+    there: Option<World>,
+    moved: Vec<(String, u8)>,
     /// What happened so far, for who has to understand a failure.
     story: Vec<String>,
 }
@@ -239,6 +250,8 @@ impl Machine {
             routing: Vec::new(),
             relay: Arc::default(),
             settled: None,
+            there: None,
+            moved: Vec::new(),
             story: Vec::new(),
         };
         machine.guide();
@@ -293,6 +306,9 @@ impl Machine {
                 self.by_hand(ByHand::Route(via), dice);
             }
             Deed::Reroute => drop(self.relay.fetch_xor(true, Ordering::SeqCst)),
+            Deed::PutAside => self.put_aside(dice),
+            Deed::MoveOn => self.move_on(dice),
+            Deed::GiveUpExport => self.give_up_export(dice),
             Deed::Expire => self.expire(),
             Deed::TellDelays => self.tell_delays(),
             Deed::ReportFailures => self.report(true, dice),
@@ -351,6 +367,8 @@ impl Machine {
     fn step(&mut self, deed: Deed, dice: &mut Dice) {
         self.act(deed, dice);
         self.audit.look(&self.memory);
+        let any_recalled = self.world.queue.any_recalled();
+        assert_eq!(any_recalled, self.memory.any_recalled(), "whether handlers look");
     }
 }
 

@@ -1,7 +1,6 @@
 //! The clock is set back, and rows are broken by hand: for the one nothing waits any longer, and of the other no more is
 //! put aside than can not go on.
 
-use super::memory::Member;
 use super::*;
 use crate::clock::TOLERANCE;
 

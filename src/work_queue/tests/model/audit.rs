@@ -5,7 +5,6 @@
 
 use rusqlite::Connection;
 
-use super::memory::{Member, Memory};
 use super::*;
 
 /// Writes down each move of each recipient, also those that a later statement of the same transaction undoes.
@@ -22,7 +21,7 @@ const WATCH: &str = "
     END;";
 
 /// What must never be, and a query that finds it.
-const NEVER: [(&str, &str); 7] = [
+const NEVER: [(&str, &str); 8] = [
     (
         "a next hop that counts wrongly, or is due at the wrong time",
         "SELECT h.name || ': waiting ' || h.waiting || ', oldest ' || ifnull(h.oldest, '-') || ', due ' \
@@ -63,21 +62,27 @@ const NEVER: [(&str, &str); 7] = [
          UNION ALL SELECT message FROM content WHERE message NOT IN (SELECT id FROM message)",
     ),
     (
+        "what is put aside for an export, and is neither held nor dead; or that for an export of which nobody knows",
+        "SELECT p.message || ' ' || p.n FROM put_aside p LEFT JOIN recipient r ON r.message = p.message AND r.n = p.n \
+           LEFT JOIN export e ON e.id = p.export AND e.ended_at IS NULL \
+         WHERE r.state IS NULL OR r.state NOT IN (5, 6) OR r.list IS NOT NULL OR e.id IS NULL",
+    ),
+    (
         "an end without its moment, or a report that is due without a good end",
         "SELECT message || ' ' || n FROM recipient WHERE state >= 10 AND settled_at IS NULL \
          OR report_due IS NOT NULL AND state NOT IN (10, 11, 12)",
     ),
 ];
 
-/// What history tells of a recipient that stands so, just once, and of no other. Who was given up, and then removed, may
-/// have been brought back.
+/// What history tells of a recipient that stands so, just once, and of no other. Who was given up, and then removed or
+/// exported, may have been brought back.
 const HISTORY: &str = "
     WITH told (what, states) AS (VALUES ('delivered', '[10]'), ('transmitted', '[11]'), ('expanded', '[12]'),
         ('failed', '[13]'), ('given up', '[4, 13]'), ('dead', '[6]'))
     SELECT r.message || ' ' || r.n || ' in state ' || r.state || ' is told ' || count(e.stamp) || ' times to be ' || t.what
     FROM recipient r JOIN told t LEFT JOIN event e ON e.message = r.message AND e.n = r.n AND e.what = t.what
     WHERE t.what NOT IN ('given up', 'dead') OR NOT EXISTS
-        (SELECT 1 FROM event x WHERE x.message = r.message AND x.n = r.n AND x.what = 'removed')
+        (SELECT 1 FROM event x WHERE x.message = r.message AND x.n = r.n AND x.what IN ('removed', 'exported'))
     GROUP BY r.message, r.n, t.what
     HAVING count(e.stamp) <> r.state IN (SELECT value FROM json_each(t.states))";
 
@@ -190,16 +195,22 @@ impl Audit {
     /// All recipients that there are.
     pub(super) fn members(&self) -> Vec<((MessageId, u32), Member)> {
         let sql = "SELECT r.message, r.n, r.path, r.state, r.in_box, h.name, r.list, r.next_attempt, r.attempts, \
-                     r.notify, r.parent, r.report_due, r.pin \
-                   FROM recipient r LEFT JOIN next_hop h ON h.id = r.hop ORDER BY r.message, r.n";
+                     r.notify, r.parent, r.report_due, r.pin, p.export, p.state \
+                   FROM recipient r LEFT JOIN next_hop h ON h.id = r.hop \
+                     LEFT JOIN put_aside p ON p.message = r.message AND p.n = r.n ORDER BY r.message, r.n";
+        let state = |number: u8| {
+            let found = State::ALL.iter().find(|state| state.number() == number);
+            *found.expect("a state")
+        };
         self.rows(sql, |row| {
-            let number: u8 = row.get(3)?;
+            let export: Option<String> = row.get(13)?;
+            let was: Option<u8> = row.get(14)?;
             let member = Member {
                 path: row.get(2)?,
-                state: *State::ALL
-                    .iter()
-                    .find(|state| state.number() == number)
-                    .expect("a state"),
+                state: state(row.get(3)?),
+                aside: export
+                    .zip(was)
+                    .map(|(export, was)| (export.parse().expect("an export"), state(was))),
                 in_box: row.get(4)?,
                 hop: row.get(5)?,
                 list: row.get::<_, Option<i64>>(6)?.map(ListId),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::moving::Export;
 use super::*;
 
 /// All that there is.
@@ -14,6 +15,11 @@ pub(super) struct Memory {
     pub(super) messages: BTreeMap<MessageId, Message>,
     pub(super) lists: BTreeMap<ListId, List>,
     pub(super) hops: BTreeMap<String, Hop>,
+    pub(super) exports: BTreeMap<ExportId, Export>,
+    /// So many were ever begun.
+    pub(super) exports_begun: u128,
+    /// What an operator wants done to messages that a handler has in hand.
+    recalls: BTreeMap<MessageId, ByHand>,
     /// Up to the message that arrived then senders have been told of what is late.
     told_until: Stamp,
     /// Puts what happens in order.
@@ -45,6 +51,8 @@ pub(super) struct Member {
     pub(super) pin: Option<NextHop>,
     /// The good end that drt has to tell of.
     pub(super) to_tell: Option<u8>,
+    /// The export that has it for itself, and how it stood before.
+    pub(super) aside: Option<(ExportId, State)>,
 }
 
 #[derive(Debug)]
@@ -85,6 +93,7 @@ impl Member {
             parent,
             pin: None,
             to_tell: None,
+            aside: None,
         }
     }
 
@@ -356,6 +365,7 @@ impl Memory {
         for list in self.lists.keys().copied().collect::<Vec<_>>() {
             self.end_list(list, now);
         }
+        self.recalls.clear();
     }
 
     /// The next hop of `list` has failed, unless that was before the list was made; when the next probe goes.
@@ -542,15 +552,18 @@ impl Memory {
             let Some(message) = self.messages.get_mut(id) else {
                 continue;
             };
+            self.recalls.remove(id);
             let mut recipients = 0;
             for member in &mut message.recipients {
                 let in_hand = member.state == State::LockedForXmit;
-                if member.pin.as_ref() == via || !(UNDECIDED.contains(&member.state)) {
+                let is_decided = !UNDECIDED.contains(&member.state) || member.aside.is_some();
+                if member.pin.as_ref() == via || is_decided {
                     continue;
                 }
                 let goes = via.cloned().unwrap_or_else(|| usual(&member.path)).to_string();
                 let goes_elsewhere = member.hop.as_ref() != Some(&goes);
                 if in_hand && goes_elsewhere {
+                    self.recalls.insert(*id, ByHand::Route(via.cloned()));
                     done.in_hand += 1;
                     continue;
                 }
@@ -577,14 +590,35 @@ impl Memory {
             let Some(message) = self.messages.get_mut(id) else {
                 continue;
             };
+            // Who brings back is after nothing but what was removed.
+            let is_removed = |member: &Member| member.state == State::Removed;
+            if *deed != ByHand::Undelete || message.recipients.iter().any(is_removed) {
+                self.recalls.remove(id);
+            }
+            if let ByHand::PutAside(export) = deed
+                && (!message.keeps_content()
+                    || self.exports.get(export).is_none_or(|export| export.is_sealed))
+            {
+                continue;
+            }
             let mut recipients = 0;
             for member in &mut message.recipients {
                 let is_in_hand = member.state == State::LockedForXmit;
                 match deed {
-                    ByHand::Hold | ByHand::Bounce | ByHand::Delete if is_in_hand => {
+                    ByHand::Hold | ByHand::Bounce | ByHand::Delete | ByHand::PutAside(_) if is_in_hand => {
+                        self.recalls.insert(*id, deed.clone());
                         done.in_hand += 1;
                         continue;
                     }
+                    _ if member.aside.is_some() => continue,
+                    ByHand::PutAside(export) => match member.state {
+                        was @ (State::PendingConversion | State::PendingXmit) => {
+                            (member.state, member.list) = (State::Held, None);
+                            member.aside = Some((*export, was));
+                        }
+                        was @ (State::Held | State::Dead) => member.aside = Some((*export, was)),
+                        _ => continue,
+                    },
                     ByHand::Hold if matches!(member.state, State::PendingConversion | State::PendingXmit) => {
                         (member.state, member.list) = (State::Held, None);
                     }
@@ -609,6 +643,86 @@ impl Memory {
         done
     }
 
+    /// Whether an operator wants something done to what a handler has in hand.
+    pub(super) fn any_recalled(&self) -> bool {
+        !self.recalls.is_empty()
+    }
+
+    /// Nothing is put aside for an export any more, unless a handler has some of it in hand, and may not keep it. What an
+    /// operator wanted done to what handlers have in hand no longer is done before.
+    pub(super) fn seal(
+        &mut self,
+        export: ExportId,
+        anyway: bool,
+        now: Stamp,
+        usual: impl Fn(&str) -> NextHop,
+    ) -> Moved {
+        for (id, deed) in self.recalls.clone() {
+            let message = self.messages.get(&id);
+            let mut recipients = message.iter().flat_map(|message| &message.recipients);
+            if recipients.any(|member| member.state == State::LockedForXmit) {
+                continue;
+            }
+            match deed {
+                ByHand::Route(via) => self.route_by_hand(via.as_ref(), &[id], now, &usual),
+                deed => self.by_hand(&deed, &[id]),
+            };
+            self.recalls.remove(&id);
+        }
+        let is_for = |deed: &ByHand| *deed == ByHand::PutAside(export);
+        let in_hand = self.recalls.values().filter(|deed| is_for(deed)).count();
+        let is_done = anyway || in_hand == 0;
+        if is_done {
+            self.recalls.retain(|_, deed| !is_for(deed));
+            self.exports.get_mut(&export).expect("it has begun").is_sealed = true;
+        }
+        Moved {
+            in_hand,
+            is_done,
+            ..Moved::default()
+        }
+    }
+
+    /// What is in the file of an export ends.
+    pub(super) fn end_export(&mut self, export: ExportId) -> Moved {
+        self.exports.get_mut(&export).expect("it has begun").has_ended = true;
+        self.each_aside(export, |member, _| member.state = State::Removed)
+    }
+
+    /// An export is given up: what waited before is converted, and routed, once more. Nothing if it has ended.
+    pub(super) fn cancel_export(&mut self, export: ExportId) -> Moved {
+        self.recalls.retain(|_, deed| *deed != ByHand::PutAside(export));
+        if self.exports[&export].has_ended {
+            return Moved::default();
+        }
+        self.exports.remove(&export);
+        self.each_aside(export, |member, was| {
+            if !matches!(was, State::Held | State::Dead) {
+                member.in_box |= member.hop.take().is_some();
+                (member.state, member.next) = (State::PendingConversion, Stamp::EPOCH);
+            }
+        })
+    }
+
+    /// Does this to what is put aside for an export, which is so no longer.
+    fn each_aside(&mut self, export: ExportId, act: impl Fn(&mut Member, State)) -> Moved {
+        let mut moved = Moved {
+            is_done: true,
+            ..Moved::default()
+        };
+        for message in self.messages.values_mut() {
+            let before = moved.recipients;
+            for member in &mut message.recipients {
+                if let Some((_, was)) = member.aside.take_if(|(whose, _)| *whose == export) {
+                    act(member, was);
+                    moved.recipients += 1;
+                }
+            }
+            moved.messages += usize::from(moved.recipients > before);
+        }
+        moved
+    }
+
     /// How many were given up because their time was over.
     pub(super) fn expire(&mut self, cutoff: Stamp, lease: Duration) -> usize {
         let mut given_up = 0;
@@ -616,7 +730,8 @@ impl Memory {
             let is_overdue = id.arrived() <= cutoff.minus(lease);
             for member in &mut message.recipients {
                 let in_hand = matches!(member.state, State::PendingConversion | State::LockedForXmit);
-                if UNDECIDED.contains(&member.state) && (!in_hand || is_overdue) {
+                let is_free = member.aside.is_none() && (!in_hand || is_overdue);
+                if UNDECIDED.contains(&member.state) && is_free {
                     member.give_up(message.null_sender);
                     given_up += 1;
                 }
