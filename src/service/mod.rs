@@ -21,10 +21,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, setgroups};
 
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
+use crate::mailbox::maildir::make_folder;
+use crate::mailbox::place::common_folder;
 use confinement::{Confinement, Place};
 use owner::Owner;
 use pid_file::PidFile;
@@ -127,8 +129,14 @@ impl Service {
         if let Some(owner) = becomes {
             owner.become_for_good()?;
         }
+        if Uid::effective().is_root() {
+            // What the groups of whoever started it may do is not what those may whose mail it delivers. Where it can not
+            // leave them, that is found out then: see `mailbox::owner`.
+            let _ = setgroups(&[]);
+        }
         let (confinement, places) = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
+            make_mail_folder(config)?;
             let places = confinement::places(invocation);
             (Confinement::enter(&places), places)
         } else {
@@ -195,6 +203,16 @@ fn make_spool(spool: &Path) -> Result<bool, ServiceError> {
         }
         Err(error) => Err(ServiceError::File(spool.to_owned(), error)),
     }
+}
+
+/// Makes the folder of all Maildirs, where it is not in the spool: it has to be there to be left to the MTA.
+fn make_mail_folder(config: &Config) -> Result<(), ServiceError> {
+    if config.lmtp.is_some() || common_folder(&config.mail_dir).starts_with(&config.spool) {
+        return Ok(());
+    }
+    make_folder(&config.mail_dir).map_err(|wrong| {
+        ServiceError::System("mail-dir", io::Error::new(wrong.error.kind(), wrong.to_string()))
+    })
 }
 
 #[cfg(test)]
