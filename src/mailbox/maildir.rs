@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,7 +18,7 @@ use memchr::memchr;
 
 use crate::crash_point::{CrashPoint, reach};
 use crate::mailbox::owner::Owner;
-use crate::mailbox::place::place;
+use crate::mailbox::place::{common_folder, place};
 use crate::smtp::path::{Mailbox, ReversePath};
 use crate::work_queue::id::MessageId;
 
@@ -275,14 +275,34 @@ fn create_directory(path: &Path) -> Result<(), MaildirError> {
     }
 }
 
+/// Makes the folder below which all Maildirs of `template` lie, where it is missing, as they are made themselves.
+///
+/// # Errors
+/// What the system says.
+pub fn make_folder(template: &str) -> Result<(), MaildirError> {
+    let folder = common_folder(template);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let owner = Owner::of(&folder).map_err(refused("look up the owner of", &folder))?;
+    let acting = owner.map(Owner::act).transpose();
+    let _acting = acting.map_err(refused("act for the owner of", &folder))?;
+    create_directory(&folder)
+}
+
+/// Never waits for anybody: its owner may have put something else in the place of a directory, such as a FIFO.
 fn sync_directory(path: &Path) -> Result<(), MaildirError> {
-    File::open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NONBLOCK)
+        .open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(refused("sync", path))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::PermissionsExt;
 
     use proptest::prelude::*;
@@ -387,6 +407,129 @@ mod tests {
         // And we are ourselves again.
         fs::write(secret.join("ours"), "").unwrap();
         assert_eq!(secret.join("ours").metadata().unwrap().uid(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_is_not_trusted_to_stay_ours() {
+        use std::os::unix::fs::{MetadataExt, chown, symlink};
+        if !nix::unistd::Uid::effective().is_root() {
+            return;
+        }
+        // The mode of the folder above the mailbox; whether the mailbox is there before, and whose; whose the message is
+        // then, if it is delivered.
+        for (mode, there, delivered_to) in [
+            (0o755, None, Some(0)),
+            (0o1777, None, Some(0)),
+            (0o1777, Some(0), Some(0)),
+            (0o1777, Some(4242), Some(4242)),
+            (0o777, None, None),
+            (0o2775, None, None),
+            (0o2775, Some(0), None),
+            (0o2775, Some(4242), Some(4242)),
+        ] {
+            let mut world = world();
+            let case = format!("{mode:o} {there:?}");
+            let root = world.directory.path();
+            fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+            // A link of ours is followed, and what is behind it looked at.
+            let open = root.join("open");
+            fs::create_dir(&open).unwrap();
+            fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+            symlink("open/../open/./", root.join("mail")).unwrap();
+            world.template = format!("{}/mail/%u", root.display());
+            let maildir = world.directory.path().join("open/bob");
+            if let Some(user) = there {
+                fs::create_dir(&maildir).unwrap();
+                chown(&maildir, Some(user), Some(user)).unwrap();
+            }
+            // Twice: what we have made ourselves is as good as what we find.
+            for number in 0..2 {
+                match (world.delivery(number).deliver(&b"hello"[..]), delivered_to) {
+                    (Ok(file), Some(user)) => {
+                        for path in [&maildir, &maildir.join("new"), &file] {
+                            assert_eq!(path.metadata().unwrap().uid(), user, "{case}");
+                        }
+                    }
+                    (Err(refused), None) => {
+                        let refused = refused.to_string();
+                        assert!(
+                            refused.contains("open is ours, and others may"),
+                            "{case} {refused}"
+                        );
+                        assert_eq!(maildir.exists(), there.is_some(), "{case}");
+                    }
+                    (other, _) => panic!("{case}: {other:?}"),
+                }
+            }
+        }
+        // The same holds for the mailbox itself.
+        let world = world();
+        fs::create_dir_all(world.maildir()).unwrap();
+        fs::set_permissions(world.maildir(), fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(world.delivery(0).deliver(&b"hello"[..]).is_err());
+        fs::set_permissions(world.maildir(), fs::Permissions::from_mode(0o755)).unwrap();
+        world.delivery(0).deliver(&b"hello"[..]).unwrap();
+    }
+
+    #[test]
+    fn no_link_leads_where_a_group_may_go_in_which_its_owner_is_not() {
+        use std::os::unix::fs::{MetadataExt, chown, symlink};
+        if !nix::unistd::Uid::effective().is_root() {
+            return;
+        }
+        let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+        let (known, own) = (nobody.uid.as_raw(), nobody.gid.as_raw());
+        // Whose the folder of the mailbox is; whose the secret's group is; and of which group what is delivered is without
+        // a link.
+        for (user, group, secret, delivered) in [
+            // A group of this process.
+            (4242, 4343, 4545, 4343),
+            // One that the folder has, for who made it or what is above it, and not its owner.
+            (4242, 0, 0, 4242),
+            (known, 0, 0, own),
+        ] {
+            let world = world();
+            let case = format!("{user}:{group} {secret}");
+            let root = world.directory.path();
+            fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+            let home = root.join("mail/example.org");
+            fs::create_dir_all(&home).unwrap();
+            chown(&home, Some(user), Some(group)).unwrap();
+            let hidden = root.join("hidden");
+            fs::create_dir(&hidden).unwrap();
+            chown(&hidden, Some(0), Some(secret)).unwrap();
+            fs::set_permissions(&hidden, fs::Permissions::from_mode(0o770)).unwrap();
+            // This thread's alone, as after a login.
+            let groups = [
+                rustix::process::Gid::from_raw(0),
+                rustix::process::Gid::from_raw(4545),
+            ];
+            rustix::thread::set_thread_groups(&groups).unwrap();
+            let file = world.delivery(0).deliver(&b"hello"[..]).unwrap();
+            assert_eq!(file.metadata().unwrap().gid(), delivered, "{case}");
+            fs::remove_dir_all(world.maildir().join("new")).unwrap();
+            symlink(&hidden, world.maildir().join("new")).unwrap();
+            rustix::thread::set_thread_groups(&groups).unwrap();
+            let refused = world.delivery(1).deliver(&b"hello"[..]);
+            assert_eq!(fs::read_dir(&hidden).unwrap().count(), 0, "{case}");
+            assert_eq!(
+                refused.unwrap_err().error.kind(),
+                io::ErrorKind::PermissionDenied,
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_directory_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("new");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let (said, hears) = std::sync::mpsc::channel();
+        std::thread::spawn(move || said.send(sync_directory(&fifo)));
+        let refused = hears.recv_timeout(Duration::from_secs(5));
+        let refused = refused.expect("it waits for somebody who writes").unwrap_err();
+        assert_eq!(refused.error.kind(), io::ErrorKind::NotADirectory, "{refused}");
     }
 
     #[test]

@@ -2,15 +2,25 @@
 //! MTA's own.
 //!
 //! What is done to the mailbox is done with the rights of its owner, for this thread alone: so files and folders are the
-//! owner's, its quota counts, and no link that it lays leads anywhere that it could not go itself. Never asks who the users
-//! of the system are, and never has more rights than before.
+//! owner's, its quota counts, and no link that it lays leads anywhere that it could not go itself. Where the way is all
+//! ours, it is done with our own rights: so nobody else may be able to change that way. Never has more rights than before.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, absolute};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Component, Path, PathBuf, absolute};
 
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Group, Uid, User};
+
+/// So many links on a way are one that leads in circles.
+const MOST_LINKS: u32 = 40;
+
+/// Others may make files in a folder, and take away what is there: its group, or everybody.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Others may take away only what is theirs.
+const STICKY: u32 = 0o1000;
 
 /// User and group to whom a folder belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,42 +33,85 @@ pub struct Owner {
 
 impl Owner {
     /// Whose `mailbox` is, if it is somebody else's and we may act for everybody. The way there is ours or root's as far as
-    /// it was looked at, so that nobody else can have changed it since.
+    /// it was looked at, links of ours among it, and nobody else can change it: where others might make the next folder on
+    /// it before us, as in `/tmp`, it is made here.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; where others may put what they like in the place of a folder of ours; where nobody knows
+    /// what the owner may do.
     pub fn of(mailbox: &Path) -> io::Result<Option<Owner>> {
         let we = Uid::effective();
         if !we.is_root() {
             return Ok(None);
         }
-        let mailbox = absolute(mailbox)?;
-        let mut way: Vec<&Path> = mailbox.ancestors().collect();
-        way.reverse();
-        for folder in way {
-            let looked = fs::symlink_metadata(folder).and_then(|found| {
-                // A link of ours leads where we want.
-                let is_followed = found.is_symlink() && found.uid() == we.as_raw();
-                if is_followed {
-                    fs::metadata(folder)
-                } else {
-                    Ok(found)
+        let mut way = parts(&absolute(mailbox)?);
+        // Without a link in it, since those are gone.
+        let mut here = PathBuf::from("/");
+        let mut above = fs::symlink_metadata(&here)?;
+        let mut links = 0;
+        while let Some(part) = way.pop() {
+            if above.uid() != we.as_raw() {
+                return Owner::of_folder(&above).map(Some);
+            }
+            let is_open = above.is_dir() && above.mode() & OTHERS_WRITE != 0;
+            // Nobody can change what is above.
+            let is_ours_to_keep = !is_open || above.mode() & STICKY != 0 || part == "..";
+            let part = here.join(part);
+            let looked = match fs::symlink_metadata(&part) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_open && is_ours_to_keep => {
+                    make(&part).and_then(|()| fs::symlink_metadata(&part))
                 }
-            });
-            match looked {
-                Ok(found) if found.uid() == we.as_raw() => {}
-                Ok(found) => {
-                    return Ok(Some(Owner {
-                        user: Uid::from_raw(found.uid()),
-                        group: Gid::from_raw(found.gid()),
-                    }));
-                }
+                looked => looked,
+            };
+            let found = match looked {
+                Ok(found) if found.uid() != we.as_raw() => return Owner::of_folder(&found).map(Some),
+                Ok(found) if is_ours_to_keep => found,
                 // What is missing is made, and is ours; what is in the way is told of by whoever makes it.
-                Err(error) if is_no_folder(&error) => break,
-                Err(error) => return Err(error),
+                Err(error) if is_no_folder(&error) && !is_open => return Ok(None),
+                Err(error) if !is_no_folder(&error) => return Err(error),
+                _ => return Err(can_be_changed(&here)),
+            };
+            if found.is_symlink() {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                }
+                // A link of ours leads where we want, over as many folders as it likes.
+                let target = here.join(fs::read_link(&part)?);
+                way.extend(parts(&target));
+                here = PathBuf::from("/");
+                above = fs::symlink_metadata(&here)?;
+            } else {
+                (here, above) = (part, found);
             }
         }
+        if above.is_dir() && above.mode() & OTHERS_WRITE != 0 {
+            return Err(can_be_changed(&here));
+        }
         Ok(None)
+    }
+
+    /// The owner of a folder, or of a link. The folder's group is only its owner's where he is in it: whoever makes a
+    /// folder in one of a group's gets that group.
+    fn of_folder(found: &Metadata) -> io::Result<Owner> {
+        let (user, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+        let is_unknown = |group: Gid| Group::from_gid(group).map(|found| found.is_none());
+        let group = match User::from_uid(user)? {
+            Some(known) if known.gid == group => group,
+            Some(known) => match Group::from_gid(group)? {
+                Some(found) if found.mem.contains(&known.name) => group,
+                _ => known.gid,
+            },
+            // Nobody is in a group that nobody knows.
+            None if is_unknown(group)? => group,
+            None if is_unknown(Gid::from_raw(user.as_raw()))? => Gid::from_raw(user.as_raw()),
+            None => {
+                return Err(io::Error::other(format!(
+                    "no user {user} is known here, so that nobody can tell whether he is in group {group}"
+                )));
+            }
+        };
+        Ok(Owner { user, group })
     }
 
     /// From now on this thread has the owner's rights to files, until the guard is dropped.
@@ -68,12 +121,45 @@ impl Owner {
     pub fn act(self) -> io::Result<Acting> {
         // Dropped, it undoes whatever came of this.
         let acting = Acting;
-        if switch(self.user, self.group) {
+        if leave_groups() && switch(self.user, self.group) {
             Ok(acting)
         } else {
             Err(io::ErrorKind::PermissionDenied.into())
         }
     }
+}
+
+/// The parts of an absolute path, the last one first. What leads up again has to be looked at as well.
+fn parts(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    });
+    let mut parts: Vec<_> = parts.collect();
+    parts.reverse();
+    parts
+}
+
+/// Makes a folder, if nobody else has made anything there meanwhile.
+fn make(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => Ok(()),
+        // It outlives a power cut.
+        Ok(()) => fs::File::open(folder.parent().unwrap_or(folder))?.sync_all(),
+    }
+}
+
+fn can_be_changed(folder: &Path) -> io::Error {
+    let folder = folder.display();
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "{folder} is ours, and others may put in it what they like: expected one that they may not write to \
+             (chmod go-w {folder}), or a mailbox that is its user's already"
+        ),
+    )
 }
 
 fn is_no_folder(error: &io::Error) -> bool {
@@ -102,6 +188,19 @@ fn switch(user: Uid, group: Gid) -> bool {
     setfsgid(group);
     setfsuid(user);
     setfsgid(group) == group && setfsuid(user) == user
+}
+
+/// Whether this thread is in no further groups now. Who started us may be in many, and root needs none of them.
+#[cfg(target_os = "linux")]
+fn leave_groups() -> bool {
+    let is_in_none = || nix::unistd::getgroups().is_ok_and(|groups| groups.is_empty());
+    is_in_none() || rustix::thread::set_thread_groups(&[]).is_ok()
+}
+
+/// Other systems have no rights for one thread.
+#[cfg(not(target_os = "linux"))]
+fn leave_groups() -> bool {
+    true
 }
 
 /// Other systems have no rights for one thread.

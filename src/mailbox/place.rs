@@ -3,7 +3,7 @@
 //! Whatever the mailbox's name is, it stays below the template, and two names never share a place. Never
 //! looks at the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::smtp::path::Mailbox;
 
@@ -18,14 +18,38 @@ const LONGEST_PIECE: usize = 200;
 /// name that is too long for one directory goes on in a directory below, and what goes on ends with `%`.
 #[must_use]
 pub fn place(template: &str, mailbox: &Mailbox) -> PathBuf {
+    let text = filled(template, |sign| match sign {
+        'd' => Some(safe(mailbox.domain())),
+        _ => Some(safe(&mailbox.local_text())),
+    });
+    PathBuf::from(text.unwrap_or_else(|before| before))
+}
+
+/// The folder below which all that `template` names lies, or where a single Maildir is all.
+#[must_use]
+pub fn common_folder(template: &str) -> PathBuf {
+    let folder = match filled(template, |_| None) {
+        Ok(whole) => whole,
+        Err(before) => before[..before.rfind('/').map_or(0, |slash| slash + 1)].to_owned(),
+    };
+    match folder.as_str() {
+        "" => PathBuf::from("."),
+        folder => Path::new(folder).components().collect(),
+    }
+}
+
+/// The template with what `name` gives for `d` and `u`; what was before the first for which it gives nothing.
+fn filled(template: &str, name: impl Fn(char) -> Option<String>) -> Result<String, String> {
     let mut path = String::with_capacity(template.len() + 64);
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('%') {
         path.push_str(before);
         let sign = after.chars().next();
         match sign {
-            Some('d') => path.push_str(&safe(mailbox.domain())),
-            Some('u') => path.push_str(&safe(&mailbox.local_text())),
+            Some(sign @ ('d' | 'u')) => match name(sign) {
+                Some(name) => path.push_str(&name),
+                None => return Err(path),
+            },
             _ => path.push('%'),
         }
         rest = match sign {
@@ -34,7 +58,7 @@ pub fn place(template: &str, mailbox: &Mailbox) -> PathBuf {
         };
     }
     path.push_str(rest);
-    PathBuf::from(path)
+    Ok(path)
 }
 
 /// A name that reaches nowhere else. Reversible, so that no two names become the same one: a `%` that is not
@@ -70,7 +94,7 @@ fn safe(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::path::{Component, Path};
+    use std::path::Component;
 
     use proptest::prelude::*;
 
@@ -89,6 +113,21 @@ mod tests {
         assert_eq!(placed("%u%%%x %", "bob@a"), "bob%%x %");
         assert_eq!(placed("/m/all", "bob@a"), "/m/all");
         assert_eq!(placed("/m/%d/%u", "a@[192.0.2.1]"), "/m/%5B192.0.2.1%5D/a");
+    }
+
+    #[test]
+    fn all_that_a_template_names_is_below_one_folder() {
+        for (template, expected) in [
+            ("/%u", "/"),
+            ("/tmp/mail-%d/%u", "/tmp"),
+            ("/srv/mail/%d/%u", "/srv/mail"),
+            ("no-such-folder/%u", "no-such-folder"),
+            ("%u", "."),
+            ("/a%%b/100%/mail/%u", "/a%b/100%/mail"),
+            ("/mail", "/mail"),
+        ] {
+            assert_eq!(common_folder(template), Path::new(expected), "{template}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::config::Invocation;
+use crate::mailbox::place::common_folder;
 
 /// What the MTA may do with what lies below a folder, or with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +85,7 @@ pub fn places(invocation: &Invocation) -> Vec<Place> {
         .into_iter()
         .flatten()
         .map(|file| (folder(file), Access::Write));
-    let mail = fixed_part(&config.mail_dir);
+    let mail = common_folder(&config.mail_dir);
     let own = [config.spool.clone(), mail].map(|place| (place, Access::Write));
     let mut all: Vec<_> = system
         .chain(devices)
@@ -101,21 +102,10 @@ pub fn places(invocation: &Invocation) -> Vec<Place> {
 #[must_use]
 pub fn mail_beyond(places: &[Place], mail_dir: &str) -> Option<PathBuf> {
     let absolute = |place: &Path| std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-    let mail = absolute(&fixed_part(mail_dir));
+    let mail = absolute(&common_folder(mail_dir));
     let holds = |(place, access): &Place| *access == Access::Write && mail.starts_with(absolute(place));
     let is_reached = places.is_empty() || places.iter().any(holds);
     (!is_reached).then(|| mail.components().collect())
-}
-
-/// The folder below which all that a template names lies: the last that is there before its first sign.
-fn fixed_part(template: &str) -> PathBuf {
-    let before = &template[..template.find(['%']).unwrap_or(template.len())];
-    let folder = &before[..before.rfind('/').map_or(0, |slash| slash + 1)];
-    let there = Path::new(folder).ancestors().find(|folder| folder.is_dir());
-    match there {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 impl Confinement {
@@ -228,10 +218,14 @@ fn files_alone(places: &[Place]) -> Result<(), String> {
         }
         rules.restrict_self()
     })();
+    let is_all = |(place, access): &Place| {
+        *access == Access::Write && place.canonicalize().is_ok_and(|place| place == Path::new("/"))
+    };
     match made {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
             Err("this kernel has none of it".to_owned())
         }
+        Ok(_) if places.iter().any(is_all) => Err("by the configuration all below / is its own".to_owned()),
         Ok(_) => Ok(()),
         Err::<_, landlock::RulesetError>(error) => Err(error.to_string()),
     }
@@ -266,7 +260,7 @@ mod tests {
         assert_eq!(access("/var/spool/smtpmta"), Some(Access::Write));
         assert_eq!(access("/srv/mail"), Some(Access::Read));
         assert_eq!(access("/srv/log"), Some(Access::Write));
-        assert_eq!(access("/tmp/"), Some(Access::Write));
+        assert_eq!(access("/tmp"), Some(Access::Write));
         assert_eq!(access("."), Some(Access::Read));
         assert_eq!(access("/etc"), Some(Access::Read));
         for beside in ["/", "/home", "/root", "/var", "/srv", "/boot"] {
@@ -327,10 +321,34 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_part_of_a_template_is_a_folder_that_is_there() {
-        assert_eq!(fixed_part("/%u"), Path::new("/"));
-        assert_eq!(fixed_part("/tmp/mail-%d/%u"), Path::new("/tmp/"));
-        assert_eq!(fixed_part("/tmp/no-such-folder/deeper/%u"), Path::new("/tmp"));
-        assert_eq!(fixed_part("no-such-folder/%u"), Path::new("."));
+    fn of_what_is_missing_the_folder_above_it_is_not_given() {
+        let args = ["--mail-dir", "/tmp/no-such-folder/mail/%d/%u"].map(str::to_owned);
+        let invocation = config::read(&args, || "mail.example.org".to_owned()).unwrap();
+        let written = places(&invocation)
+            .into_iter()
+            .filter(|(_, access)| *access == Access::Write);
+        let written: Vec<PathBuf> = written.map(|(place, _)| place).collect();
+        assert!(
+            written.contains(&"/tmp/no-such-folder/mail".into()),
+            "{written:?}"
+        );
+        for above in ["/tmp/no-such-folder", "/tmp", "/"] {
+            assert!(!written.contains(&above.into()), "{above}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn where_all_is_its_own_it_does_not_say_that_it_has_its_own_alone() {
+        let confined = |place: &'static str| {
+            // For that thread alone.
+            std::thread::spawn(move || files_alone(&[(place.into(), Access::Write)]))
+                .join()
+                .unwrap()
+        };
+        let all = confined("/").unwrap_err();
+        if confined("/dev").is_ok() {
+            assert_eq!(all, "by the configuration all below / is its own");
+        }
     }
 }

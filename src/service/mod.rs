@@ -22,13 +22,15 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, setgroups};
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::config::exit::Exit;
 use crate::config::{Config, Invocation};
 use crate::log_book;
+use crate::mailbox::maildir::make_folder;
+use crate::mailbox::place::common_folder;
 use confinement::{Confinement, Place};
 use owner::Owner;
 use pid_file::PidFile;
@@ -152,8 +154,14 @@ impl Service {
         }
         let pid_file = of_root.map(Ok).or_else(|| of_owner.map(PidFile::claim));
         let pid_file = pid_file.transpose()?;
+        if Uid::effective().is_root() {
+            // What the groups of whoever started it may do is not what those may whose mail it delivers. Where it can not
+            // leave them, that is found out then: see `mailbox::owner`.
+            let _ = setgroups(&[]);
+        }
         let (confinement, places) = if config.sandbox.is_on(config) {
             make_spool(&config.spool)?;
+            make_mail_folder(config)?;
             let places = confinement::places(invocation);
             (Confinement::enter(&places), places)
         } else {
@@ -257,6 +265,16 @@ fn make_spool(spool: &Path) -> Result<bool, ServiceError> {
         }
         Err(error) => Err(ServiceError::File(spool.to_owned(), error)),
     }
+}
+
+/// Makes the folder of all Maildirs, where it is not in the spool: it has to be there to be left to the MTA.
+fn make_mail_folder(config: &Config) -> Result<(), ServiceError> {
+    if config.lmtp.is_some() || common_folder(&config.mail_dir).starts_with(&config.spool) {
+        return Ok(());
+    }
+    make_folder(&config.mail_dir).map_err(|wrong| {
+        ServiceError::System("mail-dir", io::Error::new(wrong.error.kind(), wrong.to_string()))
+    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, Uid, chown};
 
 use crate::support::client::{Client, letter};
 use crate::support::sink::Sink;
-use crate::support::world::{PATIENCE, World, eventually};
+use crate::support::world::{PATIENCE, World, eventually, files};
 
 /// The user who has nothing to do with the MTA.
 const NOBODY: u32 = 65534;
@@ -55,11 +55,13 @@ fn program_on(world: &World, spool: &str, words: &[&str]) -> Command {
 
 /// Goes to the background with these words; what the command said, and the daemon.
 fn daemon(world: &World, words: &[&str]) -> (Output, Guard) {
+    begin(world, program(world, &[]), words)
+}
+
+/// The same, by such a call of it.
+fn begin(world: &World, mut command: Command, words: &[&str]) -> (Output, Guard) {
     let file = world.path("pid");
-    let mut command = program(
-        world,
-        &["-d", "--pid-file", &file, "--log-file", &world.path("log")],
-    );
+    command.args(["-d", "--pid-file", &file, "--log-file", &world.path("log")]);
     let said = command.args(words).output().unwrap();
     assert!(said.status.success(), "{said:?}");
     let pid = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
@@ -534,4 +536,33 @@ fn confined_it_does_what_it_does_otherwise_and_reaches_nothing_else() {
     let (status, took) = world.terminate();
     assert_eq!(status, Some(0));
     assert!(took < Duration::from_secs(10));
+}
+
+#[test]
+fn confined_it_has_made_the_folder_of_the_mail_and_is_in_no_group_of_who_started_it() {
+    let world = World::without_mta(&[]);
+    let mail = world.path("elsewhere/mail");
+    let call = program(&world, &["--mail-dir", &format!("{mail}/%u")]);
+    let call = match Uid::effective().is_root() {
+        false => call,
+        // As root is after a login, or by sudo.
+        true => {
+            let mut command = Command::new("setpriv");
+            let program = [call.get_program()].into_iter().chain(call.get_args());
+            command.args(["--groups", "0,4545"]).args(program);
+            command
+        }
+    };
+    let (said, daemon) = begin(&world, call, itself());
+    if Uid::effective().is_root() {
+        assert_eq!(status(&daemon, "Groups:"), "");
+    }
+    assert!(Path::new(&mail).is_dir());
+    greet(address(&said)).mail("a@b.example", &["u@mta.test"], &letter("one"));
+    let new = Path::new(&mail).join("u/new");
+    eventually("the letter", || match files(&new).len() {
+        1 => Ok(()),
+        number => Err(number),
+    });
+    ends(&daemon);
 }
