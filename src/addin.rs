@@ -340,8 +340,9 @@ impl Addin {
     }
 }
 
-/// The signals that the MTA obeys, on a channel: those of `signals`, and those that ask to stop. A second one that asks to stop is obeyed here, whatever the add-in
-/// task is at; it may be at something that waits for the queue, so that the first one hurries that.
+/// The signals that the MTA obeys, on a channel: those of `signals`, and those that ask to stop. A second one that asks
+/// to stop is obeyed here, whatever the add-in task is at; it may be at something that waits for the queue, so that the
+/// first one hurries that.
 fn hear_signals(mut signals: Signals, queue: WorkQueue) -> io::Result<Receiver<i32>> {
     for stop in [SIGTERM, SIGINT] {
         signals.add_signal(stop)?;
