@@ -119,14 +119,6 @@ pub fn set_level(level: LogLevel) {
     });
 }
 
-/// Goes on there, opened anew: when something else was decided.
-///
-/// # Errors
-/// The file cannot be opened; the log goes on where it was.
-pub fn reopen(destination: Destination) -> io::Result<()> {
-    ready(destination).map(turn_to)
-}
-
 /// A place for the log that has been opened, and that nothing goes to yet.
 pub struct Ready {
     destination: Destination,
@@ -153,10 +145,10 @@ pub fn turn_to(ready: Ready) {
 /// Goes on where it is, opened anew: after the file was moved away. It would be seen, but later.
 ///
 /// # Errors
-/// As [`reopen`].
+/// The file cannot be opened; the log goes on where it was.
 pub fn open_again() -> io::Result<()> {
     let destination = DESTINATION.lock().clone();
-    reopen(destination)
+    ready(destination).map(turn_to)
 }
 
 /// From now on what goes to the terminal goes through who keeps it; with `None` by itself again.

@@ -481,6 +481,7 @@ fn mailboxes(config: &Config) -> Mailboxes {
     Mailboxes {
         template: config.mail_dir.clone(),
         hostname: config.hostname.clone(),
+        spool: config.spool.clone(),
     }
 }
 

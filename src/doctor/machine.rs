@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::finding::{Finding, Status};
 use crate::clock::{Clock, Stamp, TOLERANCE};
 use crate::config::Config;
-use crate::service::confinement::Confinement;
+use crate::service::confinement::{BY_CONFIGURATION, Confinement};
 use crate::work_queue::ground::file_system;
 
 /// No clock of a machine that runs this is right before then: 2026-01-01.
@@ -283,6 +283,11 @@ fn in_force(
             check,
             format!("off: {without}"),
             "start it with --sandbox on, or with a --user of its own",
+        ),
+        Ok(Err(why)) if why.starts_with(BY_CONFIGURATION) => Finding::warning(
+            check,
+            format!("not in force ({why}): {without}"),
+            "have all that it writes to in folders of its own",
         ),
         Ok(Err(why)) => Finding::warning(
             check,

@@ -33,6 +33,8 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 pub struct Delivery<'a> {
     /// Where Maildirs are: `%d` is the mailbox's domain, `%u` its local part (see [`place`]).
     pub template: &'a str,
+    /// The MTA's own folder, which may be above them.
+    pub spool: &'a Path,
     /// The mailbox that it goes into.
     pub mailbox: &'a Mailbox,
     /// Whom it is for: the name of the mailbox, or one whose mail comes there.
@@ -97,7 +99,7 @@ impl Delivery<'_> {
     /// Whatever the system refuses, with the path. Nothing stays in `tmp`.
     pub fn deliver(&self, content: impl Read) -> Result<PathBuf, MaildirError> {
         let maildir = place(self.template, self.mailbox);
-        let owner = Owner::of(&maildir).map_err(refused("look up the owner of", &maildir))?;
+        let owner = Owner::of(&maildir, self.spool).map_err(refused("look up the owner of", &maildir))?;
         let acting = owner.map(Owner::act).transpose();
         let _acting = acting.map_err(refused("act for the owner of", &maildir))?;
         let name = self.file_name();
@@ -284,7 +286,7 @@ pub fn make_folder(template: &str) -> Result<(), MaildirError> {
     if folder.is_dir() {
         return Ok(());
     }
-    let owner = Owner::of(&folder).map_err(refused("look up the owner of", &folder))?;
+    let owner = Owner::of(&folder, Path::new("/")).map_err(refused("look up the owner of", &folder))?;
     let acting = owner.map(Owner::act).transpose();
     let _acting = acting.map_err(refused("act for the owner of", &folder))?;
     create_directory(&folder)
@@ -316,12 +318,14 @@ mod tests {
         recipient: Mailbox,
         mailbox: Mailbox,
         reverse_path: ReversePath,
+        spool: PathBuf,
     }
 
     fn world() -> World {
         let directory = tempfile::tempdir().unwrap();
         World {
             template: format!("{}/mail/%d/%u", directory.path().display()),
+            spool: PathBuf::from("/no/such/spool"),
             directory,
             recipient: Mailbox::parse("Bob@example.org").unwrap(),
             mailbox: Mailbox::parse("bob@example.org").unwrap(),
@@ -333,6 +337,7 @@ mod tests {
         fn delivery(&self, number: u64) -> Delivery<'_> {
             Delivery {
                 template: &self.template,
+                spool: &self.spool,
                 recipient: &self.recipient,
                 mailbox: &self.mailbox,
                 reverse_path: &self.reverse_path,
@@ -409,6 +414,16 @@ mod tests {
         assert_eq!(secret.join("ours").metadata().unwrap().uid(), 0);
     }
 
+    /// One whose mailbox is in a folder of this mode.
+    fn world_in_the_open(mode: u32) -> World {
+        let mut world = world();
+        let open = world.directory.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        world.template = format!("{}/mail/%u", open.display());
+        world
+    }
+
     #[test]
     fn a_folder_that_others_can_change_is_not_trusted_to_stay_ours() {
         use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -434,6 +449,7 @@ mod tests {
             // A link of ours is followed, and what is behind it looked at.
             let open = root.join("open");
             fs::create_dir(&open).unwrap();
+            chown(&open, None, Some(4545)).unwrap();
             fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
             symlink("open/../open/./", root.join("mail")).unwrap();
             world.template = format!("{}/mail/%u", root.display());
@@ -462,10 +478,23 @@ mod tests {
                 }
             }
         }
+        // What others could put in the place of the spool they could put in that of the queue.
+        let mut open = world_in_the_open(0o777);
+        assert!(open.delivery(0).deliver(&b"hello"[..]).is_err());
+        open.spool = open.directory.path().join("open/spool");
+        fs::create_dir(&open.spool).unwrap();
+        open.template = format!("{}/mail/%u", open.spool.display());
+        let file = open.delivery(0).deliver(&b"hello"[..]).unwrap();
+        assert_eq!(file.metadata().unwrap().uid(), 0);
+        // Root's group is root.
+        let open = world_in_the_open(0o775);
+        chown(open.directory.path().join("open"), None, Some(0)).unwrap();
+        open.delivery(0).deliver(&b"hello"[..]).unwrap();
         // The same holds for the mailbox itself.
         let world = world();
         fs::create_dir_all(world.maildir()).unwrap();
         fs::set_permissions(world.maildir(), fs::Permissions::from_mode(0o775)).unwrap();
+        chown(world.maildir(), None, Some(4545)).unwrap();
         assert!(world.delivery(0).deliver(&b"hello"[..]).is_err());
         fs::set_permissions(world.maildir(), fs::Permissions::from_mode(0o755)).unwrap();
         world.delivery(0).deliver(&b"hello"[..]).unwrap();

@@ -19,6 +19,8 @@ pub struct Mailboxes {
     pub template: String,
     /// `--hostname`.
     pub hostname: String,
+    /// `--spool`.
+    pub spool: PathBuf,
 }
 
 impl Mailboxes {
@@ -37,6 +39,7 @@ impl Mailboxes {
     ) -> Result<PathBuf, MaildirError> {
         Delivery {
             template: &self.template,
+            spool: &self.spool,
             recipient: &recipient.path,
             mailbox,
             reverse_path: &message.reverse_path,

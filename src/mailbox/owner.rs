@@ -11,16 +11,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf, absolute};
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
 /// So many links on a way are one that leads in circles.
-const MOST_LINKS: u32 = 40;
-
-/// Others may make files in a folder, and take away what is there: its group, or everybody.
-const OTHERS_WRITE: u32 = 0o022;
+pub const MOST_LINKS: u32 = 40;
 
 /// Others may take away only what is theirs.
-const STICKY: u32 = 0o1000;
+pub const STICKY: u32 = 0o1000;
 
 /// User and group to whom a folder belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,26 +32,32 @@ pub struct Owner {
 impl Owner {
     /// Whose `mailbox` is, if it is somebody else's and we may act for everybody. The way there is ours or root's as far as
     /// it was looked at, links of ours among it, and nobody else can change it: where others might make the next folder on
-    /// it before us, as in `/tmp`, it is made here.
+    /// it before us, as in `/tmp`, it is made here. In the `spool`, if that is ours, the way begins there: whoever could put
+    /// another in its place had all of the queue.
     ///
     /// # Errors
     /// What the system says; where others may put what they like in the place of a folder of ours; where nobody knows
     /// what the owner may do.
-    pub fn of(mailbox: &Path) -> io::Result<Option<Owner>> {
+    pub fn of(mailbox: &Path, spool: &Path) -> io::Result<Option<Owner>> {
         let we = Uid::effective();
         if !we.is_root() {
             return Ok(None);
         }
-        let mut way = parts(&absolute(mailbox)?);
+        let (mailbox, spool) = (absolute(mailbox)?, absolute(spool)?);
+        let is_ours = || fs::metadata(&spool).is_ok_and(|spool| spool.uid() == we.as_raw());
         // Without a link in it, since those are gone.
-        let mut here = PathBuf::from("/");
-        let mut above = fs::symlink_metadata(&here)?;
+        let (mut here, rest) = match mailbox.strip_prefix(&spool) {
+            Ok(rest) if is_ours() => (spool.clone(), rest),
+            _ => (PathBuf::from("/"), mailbox.as_path()),
+        };
+        let mut way = parts(rest);
+        let mut above = fs::metadata(&here)?;
         let mut links = 0;
         while let Some(part) = way.pop() {
             if above.uid() != we.as_raw() {
                 return Owner::of_folder(&above).map(Some);
             }
-            let is_open = above.is_dir() && above.mode() & OTHERS_WRITE != 0;
+            let is_open = above.is_dir() && may_be_changed(&above);
             // Nobody can change what is above.
             let is_ours_to_keep = !is_open || above.mode() & STICKY != 0 || part == "..";
             let part = here.join(part);
@@ -85,7 +89,7 @@ impl Owner {
                 (here, above) = (part, found);
             }
         }
-        if above.is_dir() && above.mode() & OTHERS_WRITE != 0 {
+        if above.is_dir() && may_be_changed(&above) {
             return Err(can_be_changed(&here));
         }
         Ok(None)
@@ -95,12 +99,12 @@ impl Owner {
     /// folder in one of a group's gets that group.
     fn of_folder(found: &Metadata) -> io::Result<Owner> {
         let (user, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-        let is_unknown = |group: Gid| Group::from_gid(group).map(|found| found.is_none());
-        let group = match User::from_uid(user)? {
+        let is_unknown = |group: Gid| known(Group::from_gid(group)).map(|found| found.is_none());
+        let group = match known(User::from_uid(user))? {
             Some(known) if known.gid == group => group,
-            Some(known) => match Group::from_gid(group)? {
-                Some(found) if found.mem.contains(&known.name) => group,
-                _ => known.gid,
+            Some(user) => match known(Group::from_gid(group))? {
+                Some(found) if found.mem.contains(&user.name) => group,
+                _ => user.gid,
             },
             // Nobody is in a group that nobody knows.
             None if is_unknown(group)? => group,
@@ -129,7 +133,21 @@ impl Owner {
     }
 }
 
-/// The parts of an absolute path, the last one first. What leads up again has to be looked at as well.
+/// Whether others may make files in a folder of root, and take away what is there but for what is sticky: everybody, or its
+/// group, if that is not root's.
+pub fn may_be_changed(folder: &Metadata) -> bool {
+    folder.mode() & 0o002 != 0 || folder.mode() & 0o020 != 0 && folder.gid() != 0
+}
+
+/// What the system knows of a user or a group. Where there are no files of them it says that in many ways (getpwnam(3)).
+fn known<T>(found: nix::Result<Option<T>>) -> io::Result<Option<T>> {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+        found => Ok(found?),
+    }
+}
+
+/// The parts of a path, the last one first. What leads up again has to be looked at as well.
 fn parts(path: &Path) -> Vec<OsString> {
     let parts = path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -207,4 +225,18 @@ fn leave_groups() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn switch(user: Uid, group: Gid) -> bool {
     user == Uid::effective() && group == Gid::effective()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_are_no_files_of_users_nobody_is_known_and_trouble_is_trouble() {
+        for says in [Errno::ENOENT, Errno::ESRCH, Errno::EBADF, Errno::EPERM] {
+            assert_eq!(known::<()>(Err(says)).unwrap(), None);
+        }
+        assert_eq!(known(Ok(Some(1))).unwrap(), Some(1));
+        assert!(known::<()>(Err(Errno::EIO)).is_err());
+    }
 }

@@ -247,8 +247,10 @@ impl Session {
     pub fn advance(&mut self, input: Input) -> Vec<Step> {
         let mut steps = Vec::new();
         match input {
-            // Whatever comes after the end is of no interest, but no message may vanish.
-            Input::Message(envelope) if self.phase == Phase::Closed || !self.asked => {
+            // Whatever comes after the end, or QUIT, is of no interest, but no message may vanish.
+            Input::Message(envelope)
+                if matches!(self.phase, Phase::Leaving | Phase::Closed) || !self.asked =>
+            {
                 steps.push(Step::GiveBack(envelope.message));
             }
             _ if self.phase == Phase::Closed => {}

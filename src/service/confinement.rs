@@ -36,6 +36,9 @@ pub struct Confinement {
     pub calls: Result<(), String>,
 }
 
+/// How a reason begins that is the operator's.
+pub(crate) const BY_CONFIGURATION: &str = "by the configuration";
+
 /// The word for what is in force.
 const ON: &str = "on";
 
@@ -223,9 +226,9 @@ fn files_alone(places: &[Place]) -> Result<(), String> {
     };
     match made {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
-            Err("this kernel has none of it".to_owned())
+            Err("this kernel has none of it, or who has started this does not let it".to_owned())
         }
-        Ok(_) if places.iter().any(is_all) => Err("by the configuration all below / is its own".to_owned()),
+        Ok(_) if places.iter().any(is_all) => Err(format!("{BY_CONFIGURATION} all below / is its own")),
         Ok(_) => Ok(()),
         Err::<_, landlock::RulesetError>(error) => Err(error.to_string()),
     }

@@ -51,7 +51,10 @@ impl PidFile {
             .map_err(wrong)?;
         let found = file.metadata().map_err(wrong)?;
         if !found.is_file() || found.uid() != Uid::effective().as_raw() {
-            return Err(ServiceError::PidFile(path.to_owned(), "a file of who starts it"));
+            return Err(ServiceError::PidFile(
+                path.to_owned(),
+                "a file of who starts it, or none: remove it",
+            ));
         }
         match lock.try_lock() {
             Ok(()) => {}
@@ -156,7 +159,9 @@ mod tests {
             chown(&path, Some(65534), None).unwrap();
             let wrong = PidFile::claim(&path).unwrap_err();
             assert!(
-                wrong.to_string().ends_with("expected a file of who starts it"),
+                wrong
+                    .to_string()
+                    .ends_with("expected a file of who starts it, or none: remove it"),
                 "{wrong}"
             );
         }

@@ -7,17 +7,12 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
 
-/// How many links may lie on the way, as for the system.
-const LINKS: usize = 40;
-/// Who is not the owner may change what is in a folder.
-const OTHERS_WRITE: u32 = 0o022;
-/// But not what is another's.
-const STICKY: u32 = 0o1000;
+use crate::mailbox::owner::{MOST_LINKS, STICKY, may_be_changed};
 
 /// Whether this is a folder of root, and nobody else can put another one in its place. Others may have files in it.
 #[must_use]
 pub fn is_to_roots_folder(folder: &Path) -> bool {
-    leads(folder, &mut LINKS.clone())
+    leads(folder, &mut { MOST_LINKS })
         && fs::metadata(folder).is_ok_and(|found| found.is_dir() && is_roots(&found))
 }
 
@@ -28,7 +23,7 @@ pub fn is_to_roots_place(folder: &Path) -> bool {
 }
 
 /// Step by step from the top: what is found safe stays so, and nobody can change it behind us.
-fn leads(path: &Path, links: &mut usize) -> bool {
+fn leads(path: &Path, links: &mut u32) -> bool {
     let Ok(path) = absolute(path) else { return false };
     let mut reached = PathBuf::new();
     for part in path.components() {
@@ -62,7 +57,7 @@ fn is_roots(found: &Metadata) -> bool {
 
 /// What is root's in this folder stays what and where it is.
 fn is_kept_by_root(folder: &Metadata) -> bool {
-    is_roots(folder) && (folder.mode() & OTHERS_WRITE == 0 || folder.mode() & STICKY != 0)
+    is_roots(folder) && (!may_be_changed(folder) || folder.mode() & STICKY != 0)
 }
 
 #[cfg(test)]
@@ -84,13 +79,15 @@ mod tests {
         let folder = |name: &str, mode: u32, owner: u32| {
             fs::create_dir_all(below(name)).unwrap();
             fs::set_permissions(below(name), fs::Permissions::from_mode(mode)).unwrap();
-            chown(below(name), Some(owner), None).unwrap();
+            chown(below(name), Some(owner), Some(4545)).unwrap();
         };
         folder("roots", 0o755, 0);
         folder("roots/sticky", 0o1777, 0);
         folder("roots/sticky/deep", 0o755, 0);
         folder("roots/open", 0o775, 0);
         folder("roots/open/deep", 0o755, 0);
+        folder("roots/group", 0o775, 0);
+        chown(below("roots/group"), None, Some(0)).unwrap();
         folder("users", 0o755, 65534);
         folder("users/roots", 0o755, 0);
         symlink("roots/sticky", below("link")).unwrap();
@@ -104,6 +101,7 @@ mod tests {
             ("roots/sticky/deep", true, true),
             ("roots/open", true, false),
             ("roots/open/deep", false, false),
+            ("roots/group", true, true),
             ("link", true, true),
             ("link/deep/..", true, true),
             ("users", false, false),

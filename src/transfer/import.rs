@@ -126,17 +126,19 @@ impl Copy {
         let path = staged(spool, export);
         remove_left(&path).map_err(broken)?;
         match fs::hard_link(&partial.0, &path) {
-            Ok(()) => Ok(Copy {
-                path,
-                export,
-                _file: out,
-            }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let what = format!("{}: is being imported by somebody else just now", shown(file));
-                Err(TransferError::of(Exit::TryLater, what))
+                return Err(TransferError::of(Exit::TryLater, what));
             }
-            Err(error) => Err(broken(error)),
+            // There are file systems where a file has one name only.
+            Err(_) => fs::rename(&partial.0, &path).map_err(broken)?,
+            Ok(()) => {}
         }
+        Ok(Copy {
+            path,
+            export,
+            _file: out,
+        })
     }
 }
 

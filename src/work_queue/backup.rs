@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::{fmt, process};
 
+use nix::unistd::geteuid;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
@@ -359,11 +360,9 @@ impl Copies<'_> {
         };
         let found = original.metadata().map_err(unreadable)?;
         // Whoever copies for somebody else may read what that one may not.
-        if found.uid() != self.belongs.uid() {
-            let whose = format!(
-                "it belongs to user {}, and not to whom queue.db belongs",
-                found.uid()
-            );
+        let (owner, theirs) = (found.uid(), self.belongs.uid());
+        if owner != theirs && theirs != geteuid().as_raw() {
+            let whose = format!("it belongs to user {owner}, and queue.db to {theirs}: chown it");
             return Err(unreadable(io::Error::other(whose)).into());
         }
         // Content is never written to again. On another file system, and where files have one name only, it is copied.

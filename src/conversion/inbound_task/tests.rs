@@ -47,6 +47,7 @@ fn world(accounts: &str, aliases: &str) -> World {
         mailboxes: Mailboxes {
             template: format!("{}/mail/%d/%u", folder.path().display()),
             hostname: "mx.lotus.com".to_owned(),
+            spool: folder.path().to_owned(),
         },
         lmtp: None,
         retry: RetryPolicy {

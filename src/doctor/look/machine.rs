@@ -13,6 +13,7 @@ use crate::console::{client, screen};
 use crate::doctor::finding::Finding;
 use crate::doctor::machine::{self, Disk, Limit, Timekeeper};
 use crate::doctor::spool::{self, Mta};
+use crate::mailbox::place::common_folder;
 use crate::service::confinement::Confinement;
 use crate::work_queue;
 use crate::work_queue::ground::kind_at;
@@ -60,9 +61,8 @@ fn timekeeper() -> Timekeeper {
 /// The disks of spool, mail and log; each once.
 pub(super) fn disks(patient: &Patient) -> Vec<Finding> {
     let config = &patient.config;
-    // Where its names begin to depend on the recipient.
-    let mail = config.mail_dir.split('%').next().unwrap_or_default();
-    let mut places = vec![("spool", config.spool.clone()), ("mail", PathBuf::from(mail))];
+    let mail = common_folder(&config.mail_dir);
+    let mut places = vec![("spool", config.spool.clone()), ("mail", mail)];
     places.extend(config.log_file.as_ref().map(|path| ("log", path.clone())));
     let mut disks: Vec<(u64, Disk)> = Vec::new();
     let mut findings = Vec::new();

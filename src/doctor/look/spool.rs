@@ -27,7 +27,9 @@ fn mta_now(spool: &Path) -> Mta {
     match reached {
         Ok(console) => {
             let peer = getsockopt(&console, PeerCredentials).ok();
-            Mta::Runs(peer.and_then(|peer| u32::try_from(peer.pid()).ok()))
+            let pid = peer.and_then(|peer| u32::try_from(peer.pid()).ok());
+            // Of another container it has none here.
+            Mta::Runs(pid.filter(|pid| *pid > 0))
         }
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Mta::None,
         Err(error) => Mta::Unknown(error.to_string()),

@@ -149,6 +149,46 @@ fn a_message_may_be_offered_later_than_it_was_asked_for() {
 }
 
 #[test]
+fn a_message_that_comes_after_quit_is_given_back() {
+    let mut session = opened(
+        Session {
+            depth: 4,
+            ..connected()
+        },
+        &["PIPELINING", "CHUNKING"],
+    );
+    session.advance(Input::Message(envelope(1, 1)));
+    session.advance(Input::Message(envelope(2, 1)));
+    // MAIL, RCPT, BDAT of the first one, RSET, and those of the second one, which the host has not looked at.
+    let replies = [250, 354, 250, 250, 503, 503, 503];
+    let steps: Vec<Step> = replies
+        .into_iter()
+        .flat_map(|code| session.advance(says(code)))
+        .collect();
+    let quit = Step::Send(b"QUIT\r\n".to_vec());
+    assert_eq!(steps, [Step::GiveBack(MessageId(2)), quit]);
+    assert_eq!(session.unanswered(), [MessageId(1)]);
+    assert_eq!(
+        session.advance(Input::Message(envelope(2, 1))),
+        [Step::GiveBack(MessageId(2))]
+    );
+    let end = session.advance(says(221));
+    assert!(
+        matches!(
+            &end[..],
+            [
+                Step::Settle {
+                    message: MessageId(1),
+                    ..
+                },
+                Step::Close(End::Broken(_))
+            ]
+        ),
+        "{end:?}"
+    );
+}
+
+#[test]
 fn a_421_while_nothing_is_asked_ends_the_session() {
     let mut session = open(&[]);
     let steps = session.advance(says(421));
