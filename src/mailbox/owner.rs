@@ -39,6 +39,18 @@ impl Owner {
     /// What the system says; where others may put what they like in the place of a folder of ours; where nobody knows
     /// what the owner may do.
     pub fn of(mailbox: &Path, spool: &Path) -> io::Result<Option<Owner>> {
+        Owner::on_the_way(mailbox, spool, true)
+    }
+
+    /// The same as far as it is known beforehand: nothing is made.
+    ///
+    /// # Errors
+    /// As [`Owner::of`].
+    pub fn look(mailbox: &Path, spool: &Path) -> io::Result<Option<Owner>> {
+        Owner::on_the_way(mailbox, spool, false)
+    }
+
+    fn on_the_way(mailbox: &Path, spool: &Path, makes: bool) -> io::Result<Option<Owner>> {
         let we = Uid::effective();
         if !we.is_root() {
             return Ok(None);
@@ -63,6 +75,9 @@ impl Owner {
             let part = here.join(part);
             let looked = match fs::symlink_metadata(&part) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_open && is_ours_to_keep => {
+                    if !makes {
+                        return Ok(None);
+                    }
                     make(&part).and_then(|()| fs::symlink_metadata(&part))
                 }
                 looked => looked,

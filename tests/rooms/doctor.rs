@@ -256,6 +256,13 @@ fn a_spool_that_the_user_of_the_service_can_not_use_is_an_error() {
         ours.checks
     );
     Diagnosis::of(&world, "--user nobody", "").says("spool", "error", "queue.db");
+    // Nor can root deliver where others may put something in the place of a mailbox.
+    ours.says("mail-dir", "ok", "spool/mail");
+    let open = world.path("open");
+    fs::create_dir(&open).unwrap();
+    set_mode(&open, 0o777);
+    let ill = Diagnosis::of(&world, &format!("--mail-dir {open}/%u"), "");
+    ill.says("mail-dir", "error", "open is ours, and others may");
 }
 
 #[test]

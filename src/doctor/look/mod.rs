@@ -43,7 +43,7 @@ pub(super) struct Patient {
 type Look = (&'static str, fn(&Patient) -> Vec<Finding>);
 
 /// All of them, in the order in which their findings are told.
-pub(super) const LOOKS: [Look; 12] = [
+pub(super) const LOOKS: [Look; 13] = [
     ("hostname", network::names),
     ("resolver", network::resolver),
     ("port", network::entrances),
@@ -55,5 +55,6 @@ pub(super) const LOOKS: [Look; 12] = [
     ("relaying", relaying::relaying),
     ("spool", spool::ground),
     ("queue", spool::queue),
+    ("mail-dir", spool::mailboxes),
     ("mta", machine::process),
 ];

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::geteuid;
 
 use super::Patient;
 use crate::console::server;
 use crate::doctor::finding::Finding;
 use crate::doctor::spool::{self, Look, Mta};
+use crate::mailbox::owner::Owner;
+use crate::mailbox::place::common_folder;
 use crate::work_queue;
 use crate::work_queue::ground::{Ground, kind_at};
 
@@ -75,6 +78,20 @@ pub(super) fn ground(patient: &Patient) -> Vec<Finding> {
         }
         Err(error) => spool::ground(Err(&error.to_string()), path),
     }
+}
+
+/// Whether root, where it delivers, may do that on the way to the mailboxes; of another user the system says it in its time.
+pub(super) fn mailboxes(patient: &Patient) -> Vec<Finding> {
+    let config = &patient.config;
+    let is_root = patient.reader.as_ref().is_none_or(|reader| reader.uid == 0) && geteuid().is_root();
+    if config.lmtp.is_some() || !is_root {
+        return Vec::new();
+    }
+    let folder = common_folder(&config.mail_dir);
+    vec![match Owner::look(&folder, &config.spool) {
+        Ok(_) => Finding::ok("mail-dir", folder.display().to_string()),
+        Err(error) => Finding::error("mail-dir", error.to_string(), "till then all local mail waits"),
+    }]
 }
 
 /// What is in the queue, as far as there is time.
