@@ -334,7 +334,7 @@ impl Crew {
             board: self.board.clone(),
             directory: self.directory.clone(),
             lmtp: config.lmtp.clone(),
-            mailboxes: mailboxes(config),
+            mailboxes: mailboxes(config, &self.queue),
             retry: retry(config),
             max_hops: config.max_hops,
             poll_interval: config.poll_interval,
@@ -477,11 +477,11 @@ impl Crew {
     }
 }
 
-fn mailboxes(config: &Config) -> Mailboxes {
+fn mailboxes(config: &Config, queue: &WorkQueue) -> Mailboxes {
     Mailboxes {
         template: config.mail_dir.clone(),
         hostname: config.hostname.clone(),
-        spool: config.spool.clone(),
+        spool: queue.spool().to_owned(),
     }
 }
 

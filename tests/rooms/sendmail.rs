@@ -158,7 +158,7 @@ fn recipients_of_the_header_get_the_message_and_nobody_learns_of_bcc() {
         let lower = text.to_ascii_lowercase();
         let mut lines = lower.lines().filter(|line| !line.starts_with("delivered-to:"));
         let is_blind = |line: &str| {
-            ["bcc", "joe", "kim", "lee"]
+            ["bcc:", "joe", "kim", "lee"]
                 .iter()
                 .any(|word| line.contains(word))
         };
