@@ -114,21 +114,7 @@ impl Collector {
     /// When the system refuses the thread.
     pub fn start(queue: WorkQueue, settings: Latest<Settings>, omsgcnv: Bell) -> io::Result<Collector> {
         let (wake, woken) = UnixStream::pair()?;
-        let (maildrop, taken) = (queue.spool().join(FOLDER), queue.spool().join(TAKEN));
-        let mut work = Collecting {
-            queue,
-            settings,
-            omsgcnv,
-            maildrop,
-            taken,
-            woken,
-            bell: None,
-            is_told: false,
-            telling: RefCell::default(),
-            names: RefCell::default(),
-            retry_at: Cell::new(None),
-            no_room_for: Cell::new(u64::MAX),
-        };
+        let mut work = Collecting::new(queue, settings, omsgcnv, woken);
         // Whoever is told that the MTA accepts mail finds the maildrop open.
         work.open();
         // Before housekeeping can forget a message whose file is still there.
@@ -251,6 +237,25 @@ struct Coming {
 }
 
 impl Collecting {
+    /// At the maildrop of the queue's spool, which is not open yet.
+    fn new(queue: WorkQueue, settings: Latest<Settings>, omsgcnv: Bell, woken: UnixStream) -> Collecting {
+        let (maildrop, taken) = (queue.spool().join(FOLDER), queue.spool().join(TAKEN));
+        Collecting {
+            queue,
+            settings,
+            omsgcnv,
+            maildrop,
+            taken,
+            woken,
+            bell: None,
+            is_told: false,
+            telling: RefCell::default(),
+            names: RefCell::default(),
+            retry_at: Cell::new(None),
+            no_room_for: Cell::new(u64::MAX),
+        }
+    }
+
     /// Works until it is told to stop.
     fn run(mut self, stop: &Stop) {
         while !stop.is_given() {

@@ -60,10 +60,7 @@ const DEVICES: [&str; 5] = [
 #[must_use]
 pub fn places(invocation: &Invocation) -> Vec<Place> {
     let config = &invocation.config;
-    let folder = |file: &Path| match file.parent() {
-        Some(above) if above != Path::new("") => above.to_owned(),
-        _ => PathBuf::from("."),
-    };
+    let folder = |file: &Path| super::folder_of(file).to_owned();
     let system = SYSTEM.iter().map(|place| (PathBuf::from(place), Access::Read));
     let devices = DEVICES.iter().map(|place| (PathBuf::from(place), Access::Write));
     // A new file takes the place of the old one, so that its folder has to be there.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{Uid, User};
+use nix::unistd::Uid;
 use rustix::fs::statvfs;
 
 use super::Patient;
+use super::reader::user_name;
 use crate::console::{client, screen};
 use crate::doctor::finding::Finding;
 use crate::doctor::machine::{self, Disk, Limit, Timekeeper};
@@ -166,16 +167,12 @@ pub(super) fn process(patient: &Patient) -> Vec<Finding> {
         let read = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/{name}")).ok());
         read.unwrap_or_default()
     };
-    let named = |uid: u32| {
-        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-        user.map_or_else(|| format!("the user of number {uid}"), |user| user.name)
-    };
     let told = confinement(spool);
     findings.extend(machine::process(
         pid,
         (&read("status"), &read("limits")),
         told.as_ref().map_err(String::as_str),
-        named,
+        user_name,
     ));
     findings
 }

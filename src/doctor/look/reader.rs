@@ -24,7 +24,7 @@ pub(in crate::doctor) fn reader(mta: &Mta, config: &Config) -> Option<Reader> {
             let mut groups = numbers(&status, "Groups");
             groups.extend(numbers(&status, "Gid").first());
             Some(Reader {
-                name: name(uid),
+                name: user_name(uid),
                 uid,
                 groups,
             })
@@ -32,7 +32,7 @@ pub(in crate::doctor) fn reader(mta: &Mta, config: &Config) -> Option<Reader> {
         _ => {
             // That there is no such user is said by the start.
             let owner = Owner::find(config.user.as_deref(), config.group.as_deref()).ok()??;
-            let (name, gid) = (name(owner.uid()), owner.gid());
+            let (name, gid) = (user_name(owner.uid()), owner.gid());
             let all = CString::new(name.as_str()).ok();
             let all = all.filter(|_| config.group.is_none());
             let all = all.and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok());
@@ -45,7 +45,8 @@ pub(in crate::doctor) fn reader(mta: &Mta, config: &Config) -> Option<Reader> {
     }
 }
 
-fn name(uid: u32) -> String {
+/// The name of a user, or that he has none here.
+pub(super) fn user_name(uid: u32) -> String {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     user.map_or_else(|| format!("the user of number {uid}"), |user| user.name)
 }

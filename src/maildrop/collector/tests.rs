@@ -21,20 +21,7 @@ fn collecting_by(folder: &Path, clock: Clock) -> Collecting {
         max_recipients: 2,
         poll_interval: Duration::from_secs(30),
     };
-    let mut work = Collecting {
-        maildrop: folder.join(FOLDER),
-        taken: folder.join(TAKEN),
-        queue,
-        settings: Latest::new(Arc::new(settings)),
-        omsgcnv: Bell::default(),
-        woken,
-        bell: None,
-        is_told: false,
-        telling: RefCell::default(),
-        names: RefCell::default(),
-        retry_at: Cell::new(None),
-        no_room_for: Cell::new(u64::MAX),
-    };
+    let mut work = Collecting::new(queue, Latest::new(Arc::new(settings)), Bell::default(), woken);
     work.open();
     work
 }
